@@ -1,0 +1,1 @@
+"""Lockgate: a task queue on Postgres that never executes more than N tasks at once."""

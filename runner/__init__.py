@@ -1,0 +1,1 @@
+"""The runner: takes tasks out of the queue and has them executed."""

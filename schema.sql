@@ -1,0 +1,991 @@
+-- Lockgate: the contract.
+--
+-- A task queue whose only moving part is Postgres. Anything that may call `submit` puts rows into `task`; runners
+-- take them out, one at a time, each inside a slot of the task's queue. Every status and every rule is defined here,
+-- as a type, a constraint or a function; the programs on either side only decode, call one function and encode.
+--
+--              submit (due now)                 claim                finish
+--                ───────────────► queued ──────────────► running ──────────────► succeeded
+--   submit (later)                  ▲  ▲                   │ │ │
+--     ─────► scheduled ── promote ──┘  │ adopt, give back  │ │ └── fail, no attempts left ─► failed
+--                 ▲                    └───────────────────┤ │
+--                 └──── fail: retry, after a back-off ─────┘ └── cancel ─► cancelled
+--                                                                 (also from queued and scheduled)
+--
+-- A slot is a session-level advisory lock: class = lock_class(queue.id), object = the slot's number. Whoever holds
+-- slot k may claim into it. Three guards, each against a different failure:
+--   the session lock       two runners never start work in one slot at once;
+--   one_running_task_per_slot     the table can never show more running tasks than slots, whatever the programs do;
+--   task.lease             new and greater at each claim. Every write about a running task names its (id, lease,
+--                          runner), so the words of a runner that lost its slot unknowingly change nothing.
+--
+-- Only two may end a running row: its owner (finish, fail, give_back), after its handler answered or is dead; and an
+-- adopter (adopt), which took the slot's lock and waited out the row's `grace` after it first saw that lock free.
+-- Whichever commits first wins.
+--
+-- Promised: at most `slots` tasks of a queue execute at any moment; every accepted task is executed at least once
+-- unless it is cancelled or its attempts are used up by dying runners; its outcome is recorded exactly once.
+--
+-- Errors have SQLSTATEs of our own:
+--   LG001 unknown queue            LG004 the slot is not held by this session
+--   LG002 the lease is lost        LG005 this kind is not allowed in this queue
+--   LG003 idempotency key reused   LG006 unknown task
+-- A broken limit is 23514 (check_violation) and names its constraint, which is a sentence.
+--
+-- Notifications on channel `lockgate` say where to look and never carry a task: `queue NAME`, `cancel ID`,
+-- `slots NAME`. The poll is what correctness rests on; a notification only makes it early.
+--
+-- Times are timestamptz; every duration is a double in seconds. Parameters begin with p_ and locals with v_, except in
+-- `submit`, `cancel` and the queue functions, whose parameter names people type.
+--
+-- Applying this file again is safe: when the schema is already here it reads the version, touches nothing and takes
+-- no lock.
+
+do $schema$
+begin
+
+if to_regclass('lockgate.release') is not null then
+  return;
+end if;
+
+-- One applier at a time, and none that makes the others wait: without a lock within a second this fails whole and
+-- can be tried again.
+perform set_config('lock_timeout', '1s', true);
+perform pg_advisory_xact_lock(1279721472, -1);
+if to_regclass('lockgate.release') is not null then
+  return;
+end if;
+
+create schema lockgate;
+comment on schema lockgate is 'A task queue with a hard limit on what runs at once. Start at lockgate.task.';
+
+create table lockgate.release (
+  version int not null,
+  applied_at timestamptz not null default now()
+);
+comment on table lockgate.release is 'One row: the version of this schema.';
+insert into lockgate.release (version) values (1);
+
+
+-- Types -------------------------------------------------------------------------------------------------------------
+
+create type lockgate.status as enum (
+  'scheduled',  -- submit with a later run_at; fail -> back-off. Waits outside the claim index.
+  'queued',     -- submit; scheduled -> promote; running -> adopt, give_back
+  'running',    -- queued -> claim
+  'succeeded',  -- running -> finish
+  'failed',     -- running -> fail, adopt (no attempts left)
+  'cancelled'   -- scheduled, queued -> cancel; running -> fail, give_back, adopt once a cancel was asked
+);
+comment on type lockgate.status is 'Where a task is in its life.';
+
+create type lockgate.cancel_mode as enum ('ask', 'force');
+comment on type lockgate.cancel_mode is 'ask: the handler is asked to stop, then killed; force: it is killed at once.';
+
+create type lockgate.attempt_outcome as enum ('failed', 'adopted', 'returned');
+comment on type lockgate.attempt_outcome is
+  'How an attempt ended without ending its task: failed = will be retried; adopted = its runner was gone; '
+  'returned = given back by a stopping runner, not counted.';
+
+create type lockgate.submit_outcome as enum (
+  'created', 'replayed', 'deduplicated', 'key_reused', 'unknown_queue', 'kind_refused');
+comment on type lockgate.submit_outcome is
+  'What became of one submitted task. created; replayed = same idempotency key, same request: the first task; '
+  'deduplicated = an unfinished task has this dedupe key; the others were refused and stored nothing.';
+
+-- What a runner needs to execute a task it has claimed, and nothing else.
+create type lockgate.claimed as (
+  task bigint, lease bigint, queue text, kind text, payload jsonb, attempt int, max_attempts int,
+  timeout double precision, grace double precision, cancel_requested lockgate.cancel_mode);
+comment on type lockgate.claimed is 'A task as handed to the runner that claimed it.';
+
+
+-- Tables ------------------------------------------------------------------------------------------------------------
+
+create table lockgate.queue (
+  id int generated always as identity,
+  name text collate "C" not null,
+  slots int not null default 2,
+  paused boolean not null default false,
+  grace double precision not null default 5,
+  max_attempts int not null default 3,
+  timeout double precision,
+  backoff_base double precision not null default 1,
+  backoff_max double precision not null default 300,
+  retention double precision default 604800,
+  kinds text[],
+  create_time timestamptz not null default now(),
+  constraint queue_pkey primary key (id),
+  constraint a_queue_name_is_unique unique (name),
+  constraint a_queue_name_is_short_and_plain check (name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'),
+  constraint slots_are_0_to_1000 check (slots between 0 and 1000),
+  constraint grace_is_1_to_3600_seconds check (grace between 1 and 3600),
+  constraint max_attempts_are_1_to_1000 check (max_attempts between 1 and 1000),
+  constraint timeout_is_positive_and_at_most_30_days check (timeout > 0 and timeout <= 2592000),
+  constraint backoff_is_0_to_30_days check (backoff_base between 0 and 2592000 and backoff_max between 0 and 2592000),
+  constraint retention_is_not_negative check (retention >= 0 and retention <= 315360000)
+);
+comment on table lockgate.queue is
+  'A queue is a pool of slots. Never renamed, ids never reused: both name its advisory locks.';
+comment on column lockgate.queue.slots is 'How many of its tasks may execute at once. Lowered, those above it end first.';
+comment on column lockgate.queue.grace is
+  'Seconds an adopter waits after it first saw a running task''s slot lock free; copied to the task at claim.';
+comment on column lockgate.queue.timeout is 'Seconds one attempt may take, for tasks that name none; null = no limit.';
+comment on column lockgate.queue.backoff_base is 'Seconds before the first retry; doubles with each attempt, +-20 %.';
+comment on column lockgate.queue.backoff_max is 'Seconds no back-off exceeds, before the +-20 %.';
+comment on column lockgate.queue.retention is 'Seconds an ended task is kept; null = for ever.';
+comment on column lockgate.queue.kinds is 'The kinds that may be submitted here; null = any.';
+
+create table lockgate.task (
+  id bigint generated always as identity,
+  queue text collate "C" not null,
+  kind text collate "C" not null,
+  status lockgate.status not null,
+  priority smallint not null default 0,
+  create_time timestamptz not null default now(),
+  run_at timestamptz not null default now(),
+  start_time timestamptz,
+  finish_time timestamptz,
+  exec_time double precision,
+  attempt int not null default 0,
+  max_attempts int not null,
+  timeout double precision,
+  slot int,
+  lease bigint,
+  runner text,
+  session int,
+  grace double precision,
+  cancel_requested lockgate.cancel_mode,
+  payload jsonb not null,
+  result jsonb,
+  error jsonb,
+  progress jsonb,
+  tags text[] not null default '{}',
+  metadata jsonb not null default '{}',
+  idempotency_scope text collate "C" not null default '',
+  idempotency_key text collate "C",
+  request_digest uuid,
+  dedupe_key text collate "C",
+  constraint task_pkey primary key (id),
+  constraint kind_is_1_to_200_characters check (length(kind) between 1 and 200),
+  constraint priority_is_between_minus_100_and_100 check (priority between -100 and 100),
+  constraint run_at_is_finite check (isfinite(run_at)),
+  constraint max_attempts_are_1_to_1000 check (max_attempts between 1 and 1000),
+  constraint timeout_is_positive_and_at_most_30_days check (timeout > 0 and timeout <= 2592000),
+  constraint running_iff_it_has_a_slot check ((status = 'running') = (slot is not null)),
+  constraint ended_iff_it_has_a_finish_time
+    check ((status in ('succeeded', 'failed', 'cancelled')) = (finish_time is not null)),
+  constraint started_before_it_runs
+    check (status <> 'running' or (start_time is not null and lease is not null and runner is not null
+                                   and session is not null and grace is not null and attempt > 0)),
+  constraint a_result_only_when_succeeded check (result is null or status = 'succeeded'),
+  constraint a_failed_task_has_an_error check (status <> 'failed' or error is not null),
+  constraint an_idempotency_key_has_its_digest check ((idempotency_key is null) = (request_digest is null))
+);
+comment on table lockgate.task is
+  'One row per task. start_time, finish_time, exec_time, runner, lease and error are those of its latest attempt.';
+comment on column lockgate.task.id is 'The task''s number.';
+comment on column lockgate.task.kind is 'Which handler executes it.';
+comment on column lockgate.task.priority is 'Higher goes first; -100 to 100.';
+comment on column lockgate.task.run_at is 'Not before this time.';
+comment on column lockgate.task.exec_time is 'Seconds the latest attempt took, by its runner''s monotonic clock.';
+comment on column lockgate.task.attempt is 'Attempts counted so far, the current one included.';
+comment on column lockgate.task.timeout is 'Seconds one attempt may take; null = no limit.';
+comment on column lockgate.task.slot is 'The slot it executes in; null unless running.';
+comment on column lockgate.task.lease is 'The latest claim''s number: new and greater at each claim. Stays on ended rows.';
+comment on column lockgate.task.runner is 'The name of the runner process of the latest attempt.';
+comment on column lockgate.task.session is 'That runner''s database session (runner.session), rewritten when it reconnects.';
+comment on column lockgate.task.grace is 'queue.grace as it was at the claim: the number owner and adopter both use.';
+comment on column lockgate.task.cancel_requested is 'How a running task was asked to stop; null = it was not.';
+comment on column lockgate.task.error is '{"type", "message", "traceback"} of the latest attempt that did not succeed.';
+comment on column lockgate.task.progress is 'What the handler last reported.';
+comment on column lockgate.task.idempotency_key is 'Unique per scope for as long as the row lives.';
+comment on column lockgate.task.request_digest is 'Digest of the request that came with the idempotency key.';
+comment on column lockgate.task.dedupe_key is 'At most one unfinished task per queue and key.';
+
+-- Every index taxes every claim; each names the query it serves.
+create index task_claim on lockgate.task (queue, priority desc, id) where status = 'queued';       -- claim, look
+create unique index one_running_task_per_slot on lockgate.task (queue, slot) where status = 'running';    -- claim, occupied
+create index task_due on lockgate.task (queue, run_at) where status = 'scheduled';                 -- promote, look
+create unique index task_idempotency on lockgate.task (idempotency_scope, idempotency_key)
+  where idempotency_key is not null;                                                               -- submit_batch
+create unique index task_dedupe on lockgate.task (queue, dedupe_key)
+  where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
+create index task_failed on lockgate.task (id) where status = 'failed';                            -- list by status
+comment on index lockgate.one_running_task_per_slot is 'Refuses a second running task in a slot, whatever the programs do.';
+
+-- Leases come from one sequence, so that they order the claims of all tasks: a handler may use its lease as a fencing
+-- token for anything it touches elsewhere.
+create sequence lockgate.lease;
+comment on sequence lockgate.lease is 'The number of the latest claim.';
+
+create table lockgate.attempt (
+  task bigint not null,
+  attempt int not null,
+  lease bigint not null,
+  outcome lockgate.attempt_outcome not null,
+  runner text,
+  slot int,
+  start_time timestamptz,
+  end_time timestamptz not null default now(),
+  exec_time double precision,
+  error jsonb,
+  constraint attempt_pkey primary key (task, lease)
+);
+comment on table lockgate.attempt is
+  'Attempts that ended without ending their task. Written only then, so a task that succeeds at once pays nothing.';
+
+create table lockgate.runner (
+  session int generated always as identity,
+  runner text not null,
+  host text not null,
+  pid int not null,
+  backend_pid int not null,
+  version text not null,
+  concurrency int not null,
+  queues text[],
+  kinds text[] not null,
+  since timestamptz not null default now(),
+  constraint runner_pkey primary key (session)
+);
+comment on table lockgate.runner is
+  'One row per runner session. A session is alive exactly while it holds its session lock: see runner_overview.';
+comment on column lockgate.runner.session is 'Number of the session, and object of its advisory lock (class lock_class(0)).';
+comment on column lockgate.runner.runner is 'Name of the runner process; the same over reconnects, never reused.';
+comment on column lockgate.runner.queues is 'The queues it serves; null = all.';
+comment on column lockgate.runner.kinds is 'The kinds it has handlers for.';
+
+
+-- Locks -------------------------------------------------------------------------------------------------------------
+-- Class lock_class(0) is our own: object n > 0 is runner session n, 0 the chores, -1 the applier of this file.
+
+create function lockgate.lock_class(p_queue int) returns int
+language sql immutable
+return 1279721472 + p_queue;
+comment on function lockgate.lock_class(int) is 'Advisory lock class of a queue''s slots: a fixed base plus queue.id.';
+
+-- pg_locks is the one place that knows; asking it costs a claim about 50 microseconds.
+create function lockgate.holds_slot(p_queue int, p_slot int) returns boolean
+language sql stable
+as $$
+  select exists (
+    select from pg_locks
+    where locktype = 'advisory' and granted and pid = pg_backend_pid()
+      and classid = lockgate.lock_class(p_queue)::oid and objid = p_slot::oid and objsubid = 2)
+$$;
+comment on function lockgate.holds_slot(int, int) is 'Whether this session holds the lock of that slot.';
+
+-- Called by a runner with room. Tries the free slots one by one by literal number, because a lock function in a
+-- WHERE with a LIMIT locks rows that are never returned. Leaves a slot alone while its row still says running: its
+-- owner may be reconnecting, and needs the lock free.
+create function lockgate.take_slot(p_queue int) returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_slot int;
+begin
+  for v_slot in
+    select s
+    from lockgate.queue q cross join generate_series(1, q.slots) s
+    where q.id = p_queue and not q.paused
+      and not exists (select from lockgate.task t where t.queue = q.name and t.slot = s and t.status = 'running')
+      and not exists (
+        select from pg_locks l
+        where l.locktype = 'advisory' and l.objsubid = 2
+          and l.database = (select oid from pg_database where datname = current_database())
+          and l.classid = lockgate.lock_class(p_queue)::oid and l.objid = s::oid)
+    order by s
+  loop
+    if pg_try_advisory_lock(lockgate.lock_class(p_queue), v_slot) then
+      return v_slot;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function lockgate.take_slot(int) is 'Takes the lock of a free slot of that queue; its number, or null.';
+
+-- Called by a runner that wants one slot back after a reconnect, and by an adopter. A session can take a lock twice and
+-- is told yes twice, hence the look first.
+create function lockgate.retake_slot(p_queue int, p_slot int) returns boolean
+language sql volatile
+as $$
+  select case when lockgate.holds_slot(p_queue, p_slot) then true
+         else pg_try_advisory_lock(lockgate.lock_class(p_queue), p_slot) end
+$$;
+comment on function lockgate.retake_slot(int, int) is 'Takes the lock of this slot; whether this session holds it now.';
+
+create function lockgate.release_slot(p_queue int, p_slot int) returns boolean
+language sql volatile
+as $$
+  select case when lockgate.holds_slot(p_queue, p_slot)
+         then pg_advisory_unlock(lockgate.lock_class(p_queue), p_slot) else false end
+$$;
+comment on function lockgate.release_slot(int, int) is 'Frees the lock of this slot; whether this session held it.';
+
+
+-- Submitting --------------------------------------------------------------------------------------------------------
+
+-- The one door into the table. p_tasks is a JSON array of objects with kind and, if wanted, queue, payload, priority,
+-- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key. Either every item gets an
+-- outcome or, for an item that breaks a limit, nothing is stored. Does not notify: callers do, once, after they commit.
+create function lockgate.submit_batch(p_tasks jsonb, p_scope text default '')
+returns table (item int, task bigint, outcome lockgate.submit_outcome)
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_open int[];
+  v_items int[];
+  v_tasks bigint[];
+  v_outcomes lockgate.submit_outcome[];
+begin
+  if jsonb_typeof(p_tasks) is distinct from 'array' then
+    raise exception 'tasks must be a JSON array' using errcode = '22023';
+  end if;
+  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'payload')::text) > 1048576) then
+    raise exception 'payload is larger than 1 MiB' using errcode = '23514', constraint = 'payload_is_at_most_1_mib';
+  end if;
+  if exists (select from jsonb_array_elements(p_tasks) e
+             where octet_length((e -> 'metadata')::text) > 16384 or octet_length((e -> 'tags')::text) > 4096) then
+    raise exception 'metadata is larger than 16 KiB, or tags than 4 KiB'
+      using errcode = '23514', constraint = 'metadata_and_tags_are_small';
+  end if;
+  v_open := array(select generate_series(1, jsonb_array_length(p_tasks)));
+
+  for v_round in 1..5 loop
+    exit when v_open = '{}';
+
+    with request as materialized (
+      select i, nextval('lockgate.task_id_seq') as id, p_tasks -> (i - 1) as body, r.*
+      from unnest(v_open) i,
+        jsonb_to_record(p_tasks -> (i - 1)) as r (
+          queue text, kind text, payload jsonb, priority smallint, run_at timestamptz, delay double precision,
+          max_attempts int, timeout double precision, tags text[], metadata jsonb, idempotency_key text,
+          dedupe_key text)
+    ), due as (
+      select *, coalesce(run_at, now() + delay * interval '1 second', now()) as due_time from request
+    ), stored as (
+      insert into lockgate.task (
+        id, queue, kind, status, priority, run_at, max_attempts, timeout, payload, tags, metadata,
+        idempotency_scope, idempotency_key, request_digest, dedupe_key)
+      overriding system value
+      select d.id, q.name, d.kind,
+        case when d.due_time > now() then 'scheduled' else 'queued' end::lockgate.status,
+        coalesce(d.priority, 0), d.due_time, coalesce(d.max_attempts, q.max_attempts),
+        coalesce(d.timeout, q.timeout), coalesce(d.payload, '{}'), coalesce(d.tags, '{}'),
+        coalesce(d.metadata, '{}'), p_scope, d.idempotency_key,
+        case when d.idempotency_key is not null then md5(d.body::text)::uuid end, d.dedupe_key
+      from due d join lockgate.queue q on q.name = coalesce(d.queue, 'default')
+      where q.kinds is null or d.kind = any (q.kinds)
+      order by d.i
+      on conflict do nothing
+      returning id
+    )
+    select coalesce(array_agg(r.i), '{}'), array_agg(r.id), array_agg('created'::lockgate.submit_outcome)
+      into v_items, v_tasks, v_outcomes
+      from request r join stored s on s.id = r.id;
+    return query select * from unnest(v_items, v_tasks, v_outcomes);
+    v_open := array(select i from unnest(v_open) i where i <> all (v_items) order by i);
+    exit when v_open = '{}';
+
+    -- What was not stored met a key or a rule. A new statement sees what a rival committed meanwhile; a rival that
+    -- vanished again leaves its item open for another round.
+    select coalesce(array_agg(i), '{}'), array_agg(id), array_agg(found)
+      into v_items, v_tasks, v_outcomes
+    from (
+      select i, coalesce(same_key.id, same_dedupe.id) as id, case
+          when q.name is null then 'unknown_queue'
+          when e ->> 'kind' <> all (q.kinds) then 'kind_refused'
+          when same_key.request_digest = md5(e::text)::uuid then 'replayed'
+          when same_key.id is not null then 'key_reused'
+          when same_dedupe.id is not null then 'deduplicated'
+        end::lockgate.submit_outcome as found
+      from unnest(v_open) i
+      cross join lateral (select p_tasks -> (i - 1) as e) one
+      left join lockgate.queue q on q.name = coalesce(e ->> 'queue', 'default')
+      left join lockgate.task same_key
+        on same_key.idempotency_scope = p_scope and same_key.idempotency_key = e ->> 'idempotency_key'
+      left join lockgate.task same_dedupe
+        on same_dedupe.queue = q.name and same_dedupe.dedupe_key = e ->> 'dedupe_key'
+        and same_dedupe.status in ('scheduled', 'queued', 'running')
+    ) judged
+    where found is not null;
+    return query select * from unnest(v_items, v_tasks, v_outcomes);
+    v_open := array(select i from unnest(v_open) i where i <> all (v_items) order by i);
+  end loop;
+
+  if v_open <> '{}' then
+    raise exception 'the keys of item % keep changing hands', v_open[1] using errcode = '40001';
+  end if;
+end
+$$;
+comment on function lockgate.submit_batch(jsonb, text) is
+  'Submits a JSON array of tasks; one row per item: its number from 1, the task, the outcome. Does not notify.';
+
+create function lockgate.wake(p_queue text) returns void
+language sql
+as $$ select pg_notify('lockgate', 'queue ' || p_queue) $$;
+comment on function lockgate.wake(text) is 'Tells idle runners to look at that queue now.';
+
+-- For people and for SQL in somebody's own transaction: raises instead of returning an outcome, and notifies. The
+-- notification serialises commits; `set lockgate.notify = off` leaves it to the poll.
+create function lockgate.submit(
+  queue text, kind text, payload jsonb default '{}', priority int default null, run_at timestamptz default null,
+  delay double precision default null, max_attempts int default null, timeout double precision default null,
+  tags text[] default null, metadata jsonb default null, idempotency_key text default null,
+  dedupe_key text default null)
+returns bigint
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_item record;
+begin
+  select * into strict v_item from lockgate.submit_batch(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+    'queue', queue, 'kind', kind, 'priority', priority, 'run_at', run_at, 'delay', delay,
+    'max_attempts', max_attempts, 'timeout', timeout, 'tags', to_jsonb(tags),
+    'idempotency_key', idempotency_key, 'dedupe_key', dedupe_key))
+    || jsonb_build_object('payload', payload, 'metadata', metadata)));
+  case v_item.outcome
+    when 'unknown_queue' then
+      raise exception 'there is no queue "%"', queue using errcode = 'LG001', hint = 'select name from lockgate.queue';
+    when 'kind_refused' then
+      raise exception 'queue "%" does not take tasks of kind "%"', queue, kind using errcode = 'LG005';
+    when 'key_reused' then
+      raise exception 'idempotency key "%" was used for another request, task %', idempotency_key, v_item.task
+        using errcode = 'LG003';
+    when 'created' then
+      if current_setting('lockgate.notify', true) is distinct from 'off' then
+        perform lockgate.wake(queue);
+      end if;
+    else null;
+  end case;
+  return v_item.task;
+end
+$$;
+comment on function lockgate.submit is
+  'Submits one task and returns its number: select submit(''default'', ''sleep'', ''{"max": 3}'', priority => 5). '
+  'Takes part in your transaction.';
+
+
+-- What runners look at ----------------------------------------------------------------------------------------------
+
+create function lockgate.look(p_queues text[] default null)
+returns table (
+  queue int, name text, slots int, paused boolean, grace double precision, due boolean, next_due double precision)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  select q.id, q.name, q.slots, q.paused, q.grace,
+    exists (select from lockgate.task t where t.queue = q.name and t.status = 'queued') or s.run_at <= now(),
+    extract(epoch from s.run_at - now())::double precision
+  from lockgate.queue q
+  left join lateral (
+    select t.run_at from lockgate.task t
+    where t.queue = q.name and t.status = 'scheduled' order by t.run_at limit 1) s on true
+  where p_queues is null or q.name = any (p_queues)
+  order by q.id
+$$;
+comment on function lockgate.look(text[]) is
+  'The queues a runner serves: whether each has work due now, and in how many seconds its next scheduled task is.';
+
+create function lockgate.occupied()
+returns table (
+  queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
+  cancel_requested lockgate.cancel_mode, pid int)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  with held as materialized (
+    select classid::bigint - lockgate.lock_class(0) as queue, objid::bigint as slot, pid
+    from pg_locks
+    where locktype = 'advisory' and granted and objsubid = 2 and classid > lockgate.lock_class(0)::oid
+      and database = (select oid from pg_database where datname = current_database())
+  ), busy as (
+    select q.id as queue, t.slot, t.id, t.lease, t.runner, t.session, t.grace, t.cancel_requested
+    from lockgate.task t join lockgate.queue q on q.name = t.queue
+    where t.status = 'running'
+  )
+  select q.id, coalesce(b.slot, h.slot::int), b.id, b.lease, b.runner, b.session, coalesce(b.grace, q.grace),
+    b.cancel_requested, h.pid
+  from held h
+  full join busy b on b.queue = h.queue and b.slot = h.slot
+  join lockgate.queue q on q.id = coalesce(b.queue, h.queue)
+$$;
+comment on function lockgate.occupied() is
+  'Every slot that has a running task or a held lock: the task, and the backend that holds the lock (null = free).';
+
+-- With the rights of the caller, who sees the activity of sessions of its own login role (or of all, with
+-- pg_read_all_stats). state_change moves with every statement, so a holder that pings shows it here for free.
+create function lockgate.watch()
+returns table (
+  queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
+  cancel_requested lockgate.cancel_mode, pid int, backend_start timestamptz, state_change timestamptz)
+language sql stable
+as $$
+  select o.*, a.backend_start, a.state_change
+  from lockgate.occupied() o left join pg_stat_get_activity(null) a on a.pid = o.pid
+$$;
+comment on function lockgate.watch() is
+  'occupied(), with when the holder''s backend started and last did anything: what every runner checks on each poll.';
+
+
+-- A runner's session ------------------------------------------------------------------------------------------------
+
+create function lockgate.register(
+  p_runner text, p_host text, p_pid int, p_version text, p_concurrency int, p_queues text[], p_kinds text[])
+returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_session int;
+begin
+  -- Sessions gone for a day are history nobody asks for. A row is visible only once its lock is held.
+  delete from lockgate.runner r
+  where r.since < now() - interval '1 day' and not exists (
+    select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+      and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid);
+  insert into lockgate.runner (runner, host, pid, backend_pid, version, concurrency, queues, kinds)
+    values (p_runner, p_host, p_pid, pg_backend_pid(), p_version, p_concurrency, p_queues, p_kinds)
+    returning session into v_session;
+  perform pg_advisory_lock(lockgate.lock_class(0), v_session);
+  return v_session;
+end
+$$;
+comment on function lockgate.register(text, text, int, text, int, text[], text[]) is
+  'Announces a runner''s session and takes its session lock; the session''s number.';
+
+create function lockgate.deregister(p_session int) returns void
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  delete from lockgate.runner where session = p_session;
+  select pg_advisory_unlock_all();
+$$;
+comment on function lockgate.deregister(int) is 'Ends a runner''s session and frees every lock it holds.';
+
+
+-- The life of a task ------------------------------------------------------------------------------------------------
+
+create function lockgate.promote(p_queue text) returns int
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with due as materialized (
+    select id from lockgate.task
+    where queue = p_queue and status = 'scheduled' and run_at <= now()
+    order by run_at limit 100 for update skip locked
+  ), moved as (
+    update lockgate.task t set status = 'queued' from due where t.id = due.id returning 1
+  )
+  select count(*)::int from moved
+$$;
+comment on function lockgate.promote(text) is
+  'scheduled -> queued for at most 100 tasks whose time has come; called by every claim. How many it moved.';
+
+-- Called by a runner for a slot it holds. The CTE is a fence: without it a plan may update more rows than the limit.
+create function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
+returns setof lockgate.claimed
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_queue lockgate.queue;
+begin
+  if not lockgate.holds_slot(p_queue, p_slot) then
+    raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
+      hint = 'take the slot first, on this connection';
+  end if;
+  select * into v_queue from lockgate.queue where id = p_queue;
+  if not found or v_queue.paused or p_slot > v_queue.slots then
+    return;
+  end if;
+  perform from lockgate.task where queue = v_queue.name and status = 'running' and slot = p_slot;
+  if found then
+    return;
+  end if;
+  perform set_config('synchronous_commit', 'on', true);
+  perform from lockgate.task where queue = v_queue.name and status = 'scheduled' and run_at <= now() limit 1;
+  if found then
+    perform lockgate.promote(v_queue.name);
+  end if;
+  return query
+  with next as materialized (
+    select id from lockgate.task
+    where queue = v_queue.name and status = 'queued'
+    order by priority desc, id limit 1 for update skip locked
+  )
+  update lockgate.task t
+  set status = 'running', slot = p_slot, lease = nextval('lockgate.lease'), runner = p_runner, session = p_session,
+    grace = v_queue.grace, attempt = t.attempt + 1, start_time = now(), exec_time = null, error = null, progress = null
+  from next where t.id = next.id
+  returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
+    t.cancel_requested;
+end
+$$;
+comment on function lockgate.claim(int, int, text, int) is
+  'queued -> running: the next task of that queue into a slot this session holds. Nothing while the queue is paused, '
+  'the slot is above its number, or the slot''s last task still says running.';
+
+-- Called when a statement about an attempt matched no running row: true if this very lease has ended already (the
+-- answer to an earlier call was lost), else the lease belongs to somebody else now.
+create function lockgate.lease_has_ended(p_task bigint, p_lease bigint, p_runner text) returns boolean
+language plpgsql stable security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform from lockgate.task where id = p_task and lease = p_lease and runner = p_runner and status <> 'running';
+  if found then
+    return true;
+  end if;
+  raise exception 'lease % of task % is lost', p_lease, p_task using errcode = 'LG002',
+    hint = 'the slot was adopted; drop the result';
+end
+$$;
+comment on function lockgate.lease_has_ended(bigint, bigint, text) is
+  'Whether the end of that lease is already recorded; raises LG002 when the lease is lost.';
+
+create function lockgate.finish(
+  p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb)
+returns boolean
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  if octet_length(p_result::text) > 1048576 then
+    raise exception 'result is larger than 1 MiB' using errcode = '23514', constraint = 'result_is_at_most_1_mib';
+  end if;
+  perform set_config('synchronous_commit', 'on', true);
+  update lockgate.task
+  set status = 'succeeded', slot = null, finish_time = now(), exec_time = p_exec_time, result = p_result
+  where id = p_task and lease = p_lease and runner = p_runner and status = 'running';
+  if found then
+    return true;
+  end if;
+  return not lockgate.lease_has_ended(p_task, p_lease, p_runner);
+end
+$$;
+comment on function lockgate.finish(bigint, bigint, text, double precision, jsonb) is
+  'running -> succeeded. False if this lease''s end was already recorded; LG002 if the lease is lost.';
+
+create function lockgate.finish_and_claim(
+  p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb,
+  p_queue int, p_slot int, p_session int)
+returns setof lockgate.claimed
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform lockgate.finish(p_task, p_lease, p_runner, p_exec_time, p_result);
+  return query select * from lockgate.claim(p_queue, p_slot, p_runner, p_session);
+end
+$$;
+comment on function lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int) is
+  'finish, then claim the next task into the same slot: one round trip, one commit.';
+
+-- Puts a running row that its caller has locked back in line, and keeps a record of the attempt.
+create function lockgate.put_back(
+  p_row lockgate.task, p_outcome lockgate.attempt_outcome, p_delay double precision, p_error jsonb,
+  p_exec_time double precision)
+returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_status lockgate.status := case when p_delay > 0 then 'scheduled' else 'queued' end;
+begin
+  insert into lockgate.attempt (task, attempt, lease, outcome, runner, slot, start_time, exec_time, error)
+    values (p_row.id, p_row.attempt, p_row.lease, p_outcome, p_row.runner, p_row.slot, p_row.start_time, p_exec_time,
+            p_error);
+  -- An adopted row gets a lease of its own, so that its old owner is told "lost" and not "already recorded".
+  update lockgate.task
+  set status = v_status, slot = null, run_at = now() + p_delay * interval '1 second', error = p_error,
+    exec_time = p_exec_time, progress = null,
+    attempt = p_row.attempt - case when p_outcome = 'returned' then 1 else 0 end,
+    lease = case when p_outcome = 'adopted' then nextval('lockgate.lease') else p_row.lease end
+  where id = p_row.id;
+  if v_status = 'queued' then
+    perform lockgate.wake(p_row.queue);
+  end if;
+  return v_status;
+end
+$$;
+comment on function lockgate.put_back(lockgate.task, lockgate.attempt_outcome, double precision, jsonb, double precision) is
+  'running -> queued or, with a delay, scheduled; writes the attempt. For fail, give_back and adopt.';
+
+-- Ends a running row that its caller has locked, without success.
+create function lockgate.end_task(
+  p_row lockgate.task, p_status lockgate.status, p_error jsonb, p_exec_time double precision, p_adopted boolean)
+returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  update lockgate.task
+  set status = p_status, slot = null, finish_time = now(), exec_time = p_exec_time, error = p_error,
+    lease = case when p_adopted then nextval('lockgate.lease') else p_row.lease end
+  where id = p_row.id;
+  return p_status;
+end
+$$;
+comment on function lockgate.end_task(lockgate.task, lockgate.status, jsonb, double precision, boolean) is
+  'running -> failed or cancelled. For fail, give_back and adopt.';
+
+create function lockgate.fail(
+  p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_error jsonb,
+  p_retry_after double precision default null, p_discard boolean default false)
+returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_row lockgate.task;
+  v_queue lockgate.queue;
+begin
+  perform set_config('synchronous_commit', 'on', true);
+  select * into v_row from lockgate.task
+    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for update;
+  if not found then
+    perform lockgate.lease_has_ended(p_task, p_lease, p_runner);
+    return (select status from lockgate.task where id = p_task);
+  end if;
+  if v_row.cancel_requested is not null then
+    return lockgate.end_task(v_row, 'cancelled', p_error, p_exec_time, false);
+  end if;
+  if p_discard or v_row.attempt >= v_row.max_attempts then
+    return lockgate.end_task(v_row, 'failed', p_error, p_exec_time, false);
+  end if;
+  select * into strict v_queue from lockgate.queue where name = v_row.queue;
+  return lockgate.put_back(v_row, 'failed', coalesce(p_retry_after, lockgate.backoff(v_queue, v_row.attempt)), p_error,
+                           p_exec_time);
+end
+$$;
+comment on function lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean) is
+  'running -> scheduled after a back-off (or p_retry_after seconds), failed when discarded or without attempts left, '
+  'cancelled when that was asked. The status now; LG002 if the lease is lost.';
+
+create function lockgate.backoff(p_queue lockgate.queue, p_attempt int) returns double precision
+language sql volatile
+as $$
+  select least(p_queue.backoff_max, p_queue.backoff_base * 2.0 ^ least(p_attempt - 1, 60)) * (0.8 + 0.4 * random())
+$$;
+comment on function lockgate.backoff(lockgate.queue, int) is
+  'Seconds before the attempt after this one: backoff_base, doubled per attempt, at most backoff_max, +-20 %.';
+
+create function lockgate.give_back(p_task bigint, p_lease bigint, p_runner text) returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_row lockgate.task;
+begin
+  select * into v_row from lockgate.task
+    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for update;
+  if not found then
+    perform lockgate.lease_has_ended(p_task, p_lease, p_runner);
+    return (select status from lockgate.task where id = p_task);
+  end if;
+  if v_row.cancel_requested is not null then
+    return lockgate.end_task(v_row, 'cancelled', null, null, false);
+  end if;
+  return lockgate.put_back(v_row, 'returned', 0, null, null);
+end
+$$;
+comment on function lockgate.give_back(bigint, bigint, text) is
+  'running -> queued, the attempt not counted: for a runner that stops. The status now; LG002 if the lease is lost.';
+
+-- Called by a runner that saw this row's slot lock free, with lease and session unchanged, for the row's grace, and
+-- then took the lock. Re-reads the row: only then is it certain that nobody holds it.
+create function lockgate.adopt(p_queue int, p_slot int, p_task bigint, p_lease bigint, p_session int)
+returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_row lockgate.task;
+  v_queue lockgate.queue;
+  v_error jsonb;
+  v_again boolean;
+begin
+  if not lockgate.holds_slot(p_queue, p_slot) then
+    raise exception 'slot % of queue % is not held', p_slot, p_queue using errcode = 'LG004',
+      hint = 'take the slot first, on this connection';
+  end if;
+  select * into strict v_queue from lockgate.queue where id = p_queue;
+  select * into v_row from lockgate.task
+    where id = p_task and lease = p_lease and session = p_session and slot = p_slot and queue = v_queue.name
+      and status = 'running'
+    for update;
+  if not found then
+    return null;
+  end if;
+  v_error := jsonb_build_object('type', 'RunnerDied', 'message', format(
+    'attempt %s of %s: its runner %s died or was cut off', v_row.attempt, v_row.max_attempts, v_row.runner));
+  if v_row.cancel_requested is not null then
+    return lockgate.end_task(v_row, 'cancelled', v_error, null, true);
+  end if;
+  if v_row.attempt >= v_row.max_attempts then
+    return lockgate.end_task(v_row, 'failed', v_error, null, true);
+  end if;
+  -- The first death may be bad luck; a second in a row backs off, or a poison task would fell one runner after another.
+  select outcome = 'adopted' into v_again from lockgate.attempt where task = p_task order by lease desc limit 1;
+  return lockgate.put_back(
+    v_row, 'adopted', case when v_again then lockgate.backoff(v_queue, v_row.attempt) else 0 end, v_error, null);
+end
+$$;
+comment on function lockgate.adopt(int, int, bigint, bigint, int) is
+  'running -> queued for a task whose runner is gone, the attempt counted; failed when that was its last, cancelled '
+  'when that was asked. The status now, or null if the row is no longer as it was seen.';
+
+-- Called by a runner that reconnected and took one of its slots again. Names the row by slot and runner, so that it
+-- also finds a task that a finish_and_claim gave it in an answer that was lost: the lease tells which.
+create function lockgate.reconfirm(p_queue int, p_slot int, p_runner text, p_session int)
+returns setof lockgate.claimed
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  if not lockgate.holds_slot(p_queue, p_slot) then
+    raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
+      hint = 'take the slot first, on this connection';
+  end if;
+  perform set_config('synchronous_commit', 'on', true);
+  return query
+  update lockgate.task t set session = p_session
+  from lockgate.queue q
+  where q.id = p_queue and t.queue = q.name and t.slot = p_slot and t.status = 'running' and t.runner = p_runner
+  returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
+    t.cancel_requested;
+end
+$$;
+comment on function lockgate.reconfirm(int, int, text, int) is
+  'Marks the running task of this slot and runner with its new session, which ends every adopter''s wait for it.';
+
+create function lockgate.cancel(task bigint, force boolean default false) returns lockgate.status
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_status lockgate.status;
+begin
+  select t.status into v_status from lockgate.task t where t.id = cancel.task for update;
+  if not found then
+    raise exception 'there is no task %', task using errcode = 'LG006';
+  end if;
+  if v_status in ('scheduled', 'queued') then
+    update lockgate.task t set status = 'cancelled', finish_time = now() where t.id = cancel.task;
+    return 'cancelled';
+  end if;
+  if v_status = 'running' then
+    update lockgate.task t
+    set cancel_requested = greatest(t.cancel_requested, case when force then 'force' else 'ask' end::lockgate.cancel_mode)
+    where t.id = cancel.task;
+    perform pg_notify('lockgate', 'cancel ' || task);
+  end if;
+  return v_status;
+end
+$$;
+comment on function lockgate.cancel(bigint, boolean) is
+  'Cancels a waiting task at once; asks a running one to stop (force: kills it). The status now: running means asked.';
+
+
+-- Queues ------------------------------------------------------------------------------------------------------------
+
+create function lockgate.set_slots(queue text, slots int) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  update lockgate.queue q set slots = set_slots.slots where q.name = set_slots.queue;
+  if not found then
+    raise exception 'there is no queue "%"', queue using errcode = 'LG001';
+  end if;
+  perform pg_notify('lockgate', 'slots ' || queue);
+end
+$$;
+comment on function lockgate.set_slots(text, int) is
+  'How many tasks of a queue may execute at once from now on. Lowered, running tasks above it end first.';
+
+insert into lockgate.queue (name) values ('default');
+
+
+-- Views -------------------------------------------------------------------------------------------------------------
+
+create view lockgate.task_detail as
+  select id, queue, kind, status, priority, create_time, run_at, start_time, finish_time, exec_time, attempt,
+    max_attempts, timeout, slot, lease, runner, cancel_requested, payload, result, error, progress, tags, metadata,
+    idempotency_key, dedupe_key
+  from lockgate.task;
+comment on view lockgate.task_detail is 'Tasks as the outside world sees them.';
+
+create view lockgate.queue_overview as
+  select q.name as queue, q.slots, q.paused,
+    (select count(*) from lockgate.task t where t.queue = q.name and t.status = 'running') as running,
+    (select case when count(*) > 10000 then '10000+' else count(*)::text end
+     from (select from lockgate.task t where t.queue = q.name and t.status = 'queued' limit 10001) c) as queued,
+    (select case when count(*) > 10000 then '10000+' else count(*)::text end
+     from (select from lockgate.task t where t.queue = q.name and t.status = 'scheduled' limit 10001) c) as scheduled
+  from lockgate.queue q
+  order by q.name;
+comment on view lockgate.queue_overview is 'Queues: slots, and what is running and waiting (counted to 10,000).';
+
+create view lockgate.slot_overview as
+  select q.name as queue, s.slot, o.runner, o.pid as backend_pid, o.task, t.kind,
+    round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
+    round(extract(epoch from clock_timestamp() - a.state_change)::numeric, 1) as seconds_silent
+  from lockgate.queue q
+  cross join lateral (
+    select generate_series(1, q.slots) as slot
+    union select x.slot from lockgate.task x where x.queue = q.name and x.status = 'running') s
+  left join lockgate.watch() o on o.queue = q.id and o.slot = s.slot
+  left join lockgate.task t on t.id = o.task
+  left join pg_stat_get_activity(null) a on a.pid = o.pid
+  order by q.name, s.slot;
+comment on view lockgate.slot_overview is
+  'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent.';
+
+create view lockgate.runner_overview as
+  select r.session, r.runner, r.host, r.pid, r.backend_pid, r.version, r.concurrency, r.queues, r.kinds, r.since,
+    exists (
+      select from pg_locks l
+      where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
+        and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid
+        and l.database = (select oid from pg_database where datname = current_database())) as alive,
+    (select count(*) from lockgate.task t where t.status = 'running' and t.runner = r.runner) as running
+  from lockgate.runner r
+  order by r.session;
+comment on view lockgate.runner_overview is 'Runner sessions, whether each is alive, and how many tasks it runs.';
+
+create function lockgate.schema_version() returns int
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$ select version from lockgate.release $$;
+comment on function lockgate.schema_version() is 'The version of this schema.';
+
+
+-- Roles: the index of the contract ----------------------------------------------------------------------------------
+-- Group roles, shared by the databases of a cluster; logins are made members of them. Nobody but the owner may touch a
+-- table, except that the viewer may read all of them.
+
+declare
+  v_role text;
+begin
+  foreach v_role in array array['lockgate_service', 'lockgate_runner', 'lockgate_viewer'] loop
+    begin
+      execute format('create role %I nologin', v_role);
+    exception when duplicate_object or unique_violation then null;
+    end;
+  end loop;
+end;
+
+revoke all on schema lockgate from public;
+revoke execute on all functions in schema lockgate from public;
+grant usage on schema lockgate to lockgate_service, lockgate_runner, lockgate_viewer;
+grant execute on function lockgate.schema_version(), lockgate.lock_class(int), lockgate.holds_slot(int, int)
+  to lockgate_service, lockgate_runner, lockgate_viewer;
+
+grant execute on function
+  lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.wake(text), lockgate.cancel(bigint, boolean),
+  lockgate.set_slots(text, int)
+  to lockgate_service;
+grant select on lockgate.task_detail, lockgate.queue_overview, lockgate.runner_overview to lockgate_service;
+
+grant execute on function
+  lockgate.look(text[]), lockgate.occupied(), lockgate.watch(),
+  lockgate.register(text, text, int, text, int, text[], text[]), lockgate.deregister(int),
+  lockgate.take_slot(int), lockgate.retake_slot(int, int), lockgate.release_slot(int, int),
+  lockgate.claim(int, int, text, int), lockgate.reconfirm(int, int, text, int),
+  lockgate.finish(bigint, bigint, text, double precision, jsonb),
+  lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int),
+  lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
+  lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int)
+  to lockgate_runner;
+
+grant execute on function lockgate.occupied(), lockgate.watch() to lockgate_viewer;
+grant select on all tables in schema lockgate to lockgate_viewer;
+
+end
+$schema$;

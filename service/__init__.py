@@ -1,0 +1,1 @@
+"""The service: the HTTP side of the queue."""
