@@ -1,0 +1,65 @@
+"""A real Postgres, and for each test a database of its own. Run `pytest` and read the header: it says which server."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import server
+from tests.contract import Contract, Session, Threads, until
+from tests.database import Database, Template, template
+
+RUNG = pytest.StashKey[server.Rung]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.collectonly:
+        config.stash[RUNG] = server.choose()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    rung = config.stash.get(RUNG, None)
+    return f"server: {rung.label if rung else 'none, only collecting'}"
+
+
+@pytest.fixture(scope="session")
+def pg_server(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The DSN of the administrator of the server."""
+    with pytestconfig.stash[RUNG].start as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def pg_template(pg_server: str) -> Iterator[Template]:
+    with template(pg_server) as made:
+        yield made
+
+
+@pytest.fixture
+def db(pg_template: Template) -> Iterator[Database]:
+    """A database with schema.sql applied and nothing in it but the queue `default`."""
+    with pg_template.clone() as clone:
+        yield clone
+
+
+@pytest.fixture
+def q(db: Database) -> Contract:
+    return Contract(db)
+
+
+@pytest.fixture
+def threads(db: Database) -> Iterator[Threads]:
+    """For rivals: `threads.start(call)` gives a Future. The database goes first when a test fails, so none hangs."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        yield Threads(pool)
+        db.end_sessions()
+
+
+@pytest.fixture
+def blocked_by(db: Database) -> Callable[[Session, Session], None]:
+    """Waits until the server says that the first session (or connection) waits for the second."""
+
+    def wait(rival: Session, holder: Session) -> None:
+        until(lambda: db.value("select %s = any (pg_blocking_pids(%s))", holder.pid, rival.pid), f"{rival} to wait")
+
+    return wait
