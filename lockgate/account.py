@@ -1,0 +1,40 @@
+"""The system account the embedded server runs as: PostgreSQL refuses to run as root."""
+
+import os
+import pwd
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Account(NamedTuple):
+    uid: int
+    gid: int
+
+    @classmethod
+    def for_folder(cls, data: Path) -> "Account | None":
+        """Return the account for a server on this data folder; None = as whoever runs us, since that is not root.
+
+        For root: the owner of the folder if it is somebody else's already, else `postgres`, else `nobody`.
+        """
+        if os.geteuid() != 0:
+            return None
+        if data.exists() and data.stat().st_uid != 0:
+            return cls(data.stat().st_uid, data.stat().st_gid)
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            return cls(entry.pw_uid, entry.pw_gid)
+        return cls(65534, 65534)
+
+    def popen_arguments(self) -> dict[str, Any]:
+        """Return the arguments with which Popen becomes this account before it executes anything."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def start_as(account: Account | None) -> dict[str, Any]:
+    """Return Popen arguments: this account, and none of the PG* variables that would change what a program does."""
+    arguments = account.popen_arguments() if account else {}
+    arguments["env"] = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
+    return arguments
