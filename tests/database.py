@@ -5,17 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lockgate import schema
+
 Role = Literal["admin", "owner", "service", "runner", "viewer"]
-LOGINS: tuple[Role, ...] = ("owner", "service", "runner", "viewer")
 PASSWORD = "x"
-SCHEMA = Path(__file__).parent.parent / "schema.sql"
 
 
 @dataclass
@@ -87,7 +86,7 @@ class Template:
         options = str(conninfo_to_dict(self.admin).get("options") or "")
         dsn = {
             role: make_conninfo(self.admin, dbname=name, user=f"{self.prefix}_{role}", password=PASSWORD)
-            for role in LOGINS
+            for role in ("owner", *schema.LOGINS)
         }
         admin = make_conninfo(self.admin, dbname=name, options=f"{options} -c search_path=lockgate,public".strip())
         return Database(name, admin, dsn["owner"], dsn["service"], dsn["runner"], dsn["viewer"])
@@ -100,31 +99,28 @@ def template(admin: str) -> Iterator[Template]:
     db = made.database(made.prefix)
     with psycopg.connect(admin, autocommit=True) as conn:
         try:
-            create_roles(conn, made.prefix)
+            create_owner(conn, f"{made.prefix}_owner")
             create = sql.SQL("create database {} owner {}")
             conn.execute(create.format(sql.Identifier(made.prefix), sql.Identifier(f"{made.prefix}_owner")))
-            with psycopg.connect(db.owner) as owner:
-                owner.execute(SCHEMA.read_text())
+            schema.apply(db.owner)
+            for login in schema.create_logins(db.admin, PASSWORD, made.prefix).values():
+                # Again for every database: what it was told for this one is not cloned.
+                conn.execute(sql.SQL("alter role {} set search_path = lockgate, public").format(sql.Identifier(login)))
             yield made
         finally:
             conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(made.prefix)))
-            for role in LOGINS:
+            for role in ("owner", *schema.LOGINS):
                 conn.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(f"{made.prefix}_{role}")))
 
 
-def create_roles(conn: psycopg.Connection[Any], prefix: str) -> None:
-    """The group roles schema.sql grants to, which the whole server shares, and this run's logins as their members."""
-    for role in LOGINS:
-        login = sql.Identifier(f"{prefix}_{role}")
-        conn.execute(sql.SQL("create role {} login password {}").format(login, sql.Literal(PASSWORD)))
-        conn.execute(sql.SQL("alter role {} set search_path = lockgate, public").format(login))
-        # An administrator who is no superuser needs this to create databases for the owner, and to end its sessions.
-        conn.execute(sql.SQL("grant {} to current_user").format(login))
-        if role == "owner":
-            conn.execute(sql.SQL("alter role {} createrole").format(login))
-            continue
-        group = sql.Identifier(f"lockgate_{role}")
-        # By an earlier run, perhaps, or by one beside us.
+def create_owner(conn: psycopg.Connection[Any], name: str) -> None:
+    """Who owns the schema: no superuser, so that nothing in it works only by being one."""
+    # The whole server shares these; an earlier run has made them, perhaps, or one beside us.
+    for group in ("lockgate_service", "lockgate_runner", "lockgate_viewer"):
         with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-            conn.execute(sql.SQL("create role {} nologin").format(group))
-        conn.execute(sql.SQL("grant {} to {}").format(group, login))
+            conn.execute(sql.SQL("create role {} nologin").format(sql.Identifier(group)))
+    owner = sql.Identifier(name)
+    conn.execute(sql.SQL("create role {} login createrole password {}").format(owner, sql.Literal(PASSWORD)))
+    conn.execute(sql.SQL("alter role {} set search_path = lockgate, public").format(owner))
+    # An administrator who is no superuser either needs this to make databases that belong to the owner.
+    conn.execute(sql.SQL("grant {} to current_user").format(owner))

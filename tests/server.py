@@ -8,19 +8,25 @@ REQUIRE_DOCKER=1 allows the second only. Which one it is, is decided when pytest
 nothing is started before a test asks for it.
 """
 
+import gc
 import os
-import shutil
-import tempfile
+import subprocess
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict
+
+from lockgate import binaries
+from lockgate.embedded import Server
 
 docker: Any = import_module("docker")  # ships no types
 
@@ -44,19 +50,19 @@ def choose() -> Rung:
     if os.environ.get("REQUIRE_DOCKER") == "1":
         version = docker_version()
         if version is None:
-            raise RuntimeError(f"REQUIRE_DOCKER=1, and Docker does not answer or can not have the image {IMAGE}")
+            raise pytest.UsageError(f"REQUIRE_DOCKER=1, and Docker does not answer or can not have the image {IMAGE}")
         return Rung(f"container {IMAGE}, PostgreSQL {version}", container())
     if dsn := os.environ.get("TEST_DATABASE_URL"):
         return Rung(f"TEST_DATABASE_URL, PostgreSQL {given_version(dsn)}", given(dsn))
     if version := docker_version():
         return Rung(f"container {IMAGE}, PostgreSQL {version}", container())
-    return Rung("embedded", embedded())
+    return Rung(f"embedded, {embedded_version()}", embedded())
 
 
 def given_version(dsn: str) -> str:
     name = conninfo_to_dict(dsn).get("dbname") or ""
     if "test" not in str(name):
-        raise RuntimeError(
+        raise pytest.UsageError(
             f'TEST_DATABASE_URL names the database "{name}": only one with "test" in its name is touched'
         )
     with psycopg.connect(dsn) as conn:
@@ -70,9 +76,13 @@ def given(dsn: str) -> Iterator[str]:
 
 def docker_version() -> str | None:
     """The version of Postgres in the image, or None where Docker does not answer or can not have the image."""
-    try:
+    client = None
+    with suppress(docker.errors.DockerException):
         client = docker.from_env(timeout=10)
-    except docker.errors.DockerException:
+    if client is None:
+        # A client that was refused leaves its socket open, which would be held against some test.
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
         return None
     try:
         try:
@@ -82,7 +92,10 @@ def docker_version() -> str | None:
         if image is None:
             return None
         env = dict(line.split("=", 1) for line in image.attrs["Config"]["Env"])
-        return str(env.get("PG_VERSION", "?")).split("-")[0]
+        if "PG_VERSION" in env:  # said by the official image, which spares us a container
+            return str(env["PG_VERSION"]).split("-")[0]
+        said = client.containers.run(image, ["--version"], entrypoint="postgres", remove=True)
+        return str(said.decode().split()[-1])
     except (docker.errors.DockerException, OSError):
         return None
     finally:
@@ -129,18 +142,17 @@ def container() -> Iterator[str]:
     server.get_docker_client().client.close()
 
 
+def embedded_version() -> str:
+    said = subprocess.run(
+        [binaries.find() / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True
+    ).stdout
+    return f"PostgreSQL {said.split()[-1]}"
+
+
 @contextmanager
 def embedded() -> Iterator[str]:
-    from lockgate.embedded import Server
-
-    # A short path: a socket's name has to fit into 107 bytes.
-    folder = tempfile.mkdtemp(prefix="lg-", dir="/tmp")
-    server = Server(Path(folder) / "data", settings=dict(THROW_AWAY))
-    try:
-        server.start()
-        try:
-            yield server.dsn("lockgate", "postgres")
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        TemporaryDirectory(prefix="lockgate-test-") as folder,
+        Server(Path(folder) / "data", settings=THROW_AWAY) as it,
+    ):
+        yield it.dsn(database="postgres")
