@@ -151,8 +151,7 @@ def embedded_version() -> str:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    with (
-        TemporaryDirectory(prefix="lockgate-test-") as folder,
-        Server(Path(folder) / "data", settings=THROW_AWAY) as it,
-    ):
-        yield it.dsn(database="postgres")
+    with TemporaryDirectory(prefix="lockgate-test-") as folder:
+        Path(folder).chmod(0o755)  # started by root, the server is another user
+        with Server(Path(folder) / "data", settings=THROW_AWAY) as server:
+            yield server.dsn(database="postgres")
