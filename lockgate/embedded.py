@@ -8,10 +8,10 @@ import fcntl
 import hashlib
 import hmac
 import os
-import random
 import secrets
+import shlex
+import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psycopg
 
 from lockgate import binaries as programs
+from lockgate import ports
 from lockgate.account import Account, start_as
 from lockgate.binaries import EmbeddedError, NotInstalledError
 from lockgate.leash import leash
@@ -102,6 +103,13 @@ class Server:
         """Return the URL with which `user` connects to `database` (`lockgate` is there from the start)."""
         return f"postgresql://{quote(user)}:{self.password(user)}@{HOST}:{self.port}/{quote(database)}"
 
+    def psql(self, user: str, database: str = "lockgate") -> str:
+        """Return a shell command that opens psql as `user`; the password waits in a file beside the data."""
+        entry = f"{HOST}:{self.port}:{database}:{user}:{self.password(user)}"
+        self._write("pgpass", entry)
+        url = f"postgresql://{quote(user)}@{HOST}:{self.port}/{quote(database)}?passfile={quote(str(self.data))}/pgpass"
+        return shlex.join([shutil.which("psql") or str(self.binaries / "psql"), url])
+
     def start(self) -> None:
         """Start the server and wait until it answers. Raises EmbeddedError.
 
@@ -152,7 +160,10 @@ class Server:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise EmbeddedError(f"the data folder {self.data} is in use by another Lockgate") from None
+            holder = f"process {pid}" if (pid := self._read("lock")) else "another Lockgate"
+            raise EmbeddedError(f"the data folder {self.data} is in use by {holder}") from None
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())
         entering = subprocess.run(
             ["/bin/sh", "-c", 'cd -- "$1" && test -w .', "sh", self.data],
             cwd="/", capture_output=True, timeout=STOP_LIMIT, check=False, **start_as(self._account),
@@ -232,7 +243,7 @@ class Server:
         end = time.monotonic() + START_LIMIT
         while True:
             self.port = self._given_port or self._free_port()
-            if not _is_free(self.port):
+            if not ports.is_free(self.port):
                 raise EmbeddedError(f"port {self.port} of {HOST} is taken")
             log_begins = self._spawn()
             if self._answers(end):
@@ -248,15 +259,11 @@ class Server:
             time.sleep(0.2)
 
     def _free_port(self) -> int:
-        """Return the port of last time if it is free, else another.
-
-        Not one of the kernel's ephemeral ports: while nobody listens on one of those, a client that keeps trying to
-        connect to it will sooner or later be given that very port as its own, and be connected to itself.
-        """
+        """Return the port of last time if it is free, else another."""
         with suppress(ValueError):
-            if _is_free(port := int(self._read("port"))):
+            if ports.is_free(port := int(self._read("port"))):
                 return port
-        return next(port for port in iter(lambda: random.randint(20000, 32000), 0) if _is_free(port))  # noqa: S311
+        return ports.a_free_one()
 
     def _spawn(self) -> int:
         """Start postgres; where in the log its words begin."""
@@ -326,16 +333,6 @@ class Server:
         if self.socket_folder is not None:
             self._remove_socket_folder(str(self.socket_folder))
             self.socket_folder = None
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _command(pid: str) -> str:

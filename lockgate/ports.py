@@ -1,0 +1,28 @@
+"""Ports of this machine."""
+
+import random
+import socket
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there now. A host that is not this machine's counts as not free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def a_free_one() -> int:
+    """Return a free port of 127.0.0.1, and not one of the kernel's ephemeral ports.
+
+    While nobody listens on one of those, a client that keeps trying to connect to it will sooner or later be given
+    that very port as its own, and be connected to itself.
+    """
+    while True:
+        port = random.randint(20000, 32000)  # noqa: S311  no secret
+        if is_free(port):
+            return port
