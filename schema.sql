@@ -173,6 +173,7 @@ create table lockgate.task (
   constraint max_attempts_are_1_to_1000 check (max_attempts between 1 and 1000),
   constraint timeout_is_positive_and_at_most_30_days check (timeout > 0 and timeout <= 2592000),
   constraint running_iff_it_has_a_slot check ((status = 'running') = (slot is not null)),
+  constraint slot_is_1_to_1000 check (slot between 1 and 1000),
   constraint ended_iff_it_has_a_finish_time
     check ((status in ('succeeded', 'failed', 'cancelled')) = (finish_time is not null)),
   constraint started_before_it_runs
@@ -592,7 +593,7 @@ begin
       hint = 'take the slot first, on this connection';
   end if;
   select * into v_queue from lockgate.queue where id = p_queue;
-  if not found or v_queue.paused or p_slot > v_queue.slots then
+  if not found or v_queue.paused or p_slot not between 1 and v_queue.slots then
     return;
   end if;
   perform from lockgate.task where queue = v_queue.name and status = 'running' and slot = p_slot;
