@@ -397,7 +397,7 @@ begin
     from (
       select i, coalesce(same_key.id, same_dedupe.id) as id, case
           when q.name is null then 'unknown_queue'
-          when e ->> 'kind' <> all (q.kinds) then 'kind_refused'
+          when q.kinds is not null and (e ->> 'kind' = any (q.kinds)) is not true then 'kind_refused'
           when same_key.request_digest = md5(e::text)::uuid then 'replayed'
           when same_key.id is not null then 'key_reused'
           when same_dedupe.id is not null then 'deduplicated'
@@ -457,7 +457,7 @@ begin
         using errcode = 'LG003';
     when 'created' then
       if current_setting('lockgate.notify', true) is distinct from 'off' then
-        perform lockgate.wake(queue);
+        perform lockgate.wake(coalesce(queue, 'default'));
       end if;
     else null;
   end case;
@@ -477,7 +477,8 @@ returns table (
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$
   select q.id, q.name, q.slots, q.paused, q.grace,
-    exists (select from lockgate.task t where t.queue = q.name and t.status = 'queued') or s.run_at <= now(),
+    exists (select from lockgate.task t where t.queue = q.name and t.status = 'queued')
+      or coalesce(s.run_at <= now(), false),
     extract(epoch from s.run_at - now())::double precision
   from lockgate.queue q
   left join lateral (
