@@ -366,7 +366,7 @@ class Contract:
         number: int = self.db.value(insert.as_string(), *(stored(value) for value in values.values()))
         return number
 
-    def update(self, table: str, condition: sql.Composed, columns: dict[str, Any]) -> None:
+    def update(self, table: str, condition: sql.Composable, columns: dict[str, Any]) -> None:
         if columns:
             pairs = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(n), sql.Placeholder()) for n in columns)
             text = sql.SQL("update {} set {} where {}").format(sql.Identifier("lockgate", table), pairs, condition)
