@@ -1,1 +1,13 @@
-"""Lockgate: a task queue on Postgres that never executes more than N tasks at once."""
+"""Lockgate: a task queue on Postgres that never executes more than N tasks at once, whatever dies.
+
+For your handlers module (named in ``LOCKGATE_HANDLERS``)::
+
+    from lockgate import Discard, Retry, Task, handler
+
+    @handler
+    def thumbnail(path: str, width: int = 200) -> str: ...
+"""
+
+from lockgate.handlers import Cancelled, Discard, Retry, Task, handler
+
+__all__ = ["Cancelled", "Discard", "Retry", "Task", "handler"]

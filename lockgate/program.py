@@ -28,6 +28,7 @@ class Program:
         self.module = module
         self.environment = environment
         self.output = output
+        self.pass_fds: tuple[int, ...] = ()
         self.started = 0.0  # of time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,6 +40,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=self.output,
+            pass_fds=self.pass_fds,
             start_new_session=True,
             preexec_fn=leash(signal.SIGKILL),
         )

@@ -1,0 +1,58 @@
+"""``python -m runner``: one runner process, in the foreground."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from typing import Any
+
+import click
+import psycopg
+
+from runner import log
+from runner.hand import HandlersNotLoaded
+from runner.runner import Runner
+from runner.session import NotDirect
+from runner.settings import Settings, options
+
+
+def default_name() -> str:
+    """A name no other runner process ever has: readable, and random where readable is not enough."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+async def serve(settings: Settings, name: str) -> None:
+    runner = Runner(settings, name)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runner.stop)
+    await runner.run()
+
+
+@click.command()
+@options
+def main(**given: Any) -> None:
+    """Takes tasks out of the queue and executes them, one runner process in the foreground.
+
+    Handlers come from the modules named in LOCKGATE_HANDLERS. SIGTERM or Ctrl-C stops it in order, a second one at
+    once.
+    """
+    settings = Settings(**given)
+    name = settings.name or default_name()
+    log.configure(settings.log_format, settings.log_level, runner=name)
+    try:
+        asyncio.run(serve(settings, name))
+    except HandlersNotLoaded as error:
+        sys.exit(f"lockgate: the handlers cannot be loaded: {error}")
+    except NotDirect as error:
+        sys.exit(f"lockgate: {error}")
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+        sys.exit("lockgate: there is no Lockgate schema in this database; run `lockgate migrate`")
+    except psycopg.ProgrammingError as error:
+        sys.exit(f"lockgate: DATABASE_URL: {str(error).strip()}")
+
+
+if __name__ == "__main__":
+    main()

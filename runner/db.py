@@ -1,0 +1,137 @@
+"""Every SQL text a runner sends, a function each. All of it goes through a `Session`."""
+
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from os import getpid
+from typing import Literal
+
+import msgspec
+
+from runner.claimed import Claimed
+from runner.messages import Error
+from runner.session import Session
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A row of lockgate.look(): a queue this runner serves. ``next_due``: seconds until its next scheduled task."""
+
+    queue: int
+    name: str
+    slots: int
+    paused: bool
+    grace: float
+    due: bool | None
+    next_due: float | None
+
+
+class Occupied(msgspec.Struct, frozen=True):
+    """A row of lockgate.watch(): a slot with a running task, a held lock (``pid``), or both."""
+
+    queue: int
+    slot: int
+    task: int | None
+    lease: int | None
+    runner: str | None
+    session: int | None
+    grace: float
+    cancel_requested: Literal["ask", "force"] | None
+    pid: int | None
+    backend_start: datetime | None
+    state_change: datetime | None
+
+
+async def register(session: Session, runner: str, concurrency: int, queues: Sequence[str], kinds: Sequence[str]) -> int:
+    return await session.value(
+        "select lockgate.register(%s, %s, %s, %s, %s, %s, %s)",
+        runner, socket.gethostname(), getpid(), version("lockgate"), concurrency, list(queues) or None, list(kinds),
+    )  # fmt: skip
+
+
+async def deregister(session: Session) -> None:
+    await session.value("select lockgate.deregister(%s)", session.number)
+
+
+async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
+    return await session.rows(Queue, "select * from lockgate.look(%s)", list(queues) or None)
+
+
+async def watch(session: Session) -> list[Occupied]:
+    return await session.rows(Occupied, "select * from lockgate.watch()")
+
+
+async def take_slot(session: Session, queue: int) -> int | None:
+    return await session.value("select lockgate.take_slot(%s)", queue)
+
+
+async def retake_slot(session: Session, queue: int, slot: int) -> bool:
+    return await session.value("select lockgate.retake_slot(%s, %s)", queue, slot)
+
+
+async def release_slot(session: Session, queue: int, slot: int) -> bool:
+    return await session.value("select lockgate.release_slot(%s, %s)", queue, slot)
+
+
+async def claim(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:
+    return await session.row(
+        Claimed, "select * from lockgate.claim(%s, %s, %s, %s)", queue, slot, runner, session.number
+    )
+
+
+async def reconfirm(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:
+    return await session.row(
+        Claimed, "select * from lockgate.reconfirm(%s, %s, %s, %s)", queue, slot, runner, session.number
+    )
+
+
+async def finish(session: Session, task: Claimed, runner: str, exec_time: float, result: bytes) -> bool:
+    return await session.value(
+        "select lockgate.finish(%s, %s, %s, %s, %s::jsonb)",
+        task.task, task.lease, runner, exec_time, result.decode(),
+    )  # fmt: skip
+
+
+async def finish_and_claim(
+    session: Session, task: Claimed, runner: str, exec_time: float, result: bytes, queue: int, slot: int
+) -> Claimed | None:
+    return await session.row(
+        Claimed,
+        "select * from lockgate.finish_and_claim(%s, %s, %s, %s, %s::jsonb, %s, %s, %s)",
+        task.task, task.lease, runner, exec_time, result.decode(), queue, slot, session.number,
+    )  # fmt: skip
+
+
+async def fail(
+    session: Session,
+    task: Claimed,
+    runner: str,
+    exec_time: float | None,
+    error: Error | None,
+    retry_after: float | None,
+    discard: bool,
+) -> str:
+    return await session.value(
+        "select lockgate.fail(%s, %s, %s, %s, %s::jsonb, %s, %s)",
+        task.task, task.lease, runner, exec_time, msgspec.json.encode(error).decode(), retry_after, discard,
+    )  # fmt: skip
+
+
+async def give_back(session: Session, task: Claimed, runner: str) -> str:
+    return await session.value("select lockgate.give_back(%s, %s, %s)", task.task, task.lease, runner)
+
+
+async def adopt(session: Session, orphan: Occupied) -> str | None:
+    return await session.value(
+        "select lockgate.adopt(%s, %s, %s, %s, %s)",
+        orphan.queue, orphan.slot, orphan.task, orphan.lease, orphan.session,
+    )  # fmt: skip
+
+
+async def end_backend(session: Session, pid: int, backend_start: datetime) -> bool:
+    """Ends another session of this login; false when it was gone already. Names its start, since pids come again."""
+    ended = await session.value(
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and backend_start = %s",
+        pid, backend_start,
+    )  # fmt: skip
+    return bool(ended)

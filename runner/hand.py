@@ -1,0 +1,245 @@
+"""A hand as its runner sees it: started, fed, asked, killed, and never mistaken for dead while it lives."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from runner.claimed import Claimed
+from runner.messages import (
+    FRAME_LIMIT,
+    LENGTH,
+    Alive,
+    Ask,
+    Ended,
+    Execute,
+    FromHand,
+    Ready,
+    Refused,
+    ToHand,
+    decode_from_hand,
+    frame,
+)
+
+START_LIMIT = 60.0
+"""Seconds the handlers may take to load."""
+
+LINE_LIMIT = 8 * 1024
+"""Bytes of one line of a handler's output; longer lines are cut into several."""
+
+log = structlog.get_logger()
+
+
+class HandlersNotLoaded(Exception):
+    """The handlers cannot be imported in the hand; the text says why."""
+
+
+class Hand:
+    """One child process that executes one task at a time.
+
+    ``ended`` is called with what the handler came to; ``died`` with the return code once the process *is* dead, its
+    process group is killed and nothing it said before is still to come.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", orders: int) -> None:
+        self.pid = process.pid
+        self.kinds: list[str] = []
+        self.alive = True
+        self.stopping = False
+        """Whether it was told to end; its death is no news then."""
+        self.lease: int | None = None
+        """The lease it executes; None while it waits."""
+        self.tag: dict[str, int | str] = {}
+        """What its output is logged with."""
+        self.on_ended: Callable[[Ended], None] = lambda _: None
+        self.on_died: Callable[[int], None] = lambda _: None
+        self._process = process
+        self._orders = orders
+        self._writer: asyncio.WriteTransport | None = None
+        self._ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls) -> "Hand":
+        """Starts a hand and waits until its handlers are loaded. Call it on the main thread: see PDEATHSIG in prctl(2).
+
+        Raises:
+            HandlersNotLoaded: importing them failed, or took longer than START_LIMIT.
+        """
+        orders_out, orders_in = os.pipe()
+        answers_out, answers_in = os.pipe()
+        output_out, output_in = os.pipe()
+        lifeline = int(os.environ.get("LOCKGATE_LIFELINE", "-1"))
+        process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec, about two milliseconds
+            [sys.executable, "-P", "-m", "runner.hand_process", str(orders_out), str(answers_in), str(os.getpid())],
+            pass_fds=[orders_out, answers_in, *([lifeline] if lifeline >= 0 else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=output_in,
+            stderr=output_in,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        for descriptor in (orders_out, answers_in, output_in):
+            os.close(descriptor)
+        hand = cls(process, orders_in)
+        await hand._attach(answers_out, output_out)
+        try:
+            async with asyncio.timeout(START_LIMIT):
+                hand.kinds = await asyncio.shield(hand._ready)
+        except TimeoutError:
+            await hand.stop()
+            raise HandlersNotLoaded(f"the handlers took longer than {START_LIMIT:.0f} s to load") from None
+        except BaseException:
+            await hand.stop()
+            raise
+        return hand
+
+    async def _attach(self, answers: int, output: int) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._orders, "wb", 0))
+        self._writer = transport
+        listening = asyncio.create_task(self._listen(await _reader(answers)), name=f"hand {self.pid} answers")
+        printing = asyncio.create_task(self._print(await _reader(output)), name=f"hand {self.pid} output")
+        dying = asyncio.create_task(self._await_death([listening, printing]), name=f"hand {self.pid} death")
+        self._tasks = [listening, printing, dying]
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def execute(self, task: Claimed, until: float) -> None:
+        self.lease = task.lease
+        self.tag = {"task": task.task, "queue": task.queue, "lease": task.lease, "attempt": task.attempt}
+        self._send(
+            Execute(
+                task=task.task,
+                lease=task.lease,
+                queue=task.queue,
+                kind=task.kind,
+                payload=task.payload,
+                attempt=task.attempt,
+                max_attempts=task.max_attempts,
+                until=until,
+            )
+        )
+
+    def live_until(self, until: float) -> None:
+        """Renews the deadline. Left out while the pipe is full: a hand that does not read is not worth more time."""
+        if self._writer and self._writer.get_write_buffer_size() == 0:
+            self._send(Alive(until))
+
+    def ask(self) -> None:
+        """Asks the handler to stop."""
+        if self.lease is not None:
+            self._send(Ask(self.lease))
+
+    def kill(self) -> None:
+        """Kills the hand and all of its process group. Dead only once ``on_died`` was called."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Ends a hand that is not needed any more, and waits until it is dead."""
+        self.stopping = True
+        self.kill()
+        await asyncio.wait(self._tasks)
+
+    def _send(self, message: ToHand) -> None:
+        if self._writer and not self._writer.is_closing():
+            self._writer.write(frame(message))
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Reads answers until the pipe ends or says something that is no answer; either way the hand is of no use."""
+        try:
+            while True:
+                (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                if size > FRAME_LIMIT:
+                    raise ValueError(f"a frame of {size} bytes")
+                self._hear(decode_from_hand(await reader.readexactly(size)))
+        except asyncio.IncompleteReadError:
+            pass
+        except ValueError as error:
+            log.error("hand spoke nonsense", hand=self.pid, error=str(error), **self.tag)
+        self.kill()
+
+    def _hear(self, message: FromHand) -> None:
+        match message:
+            case Ready():
+                self._ready.set_result(message.kinds)
+            case Refused():
+                self._ready.set_exception(HandlersNotLoaded(message.reason))
+            case Ended():
+                if message.lease == self.lease:
+                    self.lease = None
+                    self.on_ended(message)
+
+    async def _print(self, reader: asyncio.StreamReader) -> None:
+        """Logs what the handler prints, line by line, tagged with its task."""
+        rest = b""
+        while chunk := await reader.read(LINE_LIMIT):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LINE_LIMIT:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                log.info("output", line=line.decode(errors="replace"), **self.tag)
+        if rest:
+            log.info("output", line=rest.decode(errors="replace"), **self.tag)
+
+    async def _await_death(self, readers: list[asyncio.Task[None]]) -> None:
+        await _exited(self._process)
+        # While the dead process is not reaped its number cannot belong to another group: whatever it forked dies here.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        code = self._process.wait()
+        # A process it forked out of its group may hold the pipes open; what the hand itself said has arrived by now.
+        await asyncio.wait(readers, timeout=1)
+        for reader in readers:
+            reader.cancel()
+        self.alive = False
+        if self._writer:
+            self._writer.close()
+        if not self._ready.done():
+            self._ready.set_exception(HandlersNotLoaded(f"the hand {describe_exit(code)} while loading the handlers"))
+            self._ready.exception()
+        self.on_died(code)
+
+
+def describe_exit(code: int) -> str:
+    """A return code in words: "exited with 3", "was killed by SIGSEGV"."""
+    if code >= 0:
+        return f"exited with {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=FRAME_LIMIT)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
+    return reader
+
+
+async def _exited(process: "subprocess.Popen[bytes]") -> None:
+    """Waits until the process has ended, without reaping it where the system allows that."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    if hasattr(os, "pidfd_open"):
+        descriptor = os.pidfd_open(process.pid)
+        loop.add_reader(descriptor, done.set)
+        try:
+            await done.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+    else:
+        threading.Thread(target=lambda: (process.wait(), loop.call_soon_threadsafe(done.set)), daemon=True).start()
+        await done.wait()

@@ -1,0 +1,220 @@
+"""The hand: the child process in which handlers run, started as ``python -P -m runner.hand_process``.
+
+The main thread executes one handler at a time. The control thread reads the runner's pipe: it arms the kernel timer
+before a handler starts and with each renewed deadline, so a handler that keeps the interpreter's lock for longer than
+the grace is killed too, which is the safe side. When the pipe ends, the runner is dead and so is the hand.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from lockgate.handlers import Cancelled, Discard, Handler, Retry, Task, registry
+from lockgate.witness import Testimony
+from runner import deadline
+from runner.messages import Alive, Ask, Ended, Error, Execute, FromHand, Ready, Refused, frame, read_to_hand
+
+RESULT_LIMIT = 1024 * 1024
+"""Bytes of a result as JSON; lockgate.finish says the same."""
+
+ERROR_LIMIT = 16 * 1024
+"""Characters of an error's message and traceback together."""
+
+ASK_SIGNAL = signal.SIGUSR2
+"""Interrupts the main thread, whatever call it waits in."""
+
+
+class Hand:
+    """One hand: its pipes, its timer, and the handler that executes now."""
+
+    def __init__(self, orders: int, answers: int) -> None:
+        self._orders = orders
+        self._answers = answers
+        self._timer = deadline.timer()
+        self._inbox: queue.SimpleQueue[Execute] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._current: Task | None = None
+        self._interruptible = False
+        self._coroutine: asyncio.Task[Any] | None = None
+        self._loop = asyncio.Runner()
+
+    def say(self, message: FromHand) -> None:
+        data = memoryview(frame(message))
+        while data:
+            data = data[os.write(self._answers, data) :]
+
+    def work(self) -> None:
+        """Executes what arrives, for ever; the control thread ends the process."""
+        signal.signal(ASK_SIGNAL, self._interrupted)
+        threading.Thread(target=self._control, name="control", daemon=True).start()
+        while True:
+            order = self._inbox.get()
+            ended = self._execute(order)
+            with self._lock:
+                self._current = None
+                self._timer.disarm()
+            self.say(ended)
+
+    def _control(self) -> None:
+        try:
+            while order := read_to_hand(self._orders):
+                with self._lock:
+                    match order:
+                        case Execute():
+                            self._timer.arm(order.until)
+                            self._current = Task(
+                                id=order.task,
+                                lease=order.lease,
+                                queue=order.queue,
+                                kind=order.kind,
+                                attempt=order.attempt,
+                                max_attempts=order.max_attempts,
+                            )
+                            self._inbox.put(order)
+                        case Alive() if self._current:
+                            self._timer.arm(order.until)
+                        case Ask() if self._current and self._current.lease == order.lease:
+                            self._ask(self._current)
+                        case _:
+                            pass  # about a handler that has ended meanwhile
+        finally:
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    def _ask(self, task: Task) -> None:
+        task.cancelled = True
+        if self._coroutine:
+            self._coroutine.get_loop().call_soon_threadsafe(self._coroutine.cancel)
+        else:
+            signal.pthread_kill(threading.main_thread().ident or 0, ASK_SIGNAL)
+
+    def _interrupted(self, *_: object) -> None:
+        if self._interruptible and self._current and self._current.cancelled:
+            self._interruptible = False
+            raise Cancelled
+
+    def _execute(self, order: Execute) -> Ended:
+        task = self._current
+        assert task is not None  # noqa: S101 - set by the control thread with the same message
+        try:
+            handler = registry.get(order.kind)
+            if handler is None:
+                kinds = ", ".join(sorted(registry))
+                raise LookupError(f"no handler of kind {order.kind!r} here; there are: {kinds}")
+            arguments = handler.arguments(bytes(order.payload), task)
+            with Testimony(os.environ.get("LOCKGATE_WITNESS"), order.queue, order.task, order.lease):
+                try:
+                    self._interruptible = not handler.is_async
+                    if task.cancelled:
+                        raise Cancelled
+                    result = self._call(handler, arguments)
+                finally:
+                    self._interruptible = False
+            return Ended(order.lease, "returned", result=encode_result(result))
+        except (Cancelled, asyncio.CancelledError) as error:
+            return Ended(order.lease, "cancelled" if task.cancelled else "raised", error=describe(error))
+        except Retry as error:
+            return Ended(order.lease, "retry", error=describe(error), retry_after=error.after)
+        except Discard as error:
+            return Ended(order.lease, "discard", error=describe(error))
+        except BaseException as error:  # a handler may raise anything, SystemExit included; all of it is an outcome
+            return Ended(order.lease, "raised", error=describe(error))
+
+    def _call(self, handler: Handler, arguments: dict[str, Any]) -> Any:
+        if not handler.is_async:
+            return handler.function(**arguments)
+
+        async def cancellable(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            with self._lock:
+                self._coroutine = asyncio.current_task()
+                if self._current and self._current.cancelled:
+                    coroutine.close()
+                    raise Cancelled
+            try:
+                return await coroutine
+            finally:
+                with self._lock:
+                    self._coroutine = None
+
+        return self._loop.run(cancellable(handler.function(**arguments)))
+
+
+def encode_result(result: Any) -> msgspec.Raw:
+    """A handler's return value as JSON.
+
+    Raises:
+        ValueError: it is too large, or holds what JSON or Postgres cannot: NaN, infinity, lone surrogates.
+        TypeError: it holds objects that have no JSON form.
+    """
+    try:
+        text = json.dumps(msgspec.to_builtins(result, str_keys=True), allow_nan=False, ensure_ascii=False)
+        encoded = text.encode()
+    except RecursionError:
+        raise ValueError("the result is nested too deeply to be stored") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the result cannot be stored: {error.reason} (a lone surrogate)") from None
+    except ValueError as error:
+        raise ValueError(f"the result cannot be stored as JSON: {error}") from None
+    if len(encoded) > RESULT_LIMIT:
+        raise ValueError(f"the result is {len(encoded):,} bytes of JSON; the limit is {RESULT_LIMIT:,}")
+    return msgspec.Raw(encoded)
+
+
+def describe(error: BaseException) -> Error:
+    """An exception as stored: cleaned of what Postgres refuses, its traceback without our own frames, bounded."""
+
+    def clean(text: str, limit: int) -> str:
+        text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return text if len(text) <= limit else f"{text[: limit // 2]}\n[…]\n{text[-limit // 2 :]}"
+
+    own = {__file__, threading.__file__}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own]
+    lines = "".join(traceback.format_list(frames))
+    try:
+        message = str(error)
+    except Exception as worse:  # an exception whose own text cannot be had must not cost us the outcome
+        message = f"(its text cannot be had: {type(worse).__name__})"
+    return Error(type(error).__qualname__, clean(message, ERROR_LIMIT // 4), clean(lines, ERROR_LIMIT // 2) or None)
+
+
+def load_handlers() -> None:
+    """Imports the built-in handler and the modules of LOCKGATE_HANDLERS, the working directory searched last."""
+    sys.path.append(os.getcwd())  # noqa: PTH109 - sys.path takes text
+    importlib.import_module("runner.sleep")
+    for name in os.environ.get("LOCKGATE_HANDLERS", "").replace(",", " ").split():
+        importlib.import_module(name)
+
+
+def main() -> None:
+    orders, answers, parent = (int(argument) for argument in sys.argv[1:4])
+    if os.getpgrp() != os.getpid():
+        sys.exit("runner.hand_process is started by a runner, as the leader of a session of its own")
+    deadline.die_with_parent(parent)
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # The runner decides when a hand ends. Not SIG_IGN, which programs started by a handler would inherit.
+        signal.signal(signal_number, lambda *_: None)
+    for descriptor in (orders, answers, int(os.environ.get("LOCKGATE_LIFELINE", "-1"))):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
+    hand = Hand(orders, answers)
+    try:
+        load_handlers()
+    except BaseException as error:
+        described = describe(error)
+        hand.say(Refused(f"{described.type}: {described.message}"))
+        sys.exit(1)
+    hand.say(Ready(sorted(registry)))
+    hand.work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a runner is told from outside: click options, each also an environment variable, as one frozen value."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A runner's settings; durations in seconds."""
+
+    database_url: str
+    name: str | None
+    queues: tuple[str, ...]
+    concurrency: int
+    poll: float
+    stop_limit: float
+    ask_limit: float
+    inherit: tuple[str, ...]
+    log_format: str
+    log_level: str
+
+
+OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--database-url", envvar="DATABASE_URL", required=True, show_envvar=True, metavar="URL",
+        help="Postgres itself, not a pooler in front of it: slots are locks of the session.",
+    ),
+    click.option(
+        "--queue", "queues", envvar="LOCKGATE_QUEUES", multiple=True, show_envvar=True, metavar="NAME",
+        help="Serve only this queue; may be given several times. [default: all]",
+    ),
+    click.option(
+        "--concurrency", envvar="LOCKGATE_CONCURRENCY", type=click.IntRange(1, 1000), default=1, show_default=True,
+        show_envvar=True, help="Slots this runner may hold at once, each with a child process.",
+    ),
+    click.option(
+        "--poll", envvar="LOCKGATE_POLL", type=click.FloatRange(0.05, 60), default=1.0, show_default=True,
+        show_envvar=True, help="Seconds between two looks at the queue when no notification comes.",
+    ),
+    click.option(
+        "--stop-limit", envvar="LOCKGATE_STOP_LIMIT", type=click.FloatRange(0, 86400), default=30.0, show_default=True,
+        show_envvar=True, help="Seconds running tasks get to end after SIGTERM, before they are given back.",
+    ),
+    click.option(
+        "--ask-limit", envvar="LOCKGATE_ASK_LIMIT", type=click.FloatRange(0, 3600), default=5.0, show_default=True,
+        show_envvar=True, help="Seconds between asking a handler to stop and killing it.",
+    ),
+    click.option(
+        "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,
+        help="Name of this process, never used again. [default: host-pid-random]",
+    ),
+    click.option("--inherit", envvar="LOCKGATE_INHERIT", multiple=True, hidden=True),
+    click.option(
+        "--log-format", envvar="LOCKGATE_LOG_FORMAT", type=click.Choice(["auto", "json", "console"]), default="auto",
+        show_default=True, show_envvar=True, help="auto: console on a terminal, JSON lines elsewhere.",
+    ),
+    click.option(
+        "--log-level", envvar="LOCKGATE_LOG_LEVEL", type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info", show_default=True, show_envvar=True,
+    ),
+]  # fmt: skip
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a click command every option of a runner."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command

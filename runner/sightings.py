@@ -1,0 +1,63 @@
+"""What a runner has seen of the slots of others, and for how long: the waits before an adoption.
+
+Pure bookkeeping over rows of `lockgate.watch()` and readings of this host's clock; it decides, the runner acts.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from runner.db import Occupied
+
+
+class Verdict(NamedTuple):
+    """What there is to do now."""
+
+    orphans: list[Occupied]
+    """Running tasks whose slot lock has been seen free, under one lease and session, for their whole grace."""
+
+    silent: list[Occupied]
+    """Held slots whose holder has not said a word for twice the grace, by our clock."""
+
+
+class Sightings:
+    """First sights of free locks and of silences; forgotten as soon as anything about them changes."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[object, ...], float] = {}
+
+    def judge(
+        self,
+        rows: Iterable[Occupied],
+        received: float,
+        *,
+        pid: int,
+        slots: Collection[tuple[int, int]],
+        inherited: Collection[str],
+    ) -> Verdict:
+        """Judges one look at the slots.
+
+        Args:
+            rows: what lockgate.watch() answered.
+            received: when that answer was received; seconds on the clock of `deadline`.
+            pid: backend of our own slot session.
+            slots: (queue, slot) of those we hold or are about to take back; their tasks are no orphans to us.
+            inherited: names of runners that are known to be dead with all their hands: nothing to wait for.
+        """
+        verdict = Verdict([], [])
+        seen: dict[tuple[object, ...], float] = {}
+        for row in rows:
+            if row.pid == pid or (row.pid is None and (row.queue, row.slot) in slots):
+                continue
+            if row.pid is None:
+                key: tuple[object, ...] = ("free", row.task, row.lease, row.session)
+                wait, due = row.grace, verdict.orphans
+            else:
+                key = ("held", row.queue, row.slot, row.pid, row.backend_start, row.state_change)
+                wait, due = 2 * row.grace, verdict.silent
+                if row.state_change is None:
+                    continue  # another login's session, which we may not look into
+            first = seen[key] = self._first.get(key, received)
+            if received - first >= wait or row.runner in inherited:
+                due.append(row)
+        self._first = seen
+        return verdict

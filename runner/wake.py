@@ -1,0 +1,43 @@
+"""The wake session: listens, and says where to look. Losing it costs nothing but earliness."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import psycopg
+import structlog
+
+CHECK_EVERY = 5.0
+"""Seconds of silence after which the connection is asked whether it lives, and seconds it has to answer."""
+
+log = structlog.get_logger()
+
+
+async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
+    """Calls ``heard`` with the text of each notification, and with "" after each (re)connection; never returns."""
+    pause = 0.1
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                url,
+                autocommit=True,
+                connect_timeout=3,
+                application_name=f"lockgate-wake {name}"[:63],
+                keepalives_idle=2,
+                keepalives_interval=1,
+                keepalives_count=3,
+            ) as connection:
+                await connection.execute("set idle_session_timeout = 0")
+                await connection.execute("listen lockgate")
+                heard("")
+                pause = 0.1
+                while True:
+                    # Run to its end, never broken out of: that would drop what else came in the same packet.
+                    async for notification in connection.notifies(timeout=CHECK_EVERY):
+                        heard(notification.payload)
+                    async with asyncio.timeout(CHECK_EVERY):
+                        await connection.execute("select 1")
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            log.warning("wake session lost", error=str(error).strip(), retry_in=round(pause, 2))
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        pause = min(pause * 2, 5.0)
