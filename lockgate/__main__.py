@@ -17,6 +17,13 @@ COMMANDS = {
 }
 
 
+class Refusal(click.ClickException):
+    """One line on stderr, without usage text or traceback."""
+
+    def show(self, _: object = None) -> None:
+        click.echo(f"lockgate: {self.message}", err=True)
+
+
 class Commands(click.Group):
     """Commands that are imported when they are needed."""
 
@@ -26,7 +33,7 @@ class Commands(click.Group):
     def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
@@ -36,7 +43,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         if "--help" not in ctx.args and (complaint := environment.complaint(os.environ)):
-            raise click.ClickException(complaint)
+            raise Refusal(complaint)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -45,7 +52,7 @@ class Commands(click.Group):
             from lockgate.one_line import one_line
 
             if said := one_line(error):
-                raise click.ClickException(said) from error
+                raise Refusal(said) from error
             raise
 
 

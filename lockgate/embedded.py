@@ -93,6 +93,11 @@ class Server:
         """The process id of the postmaster; 0 when there is none."""
         return self._process.pid if self._process else 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and has ended by itself since."""
+        return self._process is not None and self._process.poll() is not None
+
     def password(self, user: str) -> str:
         """Return the password that `user` should have here: each login its own, all of them from one secret."""
         if user == SUPERUSER:

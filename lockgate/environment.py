@@ -5,20 +5,39 @@ from collections.abc import Mapping
 
 PREFIX = "LOCKGATE_"
 
-# Of this command: `up`, `demo` and `migrate`, which do not hand them on to the programs they start.
+# Of this command, which does not hand them on to the programs it starts.
 OURS = frozenset(
     {
         "LOCKGATE_DATA",
-        "LOCKGATE_RUNNERS",
-        "LOCKGATE_SLOTS",
+        "LOCKGATE_DEMO_MAX",
+        "LOCKGATE_DEMO_MIN",
+        "LOCKGATE_DEMO_TASKS",
         "LOCKGATE_LOGIN_PASSWORD",
         "LOCKGATE_LOGIN_PREFIX",
+        "LOCKGATE_RUNNERS",
+        "LOCKGATE_SLOTS",
     }
 )
 # Of the service and the runner; a test compares them with the options of their commands.
-SERVICE = frozenset({"LOCKGATE_HOST", "LOCKGATE_PORT", "LOCKGATE_LISTEN_URL"})
-RUNNER = frozenset({"LOCKGATE_QUEUES", "LOCKGATE_CONCURRENCY", "LOCKGATE_WITNESS", "LOCKGATE_RUNNER_NAME"})
-KNOWN = OURS | SERVICE | RUNNER
+PROGRAMS = frozenset(
+    {
+        "LOCKGATE_ASK_LIMIT",
+        "LOCKGATE_CONCURRENCY",
+        "LOCKGATE_HOST",
+        "LOCKGATE_INHERIT",
+        "LOCKGATE_LOG_FORMAT",
+        "LOCKGATE_LOG_LEVEL",
+        "LOCKGATE_POLL",
+        "LOCKGATE_POOL_SIZE",
+        "LOCKGATE_PORT",
+        "LOCKGATE_QUEUES",
+        "LOCKGATE_RUNNER_NAME",
+        "LOCKGATE_STOP_LIMIT",
+    }
+)
+# Read by the hands of a runner, and no option of any command.
+HANDS = frozenset({"LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_WITNESS"})
+KNOWN = OURS | PROGRAMS | HANDS
 
 
 def complaint(environment: Mapping[str, str]) -> str | None:

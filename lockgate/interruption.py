@@ -12,6 +12,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.count = 0
+        self.number = 0  # of the last signal
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -29,7 +30,8 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, _: int, __: FrameType | None) -> None:
+    def _hear(self, number: int, _: FrameType | None) -> None:
         self.count += 1
+        self.number = number
         if self.count == 1:
             raise KeyboardInterrupt

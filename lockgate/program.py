@@ -12,6 +12,8 @@ from typing import IO
 from lockgate.environment import OURS
 from lockgate.leash import leash
 
+SHORT_LIFE = 5.0  # seconds; what ends sooner than this after its start would do so again
+
 
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment of a program: ours, without what is meant for this command only, with these settings."""
@@ -53,6 +55,16 @@ class Program:
         if code is None:
             return None
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    @property
+    def lived(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self.started
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended by itself, soon and with an error: what it was told does not suit it."""
+        return self._process is not None and (self._process.poll() or 0) > 0 and self.lived < SHORT_LIFE
 
     def ask(self) -> None:
         """Ask it to stop."""

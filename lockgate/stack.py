@@ -1,0 +1,106 @@
+"""The service and its runners as children of this process, on an embedded server of ours or on somebody's database."""
+
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from lockgate.embedded import EmbeddedError, Server
+from lockgate.program import SHORT_LIFE, Program, environment
+from lockgate.supervisor import Supervisor
+
+READY_LIMIT = 30.0  # seconds until the service answers
+STOP_LIMIT = 35.0  # seconds; a runner gives its tasks back after LOCKGATE_STOP_LIMIT, 30 by default
+
+
+@dataclass
+class Stack:
+    """Start, look after and stop the programs, in the order in which they need each other.
+
+    `settings`: environment of all programs; `say`: gets a line about whatever happens to them; `output`: where their
+    own words go, None = where ours go.
+    """
+
+    service_url: str
+    runner_url: str
+    host: str
+    port: int
+    runner_count: int
+    server: Server | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = print
+    output: IO[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        here = {"LOCKGATE_HOST": self.host, "LOCKGATE_PORT": str(self.port)}
+        self.service = Program(
+            "service", environment(**self.settings, **here, DATABASE_URL=self.service_url), self.output
+        )
+        self.runners = [
+            Supervisor(environment(**self.settings, DATABASE_URL=self.runner_url), self.output)
+            for _ in range(self.runner_count)
+        ]
+
+    @property
+    def url(self) -> str:
+        """The service's address as seen from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def start(self) -> None:
+        """Start the service, wait until it is ready, start the runners. Raises EmbeddedError."""
+        self.service.start()
+        end = time.monotonic() + READY_LIMIT
+        while not self._is_ready():
+            if how := self.service.ended:
+                raise EmbeddedError(f"the service did not start ({how}); its own words are above")
+            if time.monotonic() > end:
+                raise EmbeddedError(f"the service is not ready after {READY_LIMIT:.0f} s; its own words are above")
+            time.sleep(0.05)
+        for runner in self.runners:
+            runner.start()
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  our own http
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def look_after(self) -> None:
+        """Replace what died since the last look, and say so. Raises EmbeddedError for what dies at once."""
+        if self.server and self.server.ended:
+            self.say("the database server died; starting it again")
+            self.server.restart()
+        if how := self.service.ended:
+            if self.service.lived < SHORT_LIFE:
+                raise EmbeddedError(f"the service ended soon after its start ({how}); its own words are above")
+            self.say(f"the service died ({how}); starting it again")
+            self.service.start()
+        for runner in self.runners:
+            if runner.refused:
+                raise EmbeddedError(f"the runner did not start ({runner.ended}); its own words are above")
+            if how := runner.tend():
+                self.say(f"a runner died ({how}); another has its place")
+
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Stop the runners, then the service, then the server; at once as soon as `hurry()`."""
+        groups: list[Sequence[Program]] = [self.runners, [self.service]]
+        for group in groups:
+            for program in group:
+                program.ask()
+            end = time.monotonic() + STOP_LIMIT
+            hurried = False
+            for program in group:
+                while not program.wait(0.05):
+                    if hurry() and not hurried:
+                        hurried = True
+                        for other in group:
+                            other.ask()
+                        end = min(end, time.monotonic() + 3)
+                    if time.monotonic() > end:
+                        self.say(f"a {program.module} does not stop; killing it")
+                        program.kill()
+        if self.server:
+            self.server.stop("immediate" if hurry() else "fast")
