@@ -1,1 +1,1 @@
-"""The service: the HTTP side of the queue."""
+"""The HTTP side of Lockgate: decodes a request, calls one function of schema.sql, encodes the answer."""

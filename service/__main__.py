@@ -1,0 +1,138 @@
+"""The command: settings, then serve until told to stop."""
+
+import contextlib
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import click
+import uvicorn
+
+from service import log
+from service.app import create_app
+from service.settings import Settings, is_database_url
+
+# Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
+STOP_SECONDS = 5
+BACKLOG = 2048
+
+
+class Refusal(click.ClickException):
+    """One line on stderr and an exit code, without usage text or traceback."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class but reads it here
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
+        click.echo(f"lockgate: {self.message}", err=True)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server after whose orderly end the process lives on, and exits 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would raise the signal again once it has stopped, which makes an orderly stop look like a killing.
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--database-url", envvar="DATABASE_URL", show_envvar=True, required=True, help="Where Postgres is.")
+@click.option(
+    "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Where to listen."
+)
+@click.option(
+    "--port",
+    envvar="LOCKGATE_PORT",
+    show_envvar=True,
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Where to listen; 0 takes any free port and logs it.",
+)
+@click.option(
+    "--pool-size",
+    envvar="LOCKGATE_POOL_SIZE",
+    show_envvar=True,
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Database connections at most.",
+)
+@click.option(
+    "--log-format",
+    envvar="LOCKGATE_LOG_FORMAT",
+    show_envvar=True,
+    type=click.Choice(log.FORMATS),
+    default="auto",
+    show_default=True,
+    help="auto: console on a terminal, else json.",
+)
+@click.option(
+    "--log-level",
+    envvar="LOCKGATE_LOG_LEVEL",
+    show_envvar=True,
+    type=click.Choice(log.LEVELS),
+    default="info",
+    show_default=True,
+    help="The least that is logged.",
+)
+def main(database_url: str, host: str, port: int, pool_size: int, log_format: str, log_level: str) -> None:
+    """Serve tasks over HTTP.
+
+    Starts whether or not the database can be reached: GET /health/ready says when it can.
+    """
+    if not is_database_url(database_url):
+        # Without what was given: it may hold a password.
+        raise Refusal("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
+    settings = Settings(
+        database_url=database_url,
+        host=host,
+        port=port,
+        pool_size=pool_size,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    log.configure(settings.log_format, settings.log_level)
+    serve(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Returns after an orderly stop."""
+    listener = listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        log.access_logged(create_app(settings)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=STOP_SECONDS,
+        backlog=BACKLOG,
+    )
+    host, port = listener.getsockname()[:2]
+    log.logger.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    Server(config).run(sockets=[listener])
+    log.logger.info("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises Refusal if that address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Refusal(f"port {port} on {host} is taken", exit_code=1) from None
+        raise Refusal(f"cannot listen on port {port} of {host}: {error.strerror or error}", exit_code=1) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Request bodies: what can be decoded, and can be stored."""
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from service.errors import invalid
+
+# What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
+# letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
+_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|[0-9][eE][+-]?[0-9]{3}")
+_NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+_EXPONENT_MAX = 400
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Has Litestar get its `data` from `decode`, which names fields and leaves a Raw as it came."""
+
+    async def json(self) -> Any:
+        return decode(await self.body(), self.route_handler.parsed_fn_signature.parameters["data"].annotation)
+
+
+def decode(body: bytes, into: Any) -> Any:
+    """Raises Refusal with status 400 that names the field, or `body` if it is not about one."""
+    if not _is_utf8(body) or _SUSPICIOUS.search(body):
+        _refuse_unstorable(body)
+    try:
+        return msgspec.json.decode(body, type=into)
+    except msgspec.ValidationError as error:
+        raise invalid(*_field_and_message(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid("body", str(error)) from None
+    except RecursionError:
+        raise invalid("body", "is nested too deeply") from None
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _field_and_message(text: str) -> tuple[str, str]:
+    """msgspec names a field by its path, or in the sentence when it is missing or unknown."""
+    message, _, path = text.partition(" - at `$")
+    named = _NAMED_FIELD.search(message)
+    field = f"{path}.{named['field']}" if named else path
+    return field.strip("`.") or "body", message
+
+
+def _refuse_unstorable(body: bytes) -> None:
+    """Names the field that holds what Postgres would not store, if one does and the rest can be read."""
+    try:
+        # Bytes that are no UTF-8 become lone surrogates here, so one search finds both.
+        whole = json.loads(body.decode("utf-8", "surrogateescape"), parse_float=_number, parse_int=str)
+    except (ValueError, RecursionError):
+        if not _is_utf8(body):
+            raise invalid("body", "is not UTF-8") from None
+        return  # the decoder says what is wrong
+    fields = whole.items() if isinstance(whole, dict) else [("body", whole)]
+    for name, value in fields:
+        if _unstorable(name):
+            raise invalid("body", "has a field whose name is not Unicode text without NUL")
+        if (message := _unstorable(value)) is not None:
+            raise invalid(name, message)
+
+
+def _number(text: str) -> float:
+    """NaN for one that is beyond what others can read."""
+    exponent = int(text.lower().partition("e")[2] or 0)
+    return float(text) if abs(exponent) <= _EXPONENT_MAX and math.isfinite(float(text)) else math.nan
+
+
+def _unstorable(value: Any) -> str | None:
+    """What is wrong with a value or anything in it."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [*one, *one.values()]
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, str):
+            if "\0" in one:
+                return "holds a NUL character (U+0000), which cannot be stored"
+            if any("\ud800" <= character <= "\udfff" for character in one):
+                return "holds half a surrogate pair or is not UTF-8, which cannot be stored"
+        elif isinstance(one, float) and math.isnan(one):
+            return f"holds a number beyond 1e308 or with an exponent beyond {_EXPONENT_MAX}"
+    return None

@@ -1,0 +1,111 @@
+"""The OpenAPI document at /docs/openapi.json, and Swagger UI at /docs from files of our own: it works offline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from litestar import Router
+from litestar.datastructures import CacheControlHeader
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Operation, RequestBody, Schema, Tag
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.static_files import create_static_files_router
+from litestar.typing import FieldDefinition
+from msgspec import Raw
+
+from service.errors import MEDIA_TYPE
+from service.messages import Problem
+
+SWAGGER_UI = "swagger-ui-5.35.0"
+DESCRIPTION = """
+A task queue on Postgres that never executes more tasks of a queue at once than the queue has slots.
+
+Every error is a problem document (RFC 9457). After a 503, try again: nothing else is needed.
+"""
+_MEANINGS: Mapping[int, str] = {
+    400: "The request is not valid; nothing was stored. `errors` names the fields.",
+    404: "There is no such task.",
+    409: "The task has already ended.",
+    413: "The body is larger than 4 MiB.",
+    422: "The idempotency key was used for another request.",
+    503: "Not now: try again after `Retry-After` seconds.",
+}
+
+
+def described(status: int, shape: type, description: str) -> dict[int, ResponseSpec]:
+    return {status: ResponseSpec(shape, description=description, generate_examples=False)}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """What a handler may refuse with. Overrides Litestar's own 400, which we never send."""
+    return {
+        status: ResponseSpec(Problem, description=_MEANINGS[status], media_type=MEDIA_TYPE, generate_examples=False)
+        for status in statuses
+    }
+
+
+@dataclass
+class OptionalBody(Operation):
+    """Litestar has it that every body is required."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.request_body, RequestBody):
+            self.request_body.required = False
+
+
+@dataclass
+class NeverInvalid(Operation):
+    """Litestar has it that whatever has a parameter answers 400, in a shape that we never send."""
+
+    def __post_init__(self) -> None:
+        if self.responses:
+            self.responses.pop("400", None)
+
+
+class AnyJson(OpenAPISchemaPlugin):
+    """Documents a Raw as what it is."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value is Raw
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
+        return Schema(title="Any JSON")
+
+
+def openapi() -> OpenAPIConfig:
+    files = f"/static/{SWAGGER_UI}"
+    return OpenAPIConfig(
+        title="Lockgate",
+        version=version("lockgate"),
+        description=DESCRIPTION,
+        path="/docs",
+        use_handler_docstrings=True,
+        tags=[
+            Tag("tasks", "Tasks of any kind."),
+            Tag("simple", "The shortest way: a task without settings, and its status in plain words."),
+            Tag("health", "For whoever watches over the service."),
+        ],
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url=f"{files}/swagger-ui-bundle.js",
+                css_url=f"{files}/swagger-ui.css",
+                # Litestar's page loads this script but does not use it.
+                standalone_preset_js_url="data:text/javascript,",
+                favicon=f'<link rel="icon" type="image/png" href="{files}/favicon.png">',
+            )
+        ],
+    )
+
+
+def static() -> Router:
+    """Files whose path says their version, so browsers may keep them."""
+    return create_static_files_router(
+        "/static",
+        [Path(__file__).parent / "static"],
+        include_in_schema=False,
+        cache_control=CacheControlHeader(public=True, max_age=31536000, immutable=True),
+    )

@@ -1,0 +1,125 @@
+"""Gathering: while one insert is under way, the next requests wait and go together into one statement."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec import Struct, json, structs
+
+from service import db
+from service.errors import is_about_content, unavailable
+from service.log import logger
+from service.messages import KeyedTask, NewTask, Task
+from service.pool import Pool
+
+ITEMS_MAX = 500  # a statement
+BYTES_MAX = 4 * 1024 * 1024  # a statement, unless one item alone is larger
+STATEMENTS_MAX = 2  # under way
+WAITING_MAX = 2000
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+WAIT_LIMIT = 10.0  # seconds, for the whole of `submit`
+CLOSE_LIMIT = 2.0  # seconds
+
+
+class Submitted(Struct, frozen=True):
+    """What became of a task. `task` is None if it was refused or could not be read back."""
+
+    id: int | None
+    outcome: str
+    task: Task | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that waits for its commit."""
+
+    item: bytes
+    keys: tuple[str, str]
+    done: asyncio.Future[Submitted] = field(default_factory=asyncio.Future)
+
+
+class Gatherer:
+    """The one way by which this process stores tasks."""
+
+    def __init__(self, pool: Pool, wake: Callable[[str], None]) -> None:
+        self._pool = pool
+        self._wake = wake
+        self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def submit(self, task: NewTask, idempotency_key: str | None = None) -> Submitted:
+        """Returns after the commit. Raises psycopg.Error, and Refusal (503) if it cannot be done in time."""
+        keyed = KeyedTask(**structs.asdict(task), idempotency_key=idempotency_key)
+        waiting = Waiting(json.encode(keyed), (idempotency_key or "", task.dedupe_key or ""))
+        if len(self._waiting) >= WAITING_MAX or self._waiting_bytes + len(waiting.item) > WAITING_BYTES_MAX:
+            raise unavailable("too many requests are waiting to be stored")
+        self._waiting.append(waiting)
+        self._waiting_bytes += len(waiting.item)
+        if len(self._senders) < STATEMENTS_MAX:
+            sender = asyncio.create_task(self._send_waiting())
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        try:
+            async with asyncio.timeout(WAIT_LIMIT):
+                return await waiting.done
+        except TimeoutError:
+            raise unavailable(f"the task was not stored within {WAIT_LIMIT:g} s") from None
+
+    async def close(self) -> None:
+        """Lets what is under way come to its end."""
+        if self._senders:
+            await asyncio.wait(self._senders, timeout=CLOSE_LIMIT)
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            await self._send(self._next())
+
+    def _next(self) -> list[Waiting]:
+        """The next statement's worth, without those that nobody waits for any more."""
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < ITEMS_MAX:
+            if batch and size + len(self._waiting[0].item) > BYTES_MAX:
+                break
+            waiting = self._waiting.popleft()
+            self._waiting_bytes -= len(waiting.item)
+            if not waiting.done.done():
+                size += len(waiting.item)
+                batch.append(waiting)
+        # Statements under way at the same time meet the same keys in the same order, or they would lock each other out.
+        batch.sort(key=lambda waiting: waiting.keys)
+        return batch
+
+    async def _send(self, batch: list[Waiting]) -> None:
+        """Gives every request of the batch its answer; never raises but when it is cancelled."""
+        try:
+            if batch:
+                await self._store(batch)
+        except Exception as error:  # every one: it belongs to those who wait
+            if len(batch) > 1 and is_about_content(error):
+                # Nothing was stored. Halves, and halves of those, until what is bad is alone and hurts nobody else.
+                middle = len(batch) // 2
+                await self._send(batch[:middle])
+                await self._send(batch[middle:])
+                return
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_exception(error)
+
+    async def _store(self, batch: list[Waiting]) -> None:
+        outcomes = await db.submit(self._pool, [waiting.item for waiting in batch])
+        # From here on they are stored, and nothing may say otherwise.
+        try:
+            tasks = await db.tasks_by_id(self._pool, {task for _, task, _ in outcomes if task is not None})
+        except Exception as error:
+            logger.warning("stored tasks could not be read back", error=str(error))
+            tasks = {}
+        for item, number, outcome in outcomes:
+            task = tasks.get(number) if number is not None else None
+            if outcome == "created" and task is not None and task.status == "queued":
+                self._wake(task.queue)
+            waiting = batch[item - 1]
+            if not waiting.done.done():
+                waiting.done.set_result(Submitted(number, outcome, task))

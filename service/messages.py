@@ -1,0 +1,165 @@
+"""The HTTP shapes, and nothing else. Limits repeated here for the documentation are enforced by schema.sql."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct, field
+
+Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
+SeedStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
+
+# As Postgres writes it, so that no year is beyond us: 2026-05-01T12:00:00.000000Z.
+Time = Annotated[
+    str, Meta(extra_json_schema={"extra": {"format": "date-time"}}, examples=["2026-05-01T12:00:00.250000Z"])
+]
+Name = Annotated[str, Meta(examples=["default"])]
+
+
+class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A task to be executed. Only `kind` is required; null means the same as leaving a field out."""
+
+    kind: Annotated[
+        str, Meta(description="Which handler executes it.", min_length=1, max_length=200, examples=["sleep"])
+    ]
+    queue: Annotated[str, Meta(description="`default` unless given.", examples=["default"])] | None = None
+    payload: Annotated[
+        Raw,
+        Meta(
+            description="Any JSON, at most 1 MiB; `{}` unless given.",
+            extra_json_schema={"examples": [{"min": 0, "max": 10}]},
+        ),
+    ] = field(default_factory=lambda: Raw(b"{}"))
+    priority: Annotated[int, Meta(description="Higher goes first; 0 unless given.", ge=-100, le=100)] | None = None
+    run_at: (
+        Annotated[datetime, Meta(tz=True, description="Not before this time; with an offset or Z. Not with `delay`.")]
+        | None
+    ) = None
+    delay: (
+        Annotated[
+            float,
+            Meta(description="Seconds from now until it may run, 0 or more. Not with `run_at`.", ge=0, le=315360000),
+        ]
+        | None
+    ) = None
+    max_attempts: Annotated[int, Meta(description="The queue's unless given.", ge=1, le=1000)] | None = None
+    timeout: (
+        Annotated[
+            float,
+            Meta(description="Seconds one attempt may take, more than 0; the queue's unless given.", gt=0, le=2592000),
+        ]
+        | None
+    ) = None
+    tags: Annotated[list[str], Meta(description="At most 4 KiB in all.")] | None = None
+    metadata: Annotated[dict[str, Any], Meta(description="A JSON object of at most 16 KiB.")] | None = None
+    dedupe_key: (
+        Annotated[
+            str,
+            Meta(
+                description="At most one unfinished task per queue and key: a second one returns the first.",
+                min_length=1,
+                max_length=200,
+                examples=["invoice-2026-05"],
+            ),
+        ]
+        | None
+    ) = None
+
+
+class KeyedTask(NewTask, omit_defaults=True):
+    """A NewTask as `submit_batch` takes it, which knows nothing of headers."""
+
+    idempotency_key: str | None = None
+
+
+class TaskSummary(Struct):
+    """A task without its payload and result: what lists show."""
+
+    id: Annotated[int, Meta(description="The task's number.", examples=[17])]
+    queue: Name
+    kind: Annotated[str, Meta(examples=["sleep"])]
+    status: Annotated[Status, Meta(examples=["queued"])]
+    priority: int
+    create_time: Time
+    run_at: Annotated[Time, Meta(description="Not before this time.")]
+    start_time: Annotated[Time, Meta(description="Of the latest attempt.")] | None
+    finish_time: Annotated[Time, Meta(description="When it succeeded, failed or was cancelled.")] | None
+    exec_time: Annotated[float, Meta(description="Seconds the latest attempt took.")] | None
+    attempt: Annotated[int, Meta(description="Attempts counted so far.")]
+    max_attempts: int
+    timeout: Annotated[float, Meta(description="Seconds one attempt may take.")] | None
+    slot: Annotated[int, Meta(description="The slot it executes in.")] | None
+    lease: Annotated[int, Meta(description="The latest claim's number.")] | None
+    runner: Annotated[str, Meta(description="Who executes it, or did last.")] | None
+    cancel_requested: Annotated[Literal["ask", "force"], Meta(description="How it was asked to stop.")] | None
+    # Any JSON has null in it, so these three are not declared as nullable besides.
+    error: Annotated[Raw, Meta(description="type, message and traceback of the latest attempt that failed, or null.")]
+    progress: Annotated[Raw, Meta(description="What its handler last reported, or null.")]
+    tags: list[str]
+    metadata: Raw
+    idempotency_key: str | None
+    dedupe_key: str | None
+
+
+class Task(TaskSummary):
+    """A task, whole."""
+
+    payload: Raw
+    result: Annotated[Raw, Meta(description="What its handler returned; null until then.")]
+
+
+class TaskNumber(Struct):
+    """Stands in for a task that is stored but could not be read back."""
+
+    id: int
+
+
+class TaskPage(Struct):
+    """Tasks, newest first."""
+
+    items: list[TaskSummary]
+    next_cursor: Annotated[str, Meta(description="Give it as `cursor` for the next page; null on the last.")] | None
+
+
+class CancelRequest(Struct, forbid_unknown_fields=True):
+    """How to cancel."""
+
+    force: Annotated[bool, Meta(description="Kill a running handler at once instead of asking it first.")] = False
+
+
+class SeedTask(Struct):
+    """The least there is to know about a task."""
+
+    status: SeedStatus
+    create_time: Time
+    start_time: Annotated[Time, Meta(description="null until it first starts.")] | None
+    time_to_execute: Annotated[float, Meta(description="Seconds; null until it has ended.")] | None
+
+
+class Alive(Struct):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Struct):
+    """Tasks can be taken."""
+
+    schema_version: int
+    status: Literal["ready"] = "ready"
+
+
+class FieldError(Struct):
+    """What is wrong with one field of the request."""
+
+    field: Annotated[str, Meta(examples=["priority"])]
+    message: Annotated[str, Meta(examples=["Expected `int` <= 100"])]
+
+
+class Problem(Struct, omit_defaults=True):
+    """Why a request was refused, after RFC 9457."""
+
+    type: Annotated[str, Meta(examples=["urn:lockgate:problem:invalid-input"])]
+    title: Annotated[str, Meta(examples=["The request is not valid"])]
+    status: Annotated[int, Meta(examples=[400])]
+    detail: Annotated[str, Meta(examples=["priority: Expected `int` <= 100"])]
+    errors: list[FieldError] = []

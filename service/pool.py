@@ -1,0 +1,98 @@
+"""The way to the database: a few connections, and a limit on every wait for one and every answer."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import set_json_loads
+from psycopg_pool import AsyncConnectionPool
+
+from service.errors import unavailable
+
+Params = Sequence[object] | Mapping[str, object]
+Rows = list[tuple[Any, ...]]
+
+# Seconds.
+STATEMENT_LIMIT = 5.0
+CONNECTION_LIMIT = 3.0
+# How long the pool itself goes on trying, with growing pauses. After that the next request makes it try at once, so
+# that a database which was away for long is found again as soon as one which was not.
+RECONNECT_LIMIT = 2.0
+CLOSE_LIMIT = 1.0
+WAITING_MAX = 200
+
+# What DATABASE_URL says comes before these. The time-outs are for networks that vanish without a word.
+CONNECTION_DEFAULTS: dict[str, str | int | None] = {
+    "application_name": "lockgate-service",
+    "connect_timeout": 3,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30000,
+}
+
+
+class Pool:
+    """Sessions in autocommit: one statement, one transaction. Nothing is set on them, so a pooler may be between."""
+
+    def __init__(self, database_url: str, size: int) -> None:
+        self._calls: set[asyncio.Task[Rows]] = set()
+        self._pool = AsyncConnectionPool(
+            make_conninfo("", **CONNECTION_DEFAULTS | conninfo_to_dict(database_url)),
+            # Prepared statements are per server session, which a transaction pooler changes under us (PgBouncer before
+            # 1.21 always). The functions keep the plans of their own statements anyway.
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            min_size=min(2, size),
+            max_size=size,
+            open=False,
+            configure=_read_json_as_it_is,
+            check=AsyncConnectionPool.check_connection,
+            name="service",
+            timeout=CONNECTION_LIMIT,
+            max_waiting=WAITING_MAX,
+            reconnect_timeout=RECONNECT_LIMIT,
+        )
+
+    async def open(self) -> None:
+        """Does not wait for the database."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        for call in self._calls:
+            call.cancel()
+        await self._pool.close(timeout=CLOSE_LIMIT)
+
+    async def rows(self, text: str, params: Params = (), limit: float = STATEMENT_LIMIT) -> Rows:
+        """Executes one statement and returns what it returns.
+
+        Raises psycopg.Error, and Refusal (503) after `limit` seconds: a statement may then still take effect.
+        """
+        call = asyncio.create_task(self._call(text, params))
+        self._calls.add(call)
+        call.add_done_callback(self._forget)
+        try:
+            async with asyncio.timeout(limit):
+                return await asyncio.shield(call)
+        except TimeoutError:
+            raise unavailable(f"the database did not answer within {limit:g} s") from None
+        finally:
+            # Not awaited: psycopg asks the server to cancel, and gives a server that is silent ten seconds for that.
+            call.cancel()
+
+    async def _call(self, text: str, params: Params) -> Rows:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(text.encode(), params)
+            return await cursor.fetchall()
+
+    def _forget(self, call: asyncio.Task[Rows]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # has been seen, or nobody waits for it any more
+
+
+async def _read_json_as_it_is(connection: AsyncConnection[Any]) -> None:
+    """JSON goes from the database to the client unread."""
+    set_json_loads(msgspec.Raw, connection)

@@ -1,0 +1,24 @@
+"""What the service is told at its start, and nothing that changes later."""
+
+from msgspec import Struct
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Checked by the options of `__main__`, one field each."""
+
+    database_url: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    pool_size: int = 10
+    log_format: str = "auto"
+    log_level: str = "info"
+
+
+def is_database_url(text: str) -> bool:
+    """Whether libpq can read this as a connection string; it may still lead nowhere."""
+    try:
+        return bool(conninfo_to_dict(text))
+    except ProgrammingError:
+        return False
