@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ T = TypeVar("T")
 BOOM = {"type": "Boom", "message": "it went wrong", "traceback": None}
 
 
-def until(condition: Callable[[], T], description: str = "", limit: float = 10.0, every: float = 0.01) -> T:
+def until(condition: Callable[[], T | Literal[False] | None], description: str = "", limit: float = 10.0, every: float = 0.01) -> T:
     """Waits for a true value and returns it."""
     deadline = time.monotonic() + limit
     while True:

@@ -1,0 +1,92 @@
+"""Handlers for tests of real runner processes."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from typing import Any
+
+from lockgate import Cancelled, Discard, Retry, Task, handler
+
+
+@handler
+def nap(seconds: float = 0.05) -> str:
+    time.sleep(seconds)
+    return "rested"
+
+
+@handler
+async def async_nap(seconds: float = 0.05) -> str:
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+@handler
+def echo(payload: Any, task: Task) -> dict[str, Any]:
+    return {"payload": payload, "attempt": task.attempt, "lease": task.lease}
+
+
+@handler
+def say(text: str) -> None:
+    print(text)  # noqa: T201 - what a handler prints is under test
+
+
+@handler
+def boom(message: str = "boom", times: int = 1000, task: Task | None = None) -> str:
+    if task is None or task.attempt <= times:
+        raise ValueError(message + "\0\ud800")  # two characters that Postgres takes in no text
+    return "survived"
+
+
+@handler
+def again(after: float) -> None:
+    raise Retry("not yet", after=after)
+
+
+@handler
+def never(reason: str) -> None:
+    raise Discard(reason)
+
+
+@handler
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+@handler
+def leave(code: int = 3) -> None:
+    os._exit(code)
+
+
+@handler
+def result(what: str) -> Any:
+    return {"nan": float("nan"), "nul": "a\0b", "surrogate": "\ud800", "object": object(), "large": "x" * 2_000_000}[
+        what
+    ]
+
+
+@handler
+def stubborn(seconds: float = 60) -> str:
+    """Will not be asked."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(1)
+        except Cancelled:
+            continue
+    return "finished all the same"
+
+
+@handler
+def hold_interpreter(seconds: float) -> None:
+    """Keeps the interpreter's lock all the while, as badly written extensions do."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+@handler
+def fork_and_die() -> None:
+    """Leaves a child behind in the hand's process group, with all its pipes, and is gone."""
+    if os.fork() == 0:
+        time.sleep(600)
+    os.kill(os.getpid(), signal.SIGKILL)

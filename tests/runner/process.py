@@ -1,0 +1,125 @@
+"""A real runner process under test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.contract import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class RunnerProcess:
+    """``python -P -m runner``, its log lines as they come, and the signals it may get."""
+
+    def __init__(self, url: str, witness: str | None = None, *, module: str = "runner", **settings: Any) -> None:
+        environment = {
+            "DATABASE_URL": url,
+            "LOCKGATE_HANDLERS": "tests.runner.handlers",
+            "LOCKGATE_LOG_FORMAT": "json",
+            **({"LOCKGATE_WITNESS": witness} if witness else {}),
+            **{f"LOCKGATE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.lines: list[dict[str, Any]] = []
+        self.noise: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", *module.split()],
+            env={k: v for k, v in os.environ.items() if not k.startswith("LOCKGATE_")} | environment,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def name(self) -> str:
+        """As in the column runner of its tasks."""
+        return str(until(lambda: next((line["runner"] for line in self.lines if "runner" in line), None), "a log line"))
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for text in self.process.stdout:
+            try:
+                self.lines.append(json.loads(text))
+            except ValueError:
+                self.noise.append(text)
+
+    def events(self, event: str, **having: object) -> list[dict[str, Any]]:
+        return [x for x in list(self.lines) if x["event"] == event and having.items() <= x.items()]
+
+    def says(self, event: str, limit: float = 15, count: int = 1, **having: object) -> dict[str, Any]:
+        """Waits for the ``count``-th such line."""
+        found: list[dict[str, Any]] = until(
+            lambda: (e := self.events(event, **having)) and len(e) >= count and e,
+            f"{count} of {event!r} {having or ''} among {[line['event'] for line in self.lines]} {self.noise}",
+            limit,
+        )
+        return found[count - 1]
+
+    def hands(self) -> list[int]:
+        """The processes below it."""
+        return [child for child in children(self.pid) if "runner.hand_process" in command_line(child)]
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, limit: float = 20) -> int:
+        """SIGTERM, and waits for its end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(limit)
+        self._reader.join(5)
+        return code
+
+    def close(self) -> None:
+        """Ends it in any case; its hands end with it."""
+        self.kill()
+        self._reader.join(5)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def children(pid: int) -> list[int]:
+    """The live child processes of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def exists(pid: int) -> bool:
+    """Whether that process lives; a dead one that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
