@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help check format lint types test demo up lock
+
+help:  ## What there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+check: lint types test  ## Everything that must be green
+
+format:  ## Format the code
+	uv run ruff format
+	uv run ruff check --fix
+
+lint:  ## Formatting and lint
+	uv run ruff format --check
+	uv run ruff check
+
+types:  ## Strict types
+	uv run mypy
+
+test:  ## The tests, against real Postgres
+	uv run pytest
+
+demo:  ## Six tasks, two slots, and a witness
+	uv run lockgate demo
+
+up:  ## Everything on this machine
+	uv run lockgate up
+
+lock:  ## Write requirements.lock anew
+	uv export --quiet --no-dev --no-emit-project --no-annotate --no-header --format requirements-txt \
+	  --output-file requirements.lock
