@@ -22,7 +22,9 @@ T = TypeVar("T")
 BOOM = {"type": "Boom", "message": "it went wrong", "traceback": None}
 
 
-def until(condition: Callable[[], T | Literal[False] | None], description: str = "", limit: float = 10.0, every: float = 0.01) -> T:
+def until(
+    condition: Callable[[], T | Literal[False] | None], description: str = "", limit: float = 10.0, every: float = 0.01
+) -> T:
     """Waits for a true value and returns it."""
     deadline = time.monotonic() + limit
     while True:

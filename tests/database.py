@@ -1,6 +1,7 @@
 """A database per test, cloned from a template that has schema.sql and a login for each role."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -67,20 +68,25 @@ class Template:
 
     admin: str
     prefix: str
+    conn: psycopg.Connection[Any]
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @contextmanager
     def clone(self) -> Iterator[Database]:
         name = f"{self.prefix}_{next(self.numbers)}"
-        with psycopg.connect(self.admin, autocommit=True) as conn:
-            create = sql.SQL("create database {} template {} strategy wal_log owner {}")
-            conn.execute(create.format(*map(sql.Identifier, (name, self.prefix, f"{self.prefix}_owner"))))
-            db = self.database(name)
-            try:
-                yield db
-            finally:
-                db.close()
-                conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        create = sql.SQL("create database {} template {} strategy wal_log owner {}")
+        self.conn.execute(create.format(*map(sql.Identifier, (name, self.prefix, f"{self.prefix}_owner"))))
+        db = self.database(name)
+        try:
+            yield db
+        finally:
+            db.close()
+            # FORCE waits in steps of 100 ms for those it ends; most are about to end by themselves.
+            deadline = time.monotonic() + 0.2
+            sessions = "select from pg_stat_activity where datname = %s"
+            while self.conn.execute(sessions, (name,)).fetchone() is not None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            self.conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
     def database(self, name: str) -> Database:
         options = str(conninfo_to_dict(self.admin).get("options") or "")
@@ -95,9 +101,9 @@ class Template:
 @contextmanager
 def template(admin: str) -> Iterator[Template]:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    made = Template(admin, f"lockgate_test_{worker}_{os.getpid()}")
-    db = made.database(made.prefix)
     with psycopg.connect(admin, autocommit=True) as conn:
+        made = Template(admin, f"lockgate_test_{worker}_{os.getpid()}", conn)
+        db = made.database(made.prefix)
         try:
             create_owner(conn, f"{made.prefix}_owner")
             create = sql.SQL("create database {} owner {}")

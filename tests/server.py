@@ -136,6 +136,8 @@ def container() -> Iterator[str]:
         client.close()
 
     server: Any = PostgresContainer(IMAGE, driver=None)
+    # In memory, because a clone is 300 small files.
+    server.with_env("PGDATA", "/dev/shm/pgdata").with_kwargs(shm_size="4g")  # noqa: S108  the container's own
     server.with_command(["postgres", *(f"-c{name}={value}" for name, value in THROW_AWAY.items())])
     with server:
         yield server.get_connection_url()
@@ -151,7 +153,8 @@ def embedded_version() -> str:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    with TemporaryDirectory(prefix="lockgate-test-") as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  a folder of our own is made there
+    with TemporaryDirectory(prefix="lockgate-test-", dir=memory) as folder:
         Path(folder).chmod(0o755)  # started by root, the server is another user
         with Server(Path(folder) / "data", settings=THROW_AWAY) as server:
             yield server.dsn(database="postgres")
