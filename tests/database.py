@@ -48,6 +48,10 @@ class Database:
         rows = self.query(text, *args)
         return rows[0][0] if rows else None
 
+    def elsewhere(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection to another database of the same server."""
+        return psycopg.connect(self.admin, dbname="postgres", autocommit=True)
+
     def end_sessions(self) -> None:
         """Ends every session but the one this is said on, whatever it waits for."""
         self.query(
