@@ -52,7 +52,9 @@ end if;
 -- can be tried again.
 perform set_config('lock_timeout', '1s', true);
 perform pg_advisory_xact_lock(1279721472, -1);
-if to_regclass('lockgate.release') is not null then
+-- Not to_regclass again: it would answer from a cache that taking an advisory lock does not bring up to date.
+if exists (select from pg_class c where c.relname = 'release'
+           and c.relnamespace = (select oid from pg_namespace where nspname = 'lockgate')) then
   return;
 end if;
 
@@ -379,7 +381,7 @@ begin
         case when d.idempotency_key is not null then md5(d.body::text)::uuid end, d.dedupe_key
       from due d join lockgate.queue q on q.name = coalesce(d.queue, 'default')
       where q.kinds is null or d.kind = any (q.kinds)
-      order by d.i
+      order by d.idempotency_key, d.dedupe_key, d.i  -- or two batches with the same keys could wait for each other
       on conflict do nothing
       returning id
     )
