@@ -30,22 +30,32 @@
 --   LG001 unknown queue            LG004 the slot is not held by this session
 --   LG002 the lease is lost        LG005 this kind is not allowed in this queue
 --   LG003 idempotency key reused   LG006 unknown task
+--   LG007 not allowed in this status   LG008 the dedupe key is taken   LG009 the queue is not empty, or still served
 -- A broken limit is 23514 (check_violation) and names its constraint, which is a sentence.
 --
--- Notifications on channel `lockgate` say where to look and never carry a task: `queue NAME`, `cancel ID`,
--- `slots NAME`. The poll is what correctness rests on; a notification only makes it early.
+-- Notifications on channel `lockgate` say where to look and never carry a task: `queue NAME` (something is due), `later
+-- NAME` (something will be within a minute), `cancel ID`, `slots NAME`. The poll is what correctness rests on; a
+-- notification only makes it early.
 --
 -- Times are timestamptz; every duration is a double in seconds. Parameters begin with p_ and locals with v_, except in
 -- `submit`, `cancel` and the queue functions, whose parameter names people type.
 --
--- Applying this file again is safe: when the schema is already here it reads the version, touches nothing and takes
--- no lock.
+-- Applying this file to any released version brings it forward and keeps the data; applying it again is safe: it reads
+-- the version, touches nothing and takes no lock. Types and tables are made once and altered by the upgrades below them;
+-- functions, views and grants are always replaced.
 
 do $schema$
+declare
+  v_current constant int := 2;
+  v_version int;
+  v_role text;
 begin
 
 if to_regclass('lockgate.release') is not null then
-  return;
+  select version into v_version from lockgate.release;
+  if v_version >= v_current then
+    return;
+  end if;
 end if;
 
 -- One applier at a time, and none that makes the others wait: without a lock within a second this fails whole and
@@ -55,8 +65,13 @@ perform pg_advisory_xact_lock(1279721472, -1);
 -- Not to_regclass again: it would answer from a cache that taking an advisory lock does not bring up to date.
 if exists (select from pg_class c where c.relname = 'release'
            and c.relnamespace = (select oid from pg_namespace where nspname = 'lockgate')) then
-  return;
+  select version into v_version from lockgate.release;
+  if v_version >= v_current then
+    return;
+  end if;
 end if;
+
+if v_version is null then
 
 create schema lockgate;
 comment on schema lockgate is 'A task queue with a hard limit on what runs at once. Start at lockgate.task.';
@@ -66,7 +81,7 @@ create table lockgate.release (
   applied_at timestamptz not null default now()
 );
 comment on table lockgate.release is 'One row: the version of this schema.';
-insert into lockgate.release (version) values (1);
+insert into lockgate.release (version) values (v_current);
 
 
 -- Types -------------------------------------------------------------------------------------------------------------
@@ -214,6 +229,8 @@ create unique index task_idempotency on lockgate.task (idempotency_scope, idempo
   where idempotency_key is not null;                                                               -- submit_batch
 create unique index task_dedupe on lockgate.task (queue, dedupe_key)
   where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
+create index task_ended on lockgate.task (queue, finish_time)
+  where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge
 create index task_failed on lockgate.task (id) where status = 'failed';                            -- list by status
 comment on index lockgate.one_running_task_per_slot is 'Refuses a second running task in a slot, whatever the programs do.';
 
@@ -258,17 +275,47 @@ comment on column lockgate.runner.runner is 'Name of the runner process; the sam
 comment on column lockgate.runner.queues is 'The queues it serves; null = all.';
 comment on column lockgate.runner.kinds is 'The kinds it has handlers for.';
 
+create table lockgate.output (
+  task bigint not null,
+  lease bigint not null,
+  text text not null,
+  constraint output_pkey primary key (task, lease)
+);
+comment on table lockgate.output is 'What handlers printed: the last 64 KiB of each attempt that printed anything.';
+
+insert into lockgate.queue (name) values ('default');
+
+end if;  -- of a new database
+
+
+-- Upgrades ----------------------------------------------------------------------------------------------------------
+-- One step per released version, in order; each does to the tables what is written above already.
+
+if v_version = 1 then
+  create table lockgate.output (
+    task bigint not null,
+    lease bigint not null,
+    text text not null,
+    constraint output_pkey primary key (task, lease)
+  );
+  comment on table lockgate.output is 'What handlers printed: the last 64 KiB of each attempt that printed anything.';
+  create index task_ended on lockgate.task (queue, finish_time) where status in ('succeeded', 'failed', 'cancelled');
+  drop view lockgate.queue_overview;
+  v_version := 2;
+end if;
+update lockgate.release set version = v_current, applied_at = now() where version <> v_current;
+
 
 -- Locks -------------------------------------------------------------------------------------------------------------
 -- Class lock_class(0) is our own: object n > 0 is runner session n, 0 the chores, -1 the applier of this file.
 
-create function lockgate.lock_class(p_queue int) returns int
+create or replace function lockgate.lock_class(p_queue int) returns int
 language sql immutable
 return 1279721472 + p_queue;
 comment on function lockgate.lock_class(int) is 'Advisory lock class of a queue''s slots: a fixed base plus queue.id.';
 
 -- pg_locks is the one place that knows; asking it costs a claim about 50 microseconds.
-create function lockgate.holds_slot(p_queue int, p_slot int) returns boolean
+create or replace function lockgate.holds_slot(p_queue int, p_slot int) returns boolean
 language sql stable
 as $$
   select exists (
@@ -281,7 +328,7 @@ comment on function lockgate.holds_slot(int, int) is 'Whether this session holds
 -- Called by a runner with room. Tries the free slots one by one by literal number, because a lock function in a
 -- WHERE with a LIMIT locks rows that are never returned. Leaves a slot alone while its row still says running: its
 -- owner may be reconnecting, and needs the lock free.
-create function lockgate.take_slot(p_queue int) returns int
+create or replace function lockgate.take_slot(p_queue int) returns int
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
@@ -310,7 +357,7 @@ comment on function lockgate.take_slot(int) is 'Takes the lock of a free slot of
 
 -- Called by a runner that wants one slot back after a reconnect, and by an adopter. A session can take a lock twice and
 -- is told yes twice, hence the look first.
-create function lockgate.retake_slot(p_queue int, p_slot int) returns boolean
+create or replace function lockgate.retake_slot(p_queue int, p_slot int) returns boolean
 language sql volatile
 as $$
   select case when lockgate.holds_slot(p_queue, p_slot) then true
@@ -318,7 +365,7 @@ as $$
 $$;
 comment on function lockgate.retake_slot(int, int) is 'Takes the lock of this slot; whether this session holds it now.';
 
-create function lockgate.release_slot(p_queue int, p_slot int) returns boolean
+create or replace function lockgate.release_slot(p_queue int, p_slot int) returns boolean
 language sql volatile
 as $$
   select case when lockgate.holds_slot(p_queue, p_slot)
@@ -332,7 +379,7 @@ comment on function lockgate.release_slot(int, int) is 'Frees the lock of this s
 -- The one door into the table. p_tasks is a JSON array of objects with kind and, if wanted, queue, payload, priority,
 -- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key. Either every item gets an
 -- outcome or, for an item that breaks a limit, nothing is stored. Does not notify: callers do, once, after they commit.
-create function lockgate.submit_batch(p_tasks jsonb, p_scope text default '')
+create or replace function lockgate.submit_batch(p_tasks jsonb, p_scope text default '')
 returns table (item int, task bigint, outcome lockgate.submit_outcome)
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -426,14 +473,20 @@ $$;
 comment on function lockgate.submit_batch(jsonb, text) is
   'Submits a JSON array of tasks; one row per item: its number from 1, the task, the outcome. Does not notify.';
 
-create function lockgate.wake(p_queue text) returns void
+create or replace function lockgate.wake(p_queue text) returns void
 language sql
 as $$ select pg_notify('lockgate', 'queue ' || p_queue) $$;
 comment on function lockgate.wake(text) is 'Tells idle runners to look at that queue now.';
 
+create or replace function lockgate.wake_later(p_queue text) returns void
+language sql
+as $$ select pg_notify('lockgate', 'later ' || p_queue) $$;
+comment on function lockgate.wake_later(text) is
+  'Tells idle runners that a task of that queue is due within a minute: sooner than they may look by themselves.';
+
 -- For people and for SQL in somebody's own transaction: raises instead of returning an outcome, and notifies. The
 -- notification serialises commits; `set lockgate.notify = off` leaves it to the poll.
-create function lockgate.submit(
+create or replace function lockgate.submit(
   queue text, kind text, payload jsonb default '{}', priority int default null, run_at timestamptz default null,
   delay double precision default null, max_attempts int default null, timeout double precision default null,
   tags text[] default null, metadata jsonb default null, idempotency_key text default null,
@@ -458,8 +511,12 @@ begin
       raise exception 'idempotency key "%" was used for another request, task %', idempotency_key, v_item.task
         using errcode = 'LG003';
     when 'created' then
-      if current_setting('lockgate.notify', true) is distinct from 'off' then
+      if current_setting('lockgate.notify', true) is not distinct from 'off' then
+        null;
+      elsif coalesce(run_at, now() + delay * interval '1 second', now()) <= now() then
         perform lockgate.wake(coalesce(queue, 'default'));
+      elsif coalesce(run_at, now() + delay * interval '1 second') < now() + interval '1 minute' then
+        perform lockgate.wake_later(coalesce(queue, 'default'));
       end if;
     else null;
   end case;
@@ -473,7 +530,7 @@ comment on function lockgate.submit is
 
 -- What runners look at ----------------------------------------------------------------------------------------------
 
-create function lockgate.look(p_queues text[] default null)
+create or replace function lockgate.look(p_queues text[] default null)
 returns table (
   queue int, name text, slots int, paused boolean, grace double precision, due boolean, next_due double precision)
 language sql stable security definer set search_path = lockgate, pg_temp
@@ -492,7 +549,7 @@ $$;
 comment on function lockgate.look(text[]) is
   'The queues a runner serves: whether each has work due now, and in how many seconds its next scheduled task is.';
 
-create function lockgate.occupied()
+create or replace function lockgate.occupied()
 returns table (
   queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
   cancel_requested lockgate.cancel_mode, pid int)
@@ -519,7 +576,7 @@ comment on function lockgate.occupied() is
 
 -- With the rights of the caller, who sees the activity of sessions of its own login role (or of all, with
 -- pg_read_all_stats). state_change moves with every statement, so a holder that pings shows it here for free.
-create function lockgate.watch()
+create or replace function lockgate.watch()
 returns table (
   queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
   cancel_requested lockgate.cancel_mode, pid int, backend_start timestamptz, state_change timestamptz)
@@ -534,7 +591,7 @@ comment on function lockgate.watch() is
 
 -- A runner's session ------------------------------------------------------------------------------------------------
 
-create function lockgate.register(
+create or replace function lockgate.register(
   p_runner text, p_host text, p_pid int, p_version text, p_concurrency int, p_queues text[], p_kinds text[])
 returns int
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -557,7 +614,7 @@ $$;
 comment on function lockgate.register(text, text, int, text, int, text[], text[]) is
   'Announces a runner''s session and takes its session lock; the session''s number.';
 
-create function lockgate.deregister(p_session int) returns void
+create or replace function lockgate.deregister(p_session int) returns void
 language sql security definer set search_path = lockgate, pg_temp
 as $$
   delete from lockgate.runner where session = p_session;
@@ -568,7 +625,7 @@ comment on function lockgate.deregister(int) is 'Ends a runner''s session and fr
 
 -- The life of a task ------------------------------------------------------------------------------------------------
 
-create function lockgate.promote(p_queue text) returns int
+create or replace function lockgate.promote(p_queue text) returns int
 language sql security definer set search_path = lockgate, pg_temp
 as $$
   with due as materialized (
@@ -584,7 +641,7 @@ comment on function lockgate.promote(text) is
   'scheduled -> queued for at most 100 tasks whose time has come; called by every claim. How many it moved.';
 
 -- Called by a runner for a slot it holds. The CTE is a fence: without it a plan may update more rows than the limit.
-create function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
+create or replace function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
 returns setof lockgate.claimed
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -628,7 +685,7 @@ comment on function lockgate.claim(int, int, text, int) is
 
 -- Called when a statement about an attempt matched no running row: true if this very lease has ended already (the
 -- answer to an earlier call was lost), else the lease belongs to somebody else now.
-create function lockgate.lease_has_ended(p_task bigint, p_lease bigint, p_runner text) returns boolean
+create or replace function lockgate.lease_has_ended(p_task bigint, p_lease bigint, p_runner text) returns boolean
 language plpgsql stable security definer set search_path = lockgate, pg_temp
 as $$
 begin
@@ -643,7 +700,7 @@ $$;
 comment on function lockgate.lease_has_ended(bigint, bigint, text) is
   'Whether the end of that lease is already recorded; raises LG002 when the lease is lost.';
 
-create function lockgate.finish(
+create or replace function lockgate.finish(
   p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb)
 returns boolean
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -665,7 +722,7 @@ $$;
 comment on function lockgate.finish(bigint, bigint, text, double precision, jsonb) is
   'running -> succeeded. False if this lease''s end was already recorded; LG002 if the lease is lost.';
 
-create function lockgate.finish_and_claim(
+create or replace function lockgate.finish_and_claim(
   p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb,
   p_queue int, p_slot int, p_session int)
 returns setof lockgate.claimed
@@ -680,7 +737,7 @@ comment on function lockgate.finish_and_claim(bigint, bigint, text, double preci
   'finish, then claim the next task into the same slot: one round trip, one commit.';
 
 -- Puts a running row that its caller has locked back in line, and keeps a record of the attempt.
-create function lockgate.put_back(
+create or replace function lockgate.put_back(
   p_row lockgate.task, p_outcome lockgate.attempt_outcome, p_delay double precision, p_error jsonb,
   p_exec_time double precision)
 returns lockgate.status
@@ -701,6 +758,8 @@ begin
   where id = p_row.id;
   if v_status = 'queued' then
     perform lockgate.wake(p_row.queue);
+  elsif p_delay < 60 then
+    perform lockgate.wake_later(p_row.queue);
   end if;
   return v_status;
 end
@@ -709,7 +768,7 @@ comment on function lockgate.put_back(lockgate.task, lockgate.attempt_outcome, d
   'running -> queued or, with a delay, scheduled; writes the attempt. For fail, give_back and adopt.';
 
 -- Ends a running row that its caller has locked, without success.
-create function lockgate.end_task(
+create or replace function lockgate.end_task(
   p_row lockgate.task, p_status lockgate.status, p_error jsonb, p_exec_time double precision, p_adopted boolean)
 returns lockgate.status
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -725,7 +784,7 @@ $$;
 comment on function lockgate.end_task(lockgate.task, lockgate.status, jsonb, double precision, boolean) is
   'running -> failed or cancelled. For fail, give_back and adopt.';
 
-create function lockgate.fail(
+create or replace function lockgate.fail(
   p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_error jsonb,
   p_retry_after double precision default null, p_discard boolean default false)
 returns lockgate.status
@@ -757,7 +816,7 @@ comment on function lockgate.fail(bigint, bigint, text, double precision, jsonb,
   'running -> scheduled after a back-off (or p_retry_after seconds), failed when discarded or without attempts left, '
   'cancelled when that was asked. The status now; LG002 if the lease is lost.';
 
-create function lockgate.backoff(p_queue lockgate.queue, p_attempt int) returns double precision
+create or replace function lockgate.backoff(p_queue lockgate.queue, p_attempt int) returns double precision
 language sql volatile
 as $$
   select least(p_queue.backoff_max, p_queue.backoff_base * 2.0 ^ least(p_attempt - 1, 60)) * (0.8 + 0.4 * random())
@@ -765,7 +824,7 @@ $$;
 comment on function lockgate.backoff(lockgate.queue, int) is
   'Seconds before the attempt after this one: backoff_base, doubled per attempt, at most backoff_max, +-20 %.';
 
-create function lockgate.give_back(p_task bigint, p_lease bigint, p_runner text) returns lockgate.status
+create or replace function lockgate.give_back(p_task bigint, p_lease bigint, p_runner text) returns lockgate.status
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
@@ -788,7 +847,7 @@ comment on function lockgate.give_back(bigint, bigint, text) is
 
 -- Called by a runner that saw this row's slot lock free, with lease and session unchanged, for the row's grace, and
 -- then took the lock. Re-reads the row: only then is it certain that nobody holds it.
-create function lockgate.adopt(p_queue int, p_slot int, p_task bigint, p_lease bigint, p_session int)
+create or replace function lockgate.adopt(p_queue int, p_slot int, p_task bigint, p_lease bigint, p_session int)
 returns lockgate.status
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -830,7 +889,7 @@ comment on function lockgate.adopt(int, int, bigint, bigint, int) is
 
 -- Called by a runner that reconnected and took one of its slots again. Names the row by slot and runner, so that it
 -- also finds a task that a finish_and_claim gave it in an answer that was lost: the lease tells which.
-create function lockgate.reconfirm(p_queue int, p_slot int, p_runner text, p_session int)
+create or replace function lockgate.reconfirm(p_queue int, p_slot int, p_runner text, p_session int)
 returns setof lockgate.claimed
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -851,7 +910,7 @@ $$;
 comment on function lockgate.reconfirm(int, int, text, int) is
   'Marks the running task of this slot and runner with its new session, which ends every adopter''s wait for it.';
 
-create function lockgate.cancel(task bigint, force boolean default false) returns lockgate.status
+create or replace function lockgate.cancel(task bigint, force boolean default false) returns lockgate.status
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
@@ -877,47 +936,296 @@ $$;
 comment on function lockgate.cancel(bigint, boolean) is
   'Cancels a waiting task at once; asks a running one to stop (force: kills it). The status now: running means asked.';
 
+create or replace function lockgate.retry(task bigint) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_row lockgate.task;
+begin
+  select * into v_row from lockgate.task t where t.id = retry.task for update;
+  if not found then
+    raise exception 'there is no task %', task using errcode = 'LG006';
+  end if;
+  if v_row.status not in ('failed', 'cancelled') then
+    raise exception 'task % is %: only a failed or cancelled task can be retried', task, v_row.status
+      using errcode = 'LG007';
+  end if;
+  if v_row.lease is not null and v_row.error is not null then
+    insert into lockgate.attempt (task, attempt, lease, outcome, runner, start_time, end_time, exec_time, error)
+      values (v_row.id, v_row.attempt, v_row.lease, 'failed', v_row.runner, v_row.start_time, v_row.finish_time,
+              v_row.exec_time, v_row.error)
+      on conflict do nothing;
+  end if;
+  update lockgate.task t
+  set status = 'queued', finish_time = null, run_at = now(), cancel_requested = null, progress = null,
+    max_attempts = least(greatest(t.max_attempts, t.attempt + 1), 1000)
+  where t.id = retry.task;
+  perform lockgate.wake(v_row.queue);
+exception when unique_violation then
+  raise exception 'another unfinished task of queue "%" has dedupe key "%"', v_row.queue, v_row.dedupe_key
+    using errcode = 'LG008';
+end
+$$;
+comment on function lockgate.retry(bigint) is
+  'failed, cancelled -> queued, due now, with at least one more attempt; its attempts so far are kept. LG007 for others.';
 
--- Queues ------------------------------------------------------------------------------------------------------------
+create or replace function lockgate.delete_task(task bigint) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_status lockgate.status;
+begin
+  select t.status into v_status from lockgate.task t where t.id = delete_task.task for update;
+  if not found then
+    raise exception 'there is no task %', task using errcode = 'LG006';
+  end if;
+  if v_status = 'running' then
+    raise exception 'task % is running: cancel it first', task using errcode = 'LG007';
+  end if;
+  delete from lockgate.task t where t.id = delete_task.task;
+  delete from lockgate.attempt a where a.task = delete_task.task;
+  delete from lockgate.output o where o.task = delete_task.task;
+end
+$$;
+comment on function lockgate.delete_task(bigint) is
+  'Deletes a task that is not running, with its attempts and output. LG007 while it runs.';
 
-create function lockgate.set_slots(queue text, slots int) returns void
+-- What a handler says while it executes ------------------------------------------------------------------------------
+
+create or replace function lockgate.report_progress(p_task bigint, p_lease bigint, p_runner text, p_progress jsonb)
+returns boolean
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 begin
-  update lockgate.queue q set slots = set_slots.slots where q.name = set_slots.queue;
+  if octet_length(p_progress::text) > 16384 then
+    raise exception 'progress is larger than 16 KiB' using errcode = '23514', constraint = 'progress_is_at_most_16_kib';
+  end if;
+  update lockgate.task set progress = p_progress
+  where id = p_task and lease = p_lease and runner = p_runner and status = 'running';
+  return found;
+end
+$$;
+comment on function lockgate.report_progress(bigint, bigint, text, jsonb) is
+  'Stores what a handler reported last; false when the lease is lost or its end recorded.';
+
+create or replace function lockgate.write_output(p_task bigint, p_lease bigint, p_text text) returns void
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  insert into lockgate.output as o (task, lease, text)
+  select id, p_lease, right(p_text, 65536) from lockgate.task where id = p_task
+  on conflict (task, lease) do update set text = right(o.text || excluded.text, 65536)
+$$;
+comment on function lockgate.write_output(bigint, bigint, text) is
+  'Adds to what an attempt printed, of which the last 65,536 characters are kept. Nothing for a task that is gone.';
+
+-- Chores -------------------------------------------------------------------------------------------------------------
+
+create or replace function lockgate.purge(queue text, batch int default 1000) returns int
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with old as materialized (
+    select t.id from lockgate.task t
+    where t.queue = purge.queue and t.status in ('succeeded', 'failed', 'cancelled')
+    order by t.finish_time limit batch for update skip locked
+  ), gone as (
+    delete from lockgate.task t using old where t.id = old.id returning t.id
+  ), attempts as (
+    delete from lockgate.attempt a using old where a.task = old.id
+  ), outputs as (
+    delete from lockgate.output o using old where o.task = old.id
+  )
+  select count(*)::int from gone
+$$;
+comment on function lockgate.purge(text, int) is
+  'Deletes a batch of the ended tasks of a queue, the longest ended first, whatever their age; how many.';
+
+create or replace function lockgate.tidy(p_batch int default 500) returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_removed int;
+begin
+  if not lockgate.holds_slot(0, 0) and not pg_try_advisory_lock(lockgate.lock_class(0), 0) then
+    return null;
+  end if;
+  with old as materialized (
+    select t.id
+    from lockgate.queue q cross join lateral (
+      select t.id from lockgate.task t
+      where t.queue = q.name and t.status in ('succeeded', 'failed', 'cancelled')
+        and t.finish_time < now() - q.retention * interval '1 second'
+      order by t.finish_time limit p_batch for update skip locked) t
+    where q.retention is not null
+    limit p_batch
+  ), gone as (
+    delete from lockgate.task t using old where t.id = old.id returning t.id
+  ), attempts as (
+    delete from lockgate.attempt a using old where a.task = old.id
+  ), outputs as (
+    delete from lockgate.output o using old where o.task = old.id
+  )
+  select count(*)::int into v_removed from gone;
+  return v_removed;
+end
+$$;
+comment on function lockgate.tidy(int) is
+  'Removes a batch of ended tasks older than their queue''s retention; how many, or null while another session has the '
+  'chores. Keeps the chores lock for the session.';
+
+
+-- Queues ------------------------------------------------------------------------------------------------------------
+
+create or replace function lockgate.change_queue(queue text, settings jsonb) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_unknown text;
+begin
+  select k into v_unknown from jsonb_object_keys(settings) k
+    where k not in ('slots', 'paused', 'grace', 'max_attempts', 'timeout', 'backoff_base', 'backoff_max', 'retention',
+                    'kinds')
+    limit 1;
+  if found then
+    raise exception 'a queue has no setting "%"', v_unknown using errcode = '22023', column = v_unknown;
+  end if;
+  update lockgate.queue q
+  set (slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, kinds) = (
+    select n.slots, n.paused, n.grace, n.max_attempts, n.timeout, n.backoff_base, n.backoff_max, n.retention, n.kinds
+    from jsonb_populate_record(q, settings) n)
+  where q.name = change_queue.queue;
   if not found then
     raise exception 'there is no queue "%"', queue using errcode = 'LG001';
   end if;
   perform pg_notify('lockgate', 'slots ' || queue);
 end
 $$;
+comment on function lockgate.change_queue(text, jsonb) is
+  'Changes the given settings of a queue, such as {"slots": 4, "timeout": null}; takes effect while runners work. Slots '
+  'lowered, running tasks above the new number end first.';
+
+create or replace function lockgate.create_queue(queue text, settings jsonb default '{}') returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  insert into lockgate.queue (name) values (queue);
+  perform lockgate.change_queue(queue, settings);
+exception when unique_violation then
+  raise exception 'there is a queue "%" already', queue using errcode = '23505', constraint = 'a_queue_name_is_unique';
+end
+$$;
+comment on function lockgate.create_queue(text, jsonb) is 'Makes a queue: select create_queue(''gpu'', ''{"slots": 1}'').';
+
+create or replace function lockgate.set_slots(queue text, slots int) returns void
+language sql security definer set search_path = lockgate, pg_temp
+as $$ select lockgate.change_queue(queue, jsonb_build_object('slots', slots)) $$;
 comment on function lockgate.set_slots(text, int) is
   'How many tasks of a queue may execute at once from now on. Lowered, running tasks above it end first.';
 
-insert into lockgate.queue (name) values ('default');
+create or replace function lockgate.pause(queue text) returns void
+language sql security definer set search_path = lockgate, pg_temp
+as $$ select lockgate.change_queue(queue, '{"paused": true}') $$;
+comment on function lockgate.pause(text) is 'Nothing of the queue is claimed any more; what runs goes on.';
+
+create or replace function lockgate.resume(queue text) returns void
+language sql security definer set search_path = lockgate, pg_temp
+as $$ select lockgate.change_queue(queue, '{"paused": false}') $$;
+comment on function lockgate.resume(text) is 'Ends a pause.';
+
+-- An inserting submit holds a row exclusive lock on task until it commits, so under this one nobody is half-way in.
+create or replace function lockgate.delete_queue(queue text) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_queue lockgate.queue;
+begin
+  perform set_config('lock_timeout', '1s', true);
+  lock table lockgate.task in share row exclusive mode;
+  select * into v_queue from lockgate.queue q where q.name = delete_queue.queue for update;
+  if not found then
+    raise exception 'there is no queue "%"', queue using errcode = 'LG001';
+  end if;
+  if exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'queued')
+      or exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'scheduled')
+      or exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'running')
+      or exists (select from lockgate.task t where t.queue = v_queue.name
+                 and t.status in ('succeeded', 'failed', 'cancelled')) then
+    raise exception 'queue "%" is not empty', queue using errcode = 'LG009',
+      hint = 'cancel what waits, and purge what has ended';
+  end if;
+  if exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+             and l.classid = lockgate.lock_class(v_queue.id)::oid
+             and l.database = (select oid from pg_database where datname = current_database()))
+      or exists (select from generate_series(1, v_queue.slots) s
+                 where not pg_try_advisory_xact_lock(lockgate.lock_class(v_queue.id), s)) then
+    raise exception 'runners still hold slots of queue "%"', queue using errcode = 'LG009',
+      hint = 'set its slots to 0; they let go within a poll';
+  end if;
+  delete from lockgate.queue q where q.id = v_queue.id;
+end
+$$;
+comment on function lockgate.delete_queue(text) is 'Deletes a queue that is empty and whose slots nobody holds, else LG009.';
 
 
 -- Views -------------------------------------------------------------------------------------------------------------
 
-create view lockgate.task_detail as
+create or replace view lockgate.task_detail as
   select id, queue, kind, status, priority, create_time, run_at, start_time, finish_time, exec_time, attempt,
     max_attempts, timeout, slot, lease, runner, cancel_requested, payload, result, error, progress, tags, metadata,
     idempotency_key, dedupe_key
   from lockgate.task;
 comment on view lockgate.task_detail is 'Tasks as the outside world sees them.';
 
-create view lockgate.queue_overview as
+create or replace view lockgate.attempt_detail as
+  select task, attempt, lease, outcome, runner, slot, start_time, end_time, exec_time, error from lockgate.attempt;
+comment on view lockgate.attempt_detail is 'Attempts that ended without ending their task.';
+
+create or replace view lockgate.output_detail as select task, lease, text from lockgate.output;
+comment on view lockgate.output_detail is 'What handlers printed, by task and lease: the last 64 KiB of each attempt.';
+
+create or replace view lockgate.queue_detail as
+  select name as queue, slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, kinds,
+    create_time
+  from lockgate.queue;
+comment on view lockgate.queue_detail is 'Queues and all their settings; durations in seconds.';
+
+create or replace view lockgate.queue_overview as
   select q.name as queue, q.slots, q.paused,
     (select count(*) from lockgate.task t where t.queue = q.name and t.status = 'running') as running,
-    (select case when count(*) > 10000 then '10000+' else count(*)::text end
-     from (select from lockgate.task t where t.queue = q.name and t.status = 'queued' limit 10001) c) as queued,
-    (select case when count(*) > 10000 then '10000+' else count(*)::text end
-     from (select from lockgate.task t where t.queue = q.name and t.status = 'scheduled' limit 10001) c) as scheduled
+    case when queued.n > 10000 then '10000+' else queued.n::text end as queued,
+    case when scheduled.n > 10000 then '10000+' else scheduled.n::text end as scheduled,
+    round(extract(epoch from clock_timestamp() - queued.oldest)::numeric, 1) as oldest_wait
   from lockgate.queue q
+  cross join lateral (
+    select count(*) as n, min(c.run_at) as oldest
+    from (select t.run_at from lockgate.task t where t.queue = q.name and t.status = 'queued'
+          order by t.priority desc, t.id limit 10001) c) queued
+  cross join lateral (
+    select count(*) as n
+    from (select from lockgate.task t where t.queue = q.name and t.status = 'scheduled'
+          order by t.run_at limit 10001) c) scheduled
   order by q.name;
-comment on view lockgate.queue_overview is 'Queues: slots, and what is running and waiting (counted to 10,000).';
+comment on view lockgate.queue_overview is
+  'Queues: slots, what is running and waiting (counted to 10,000), and the seconds the oldest of those has been due.';
 
-create view lockgate.slot_overview as
+create or replace view lockgate.task_recent as
+  select id, queue, kind, status, priority, attempt || '/' || max_attempts as attempt, slot,
+    round(extract(epoch from clock_timestamp() - create_time)::numeric, 1) as age,
+    round(coalesce(exec_time, case when status = 'running'
+                              then extract(epoch from clock_timestamp() - start_time) end)::numeric, 2) as seconds,
+    progress, left(error ->> 'type' || ': ' || (error ->> 'message'), 60) as error
+  from (select * from lockgate.task order by id desc limit 40) t
+  order by id desc;
+comment on view lockgate.task_recent is 'The 40 newest tasks, on one screen.';
+
+create or replace view lockgate.failures as
+  select queue, kind, error ->> 'type' as type, left(split_part(error ->> 'message', e'\n', 1), 80) as message,
+    count(*) as tasks, min(finish_time) as first, max(finish_time) as last, max(id) as latest_task
+  from (select * from lockgate.task where status = 'failed' order by id desc limit 10000) t
+  group by 1, 2, 3, 4
+  order by last desc;
+comment on view lockgate.failures is 'The newest 10,000 failed tasks by queue, kind and error: how many, since when, the latest.';
+
+create or replace view lockgate.slot_overview as
   select q.name as queue, s.slot, o.runner, o.pid as backend_pid, o.task, t.kind,
     round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
     round(extract(epoch from clock_timestamp() - a.state_change)::numeric, 1) as seconds_silent
@@ -932,7 +1240,7 @@ create view lockgate.slot_overview as
 comment on view lockgate.slot_overview is
   'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent.';
 
-create view lockgate.runner_overview as
+create or replace view lockgate.runner_overview as
   select r.session, r.runner, r.host, r.pid, r.backend_pid, r.version, r.concurrency, r.queues, r.kinds, r.since,
     exists (
       select from pg_locks l
@@ -944,7 +1252,7 @@ create view lockgate.runner_overview as
   order by r.session;
 comment on view lockgate.runner_overview is 'Runner sessions, whether each is alive, and how many tasks it runs.';
 
-create function lockgate.schema_version() returns int
+create or replace function lockgate.schema_version() returns int
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$ select version from lockgate.release $$;
 comment on function lockgate.schema_version() is 'The version of this schema.';
@@ -954,16 +1262,12 @@ comment on function lockgate.schema_version() is 'The version of this schema.';
 -- Group roles, shared by the databases of a cluster; logins are made members of them. Nobody but the owner may touch a
 -- table, except that the viewer may read all of them.
 
-declare
-  v_role text;
-begin
-  foreach v_role in array array['lockgate_service', 'lockgate_runner', 'lockgate_viewer'] loop
-    begin
-      execute format('create role %I nologin', v_role);
-    exception when duplicate_object or unique_violation then null;
-    end;
-  end loop;
-end;
+foreach v_role in array array['lockgate_service', 'lockgate_runner', 'lockgate_viewer'] loop
+  begin
+    execute format('create role %I nologin', v_role);
+  exception when duplicate_object or unique_violation then null;
+  end;
+end loop;
 
 revoke all on schema lockgate from public;
 revoke execute on all functions in schema lockgate from public;
@@ -972,10 +1276,15 @@ grant execute on function lockgate.schema_version(), lockgate.lock_class(int), l
   to lockgate_service, lockgate_runner, lockgate_viewer;
 
 grant execute on function
-  lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.wake(text), lockgate.cancel(bigint, boolean),
-  lockgate.set_slots(text, int)
+  lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.wake(text), lockgate.wake_later(text), lockgate.cancel(bigint, boolean),
+  lockgate.retry(bigint), lockgate.delete_task(bigint), lockgate.purge(text, int),
+  lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
+  lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text)
   to lockgate_service;
-grant select on lockgate.task_detail, lockgate.queue_overview, lockgate.runner_overview to lockgate_service;
+grant select on lockgate.task_detail, lockgate.attempt_detail, lockgate.output_detail, lockgate.queue_detail,
+  lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures
+  to lockgate_service;
+grant execute on function lockgate.occupied(), lockgate.watch() to lockgate_service;
 
 grant execute on function
   lockgate.look(text[]), lockgate.occupied(), lockgate.watch(),
@@ -985,7 +1294,9 @@ grant execute on function
   lockgate.finish(bigint, bigint, text, double precision, jsonb),
   lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int),
   lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
-  lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int)
+  lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int),
+  lockgate.report_progress(bigint, bigint, text, jsonb), lockgate.write_output(bigint, bigint, text),
+  lockgate.tidy(int)
   to lockgate_runner;
 
 grant execute on function lockgate.occupied(), lockgate.watch() to lockgate_viewer;

@@ -8,6 +8,6 @@ For your handlers module (named in ``LOCKGATE_HANDLERS``)::
     def thumbnail(path: str, width: int = 200) -> str: ...
 """
 
-from lockgate.handlers import Cancelled, Discard, Retry, Task, handler
+from lockgate.handlers import Cancelled, Discard, Retry, Task, handler, setup
 
-__all__ = ["Cancelled", "Discard", "Retry", "Task", "handler"]
+__all__ = ["Cancelled", "Discard", "Retry", "Task", "handler", "setup"]

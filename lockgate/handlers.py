@@ -46,6 +46,15 @@ class Task:
         self.max_attempts = max_attempts
         self.cancelled = False
         """True once the handler was asked to stop; for code that would rather look than be interrupted."""
+        self.on_progress: Callable[[Any], None] = lambda _: None
+
+    def progress(self, value: Any) -> None:
+        """Reports how far the handler is: any JSON value, such as ``{"done": 3, "total": 10}``.
+
+        Costs little, call it as often as you like: of values reported faster than they can be stored, the latest is.
+        It shows in ``task.progress`` and in the API while the task runs, and stays there.
+        """
+        self.on_progress(value)
 
 
 class Handler:
@@ -96,6 +105,18 @@ class Handler:
 
 registry: dict[str, Handler] = {}
 """Kind -> handler, filled by `handler` as modules are imported."""
+
+setups: list[Callable[[], Any]] = []
+"""What `setup` has registered, in that order."""
+
+
+def setup(function: Function) -> Function:
+    """Registers a function that runs once in each hand, after all handlers are imported and before its first task.
+
+    For what is dear to make and may be kept: a model, a client. It must be sync; if it raises, the hand does not start.
+    """
+    setups.append(function)
+    return function
 
 
 @overload

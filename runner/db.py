@@ -121,6 +121,21 @@ async def give_back(session: Session, task: Claimed, runner: str) -> str:
     return await session.value("select lockgate.give_back(%s, %s, %s)", task.task, task.lease, runner)
 
 
+async def report_progress(session: Session, task: Claimed, runner: str, progress: bytes) -> bool:
+    return await session.value(
+        "select lockgate.report_progress(%s, %s, %s, %s::jsonb)", task.task, task.lease, runner, progress.decode()
+    )
+
+
+async def write_output(session: Session, task: int, lease: int, text: str) -> None:
+    await session.value("select lockgate.write_output(%s, %s, %s)", task, lease, text)
+
+
+async def tidy(session: Session) -> int | None:
+    """Removes a batch of ended tasks whose time is over; None when another session has the chores."""
+    return await session.value("select lockgate.tidy()")
+
+
 async def adopt(session: Session, orphan: Occupied) -> str | None:
     return await session.value(
         "select lockgate.adopt(%s, %s, %s, %s, %s)",

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
@@ -20,18 +21,20 @@ from runner.messages import (
     Ended,
     Execute,
     FromHand,
+    Heard,
+    Progress,
     Ready,
     Refused,
     ToHand,
     decode_from_hand,
     frame,
 )
+from runner.output import Output
 
 START_LIMIT = 60.0
 """Seconds the handlers may take to load."""
 
-LINE_LIMIT = 8 * 1024
-"""Bytes of one line of a handler's output; longer lines are cut into several."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 log = structlog.get_logger()
 
@@ -55,14 +58,17 @@ class Hand:
         """Whether it was told to end; its death is no news then."""
         self.lease: int | None = None
         """The lease it executes; None while it waits."""
-        self.tag: dict[str, int | str] = {}
-        """What its output is logged with."""
+        self.tasks = 0
+        """How many it has executed."""
         self.on_ended: Callable[[Ended], None] = lambda _: None
+        self.on_progress: Callable[[Progress], None] = lambda _: None
+        self.on_output: Callable[[int, int, bytes], None] = lambda _, __, ___: None
         self.on_died: Callable[[int], None] = lambda _: None
         self._process = process
         self._orders = orders
         self._writer: asyncio.WriteTransport | None = None
         self._ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._output: Output | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -105,15 +111,18 @@ class Hand:
         transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._orders, "wb", 0))
         self._writer = transport
         listening = asyncio.create_task(self._listen(await _reader(answers)), name=f"hand {self.pid} answers")
-        printing = asyncio.create_task(self._print(await _reader(output)), name=f"hand {self.pid} output")
-        dying = asyncio.create_task(self._await_death([listening, printing]), name=f"hand {self.pid} death")
-        self._tasks = [listening, printing, dying]
+        self._output = Output(output, lambda task, lease, data: self.on_output(task, lease, data))
+        dying = asyncio.create_task(self._await_death(listening), name=f"hand {self.pid} death")
+        self._tasks = [listening, dying]
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def execute(self, task: Claimed, until: float) -> None:
         self.lease = task.lease
-        self.tag = {"task": task.task, "queue": task.queue, "lease": task.lease, "attempt": task.attempt}
+        self.tasks += 1
+        if self._output:
+            tag: dict[str, object] = {"queue": task.queue, "task": task.task, "kind": task.kind, "lease": task.lease}
+            self._output.begin(task.task, task.lease, tag)
         self._send(
             Execute(
                 task=task.task,
@@ -136,6 +145,17 @@ class Hand:
         """Asks the handler to stop."""
         if self.lease is not None:
             self._send(Ask(self.lease))
+
+    def heard(self) -> None:
+        """The last progress is stored."""
+        self._send(Heard())
+
+    def memory(self) -> int:
+        """Bytes of memory it occupies now, its children not counted; 0 where the system does not say."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+        except (OSError, IndexError):
+            return 0
 
     def kill(self) -> None:
         """Kills the hand and all of its process group. Dead only once ``on_died`` was called."""
@@ -166,7 +186,7 @@ class Hand:
         except asyncio.IncompleteReadError:
             pass
         except ValueError as error:
-            log.error("hand spoke nonsense", hand=self.pid, error=str(error), **self.tag)
+            log.error("hand spoke nonsense", hand=self.pid, error=str(error), lease=self.lease)
         self.kill()
 
     def _hear(self, message: FromHand) -> None:
@@ -175,33 +195,27 @@ class Hand:
                 self._ready.set_result(message.kinds)
             case Refused():
                 self._ready.set_exception(HandlersNotLoaded(message.reason))
+            case Progress():
+                if message.lease == self.lease:
+                    self.on_progress(message)
             case Ended():
                 if message.lease == self.lease:
+                    if self._output:
+                        self._output.drain()  # or the end of it would be taken for the next task's
                     self.lease = None
                     self.on_ended(message)
 
-    async def _print(self, reader: asyncio.StreamReader) -> None:
-        """Logs what the handler prints, line by line, tagged with its task."""
-        rest = b""
-        while chunk := await reader.read(LINE_LIMIT):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > LINE_LIMIT:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                log.info("output", line=line.decode(errors="replace"), **self.tag)
-        if rest:
-            log.info("output", line=rest.decode(errors="replace"), **self.tag)
-
-    async def _await_death(self, readers: list[asyncio.Task[None]]) -> None:
+    async def _await_death(self, listening: asyncio.Task[None]) -> None:
         await _exited(self._process)
         # While the dead process is not reaped its number cannot belong to another group: whatever it forked dies here.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         # A process it forked out of its group may hold the pipes open; what the hand itself said has arrived by now.
-        await asyncio.wait(readers, timeout=1)
-        for reader in readers:
-            reader.cancel()
+        await asyncio.wait([listening], timeout=1)
+        listening.cancel()
+        if self._output:
+            self._output.close()
         self.alive = False
         if self._writer:
             self._writer.close()

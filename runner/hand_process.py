@@ -6,6 +6,7 @@ the grace is killed too, which is the safe side. When the pipe ends, the runner 
 """
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -14,18 +15,34 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
-from lockgate.handlers import Cancelled, Discard, Handler, Retry, Task, registry
+from lockgate.handlers import Cancelled, Discard, Handler, Retry, Task, registry, setups
 from lockgate.witness import Testimony
 from runner import deadline
-from runner.messages import Alive, Ask, Ended, Error, Execute, FromHand, Ready, Refused, frame, read_to_hand
+from runner.messages import (
+    Alive,
+    Ask,
+    Ended,
+    Error,
+    Execute,
+    FromHand,
+    Heard,
+    Progress,
+    Ready,
+    Refused,
+    frame,
+    read_to_hand,
+)
 
 RESULT_LIMIT = 1024 * 1024
 """Bytes of a result as JSON; lockgate.finish says the same."""
+
+PROGRESS_LIMIT = 16 * 1024
+"""Bytes of a progress report as JSON; lockgate.report_progress says the same."""
 
 ERROR_LIMIT = 16 * 1024
 """Characters of an error's message and traceback together."""
@@ -47,11 +64,41 @@ class Hand:
         self._interruptible = False
         self._coroutine: asyncio.Task[Any] | None = None
         self._loop = asyncio.Runner()
+        self._speaking = threading.Lock()
+        self._progress_lock = threading.Lock()
+        self._progress_sent = False
+        self._progress_next: msgspec.Raw | None = None
 
     def say(self, message: FromHand) -> None:
         data = memoryview(frame(message))
-        while data:
-            data = data[os.write(self._answers, data) :]
+        with self._speaking:
+            while data:
+                data = data[os.write(self._answers, data) :]
+
+    def _report(self, lease: int, value: msgspec.Raw) -> None:
+        """Sends progress, or keeps it as the next while an earlier one is not stored yet: the latest wins."""
+        here = threading.current_thread() is threading.main_thread() and self._interruptible
+        if here:
+            self._interruptible = False  # or an ask could cut a frame in two
+        with self._progress_lock:
+            if self._progress_sent:
+                self._progress_next, send = value, False
+            else:
+                self._progress_sent = send = True
+        if send:
+            self.say(Progress(lease, value))
+        if here:
+            self._interruptible = True
+            if self._current and self._current.cancelled:
+                self._interruptible = False
+                raise Cancelled
+
+    def _reported(self, lease: int) -> None:
+        with self._progress_lock:
+            value, self._progress_next = self._progress_next, None
+            self._progress_sent = value is not None
+        if value is not None:
+            self.say(Progress(lease, value))
 
     def work(self) -> None:
         """Executes what arrives, for ever; the control thread ends the process."""
@@ -60,9 +107,16 @@ class Hand:
         while True:
             order = self._inbox.get()
             ended = self._execute(order)
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # a handler may have closed or replaced them
+                    stream.flush()
             with self._lock:
                 self._current = None
                 self._timer.disarm()
+            with self._progress_lock:
+                last, self._progress_next, self._progress_sent = self._progress_next, None, False
+            if last is not None:
+                self.say(Progress(order.lease, last))
             self.say(ended)
 
     def _control(self) -> None:
@@ -80,15 +134,21 @@ class Hand:
                                 attempt=order.attempt,
                                 max_attempts=order.max_attempts,
                             )
+                            self._current.on_progress = self._reporter(order.lease)
                             self._inbox.put(order)
                         case Alive() if self._current:
                             self._timer.arm(order.until)
                         case Ask() if self._current and self._current.lease == order.lease:
                             self._ask(self._current)
+                        case Heard() if self._current:
+                            self._reported(self._current.lease)
                         case _:
                             pass  # about a handler that has ended meanwhile
         finally:
             os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    def _reporter(self, lease: int) -> Callable[[Any], None]:
+        return lambda value: self._report(lease, encode(value, "progress", PROGRESS_LIMIT))
 
     def _ask(self, task: Task) -> None:
         task.cancelled = True
@@ -119,7 +179,7 @@ class Hand:
                     result = self._call(handler, arguments)
                 finally:
                     self._interruptible = False
-            return Ended(order.lease, "returned", result=encode_result(result))
+            return Ended(order.lease, "returned", result=encode(result, "result", RESULT_LIMIT))
         except (Cancelled, asyncio.CancelledError) as error:
             return Ended(order.lease, "cancelled" if task.cancelled else "raised", error=describe(error))
         except Retry as error:
@@ -148,24 +208,24 @@ class Hand:
         return self._loop.run(cancellable(handler.function(**arguments)))
 
 
-def encode_result(result: Any) -> msgspec.Raw:
-    """A handler's return value as JSON.
+def encode(value: Any, what: str, limit: int) -> msgspec.Raw:
+    """A handler's result or progress as JSON of at most ``limit`` bytes.
 
     Raises:
         ValueError: it is too large, or holds what JSON or Postgres cannot: NaN, infinity, lone surrogates.
         TypeError: it holds objects that have no JSON form.
     """
     try:
-        text = json.dumps(msgspec.to_builtins(result, str_keys=True), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()
     except RecursionError:
-        raise ValueError("the result is nested too deeply to be stored") from None
+        raise ValueError(f"the {what} is nested too deeply to be stored") from None
     except UnicodeEncodeError as error:
-        raise ValueError(f"the result cannot be stored: {error.reason} (a lone surrogate)") from None
+        raise ValueError(f"the {what} cannot be stored: {error.reason} (a lone surrogate)") from None
     except ValueError as error:
-        raise ValueError(f"the result cannot be stored as JSON: {error}") from None
-    if len(encoded) > RESULT_LIMIT:
-        raise ValueError(f"the result is {len(encoded):,} bytes of JSON; the limit is {RESULT_LIMIT:,}")
+        raise ValueError(f"the {what} cannot be stored as JSON: {error}") from None
+    if len(encoded) > limit:
+        raise ValueError(f"the {what} is {len(encoded):,} bytes of JSON; the limit is {limit:,}")
     return msgspec.Raw(encoded)
 
 
@@ -187,11 +247,13 @@ def describe(error: BaseException) -> Error:
 
 
 def load_handlers() -> None:
-    """Imports the built-in handler and the modules of LOCKGATE_HANDLERS, the working directory searched last."""
+    """Imports the built-in handler and those of LOCKGATE_HANDLERS, the working directory searched last; sets up."""
     sys.path.append(os.getcwd())  # noqa: PTH109 - sys.path takes text
     importlib.import_module("runner.sleep")
     for name in os.environ.get("LOCKGATE_HANDLERS", "").replace(",", " ").split():
         importlib.import_module(name)
+    for setup in setups:
+        setup()
 
 
 def main() -> None:

@@ -36,6 +36,10 @@ class Ask(msgspec.Struct, tag="ask", frozen=True):
     lease: int
 
 
+class Heard(msgspec.Struct, tag="heard", frozen=True):
+    """To the hand: the last progress is stored, send the next."""
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """From the hand: the handlers are loaded."""
 
@@ -66,8 +70,15 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
     retry_after: float | None = None
 
 
-ToHand: TypeAlias = Execute | Alive | Ask
-FromHand: TypeAlias = Ready | Refused | Ended
+class Progress(msgspec.Struct, tag="progress", frozen=True):
+    """From the hand: how far the handler of this lease is. One at a time: the next follows `Heard`."""
+
+    lease: int
+    value: msgspec.Raw
+
+
+ToHand: TypeAlias = Execute | Alive | Ask | Heard
+FromHand: TypeAlias = Ready | Refused | Progress | Ended
 
 _to_hand = msgspec.json.Decoder(ToHand)
 _from_hand = msgspec.json.Decoder(FromHand)

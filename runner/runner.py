@@ -17,18 +17,27 @@ import structlog
 from runner import db, deadline
 from runner.claimed import Claimed
 from runner.hand import Hand, HandlersNotLoaded
-from runner.messages import Ended, Error
+from runner.messages import Ended, Error, Progress
+from runner.output import Tail
 from runner.session import Session, SessionLost
 from runner.settings import Settings
 from runner.sightings import Sightings
 from runner.slot import Outcome, Slot
 from runner.wake import listen
 
+PROGRESS_EVERY = 0.5
+"""Seconds between two stored progress reports of one task, and between two writes of its output."""
+
+CHORES_EVERY = 10.0
+"""Seconds between two batches of chores when the last one found little to do."""
+
 REGAIN_EVERY = 0.1
 """Seconds between two tries to take a slot back after a reconnect."""
 
 GRACE = 5.0
 """Seconds assumed until the queues have said theirs."""
+
+MIB = 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -58,6 +67,9 @@ class Runner:
         self._start_after = 0.0
         self._look_at = 0.0
         self._due_at: dict[str, float] = {}
+        self._tails: dict[tuple[int, int], Tail] = {}
+        self._tails_from = 0.0
+        self._chores_at = 0.0
         self._stop_at: float | None = None
         self._stop_sent = False
 
@@ -180,6 +192,8 @@ class Runner:
             if deadline.now() >= self._look_at:
                 await self._look(session)
                 await self._fill(session)
+            await self._do_chores(session)
+            await self._store_words(session)
             if self._stop_at is not None:
                 for slot in [slot for slot in self._slots if slot.idle]:
                     await self._release(session, slot)
@@ -208,7 +222,7 @@ class Runner:
 
     async def _wait(self, session: Session) -> None:
         """Until something rings, or the next thing is due."""
-        times = [self._look_at, *self._due_at.values()]
+        times = [self._look_at, self._chores_at, *self._due_at.values()]
         if self._slots:
             times.append(session.sent + self._ping_every())
         if self._stop_at is not None and not self._stop_sent:
@@ -220,7 +234,11 @@ class Runner:
                 times.append(slot.outcome.not_before)
             if slot.idle and slot.confirmed is not None and slot.hand and slot.claim_from > deadline.now():
                 times.append(slot.claim_from)
+            if slot.progress is not None:
+                times.append(slot.progress_from)
             times += [time for time in (slot.kill_at, slot.timeout_at) if time is not None and slot.executing]
+        if self._tails:
+            times.append(self._tails_from)
         delay = min(times) - deadline.now()
         if delay > 0:
             with suppress(TimeoutError):
@@ -248,6 +266,9 @@ class Runner:
                 continue
             if slot.timeout_at is not None and now >= slot.timeout_at and slot.reason is None:
                 slot.stop("timeout", self._settings.ask_limit)
+            limit = self._settings.memory_limit * MIB
+            if limit and slot.hand and slot.reason is None and slot.hand.memory() > limit:
+                slot.stop("memory", 0)
             if slot.hand and slot.kill_at is not None and now >= slot.kill_at:
                 log.warning("hand killed", reason=slot.reason, hand=slot.hand.pid, **slot.tag)
                 slot.hand.kill()
@@ -313,6 +334,9 @@ class Runner:
             return
         ended, claimed = outcome.ended, None
         try:
+            if slot.progress is not None:
+                await db.report_progress(session, task, self._name, slot.progress)
+                slot.progress = None
             if ended.outcome == "returned" and self._may_claim(slot):
                 claimed = await db.finish_and_claim(
                     session, task, self._name, outcome.seconds, bytes(ended.result), slot.queue, slot.number
@@ -364,7 +388,11 @@ class Runner:
         if slot.confirmed is None:
             self._drop(slot)
             return
-        if slot.hand is not None and not slot.hand.alive:
+        if slot.hand is not None and (not slot.hand.alive or self._worn(slot.hand)):
+            if slot.hand.alive:
+                log.info("hand replaced", hand=slot.hand.pid, tasks=slot.hand.tasks, memory=slot.hand.memory())
+                slot.hand.stopping = True
+                slot.hand.kill()
             slot.hand = None
         self._give_hand(slot)
         if slot.yielding:
@@ -380,10 +408,49 @@ class Runner:
             and not slot.yielding
             and slot.hand is not None
             and slot.hand.alive
+            and not self._worn(slot.hand)
             and deadline.now() >= slot.claim_from
             and queue is not None
             and slot.number <= queue.slots
         )
+
+    def _worn(self, hand: Hand) -> bool:
+        """Whether it has had its share of tasks or memory."""
+        tasks, memory = self._settings.recycle_tasks, self._settings.recycle_memory * MIB
+        return bool((tasks and hand.tasks >= tasks) or (memory and hand.memory() > memory))
+
+    async def _store_words(self, session: Session) -> None:
+        """Stores what handlers have reported and printed; a refusal is logged, and not worth more than that."""
+        now = deadline.now()
+        try:
+            for slot in self._slots:
+                if slot.executing and slot.task and slot.progress is not None and now >= slot.progress_from:
+                    progress, slot.progress = slot.progress, None
+                    slot.progress_from = now + PROGRESS_EVERY
+                    await db.report_progress(session, slot.task, self._name, progress)
+                    if slot.hand:
+                        slot.hand.heard()
+            if self._tails and now >= self._tails_from:
+                tails, self._tails = self._tails, {}
+                self._tails_from = now + PROGRESS_EVERY
+                for (task, lease), tail in tails.items():
+                    await db.write_output(session, task, lease, tail.text())
+        except psycopg.Error as error:
+            log.warning("words not stored", error=str(error).strip())
+
+    async def _do_chores(self, session: Session) -> None:
+        """Removes ended tasks whose time is over, if no other runner has the chores."""
+        if deadline.now() < self._chores_at:
+            return
+        try:
+            removed = await db.tidy(session)
+        except psycopg.Error as error:
+            log.warning("chores not done", error=str(error).strip())
+            removed = None
+        pause = CHORES_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        self._chores_at = deadline.now() + (0.05 if removed else pause)
+        if removed:
+            log.debug("removed", tasks=removed)
 
     def _cancel(self, slot: Slot, mode: str) -> None:
         if slot.executing and (slot.reason is None or mode == "force"):
@@ -616,4 +683,12 @@ class Runner:
                     self._give_hand(slot)
             self._changed.set()
 
-        hand.on_ended, hand.on_died = ended, died
+        def progressed(message: Progress) -> None:
+            slot.progress = bytes(message.value)
+            self._changed.set()
+
+        def printed(task: int, lease: int, data: bytes) -> None:
+            self._tails.setdefault((task, lease), Tail()).add(data)
+            self._changed.set()
+
+        hand.on_ended, hand.on_died, hand.on_progress, hand.on_output = ended, died, progressed, printed

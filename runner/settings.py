@@ -17,6 +17,9 @@ class Settings(msgspec.Struct, frozen=True):
     poll: float
     stop_limit: float
     ask_limit: float
+    recycle_tasks: int
+    recycle_memory: int
+    memory_limit: int
     inherit: tuple[str, ...]
     log_format: str
     log_level: str
@@ -46,6 +49,18 @@ OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--ask-limit", envvar="LOCKGATE_ASK_LIMIT", type=click.FloatRange(0, 3600), default=5.0, show_default=True,
         show_envvar=True, help="Seconds between asking a handler to stop and killing it.",
+    ),
+    click.option(
+        "--recycle-tasks", envvar="LOCKGATE_RECYCLE_TASKS", type=click.IntRange(0), default=0, show_default=True,
+        show_envvar=True, help="Replace a handler process after so many tasks; 0 = never.",
+    ),
+    click.option(
+        "--recycle-memory", envvar="LOCKGATE_RECYCLE_MEMORY", type=click.IntRange(0), default=0, show_default=True,
+        show_envvar=True, metavar="MIB", help="Replace it after a task when it occupies more than this; 0 = never.",
+    ),
+    click.option(
+        "--memory-limit", envvar="LOCKGATE_MEMORY_LIMIT", type=click.IntRange(0), default=0, show_default=True,
+        show_envvar=True, metavar="MIB", help="Kill it, and fail the attempt, when it occupies more; 0 = no limit.",
     ),
     click.option(
         "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,

@@ -9,7 +9,7 @@ from runner.claimed import Claimed
 from runner.hand import Hand, describe_exit
 from runner.messages import Ended, Error
 
-Reason = Literal["cancel", "timeout", "stop", "lost"]
+Reason = Literal["cancel", "timeout", "stop", "lost", "memory"]
 """Why a handler was asked or made to stop."""
 
 
@@ -52,6 +52,12 @@ class Slot:
     reason: Reason | None = None
     kill_at: float | None = None
     outcome: Outcome | None = None
+    progress: bytes | None = None
+    """Reported by the handler and not stored yet."""
+
+    progress_from: float = 0.0
+    """When the next progress may be stored."""
+
     regain_until: float = 0.0
     """While unconfirmed: how long to try to take it back."""
 
@@ -143,6 +149,9 @@ class Slot:
             case "timeout":
                 error = Error("Timeout", f"stopped after {self.seconds:.1f} s; its limit is {self.task.timeout} s")
                 return Ended(ended.lease, "raised", error=error)
+            case "memory":
+                error = Error("MemoryExceeded", "its process occupied more memory than the runner's limit")
+                return Ended(ended.lease, "raised", error=error)
             case "lost":
                 error = Error("ConnectionLost", "killed because its runner could not reach the database for too long")
                 return Ended(ended.lease, "retry", error=error, retry_after=0)
@@ -154,3 +163,4 @@ class Slot:
     def clear(self) -> None:
         """Everything about the task is recorded, or is no longer ours to record."""
         self.task, self.outcome, self.reason, self.kill_at, self.timeout_at = None, None, None, None, None
+        self.progress, self.progress_from = None, 0.0

@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from lockgate import Cancelled, Discard, Retry, Task, handler
+from lockgate import Cancelled, Discard, Retry, Task, handler, setup
 
 
 @handler
@@ -90,3 +90,42 @@ def fork_and_die() -> None:
     if os.fork() == 0:
         time.sleep(600)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@handler
+def count_to(total: int, pause: float, task: Task) -> int:
+    for done in range(1, total + 1):
+        task.progress({"done": done, "total": total})
+        time.sleep(pause)
+    return total
+
+
+@handler
+def print_much(megabytes: int) -> str:
+    line = "x" * 1023
+    for _ in range(megabytes * 1024):
+        print(line)  # noqa: T201
+    print("the end")  # noqa: T201
+    return "printed"
+
+
+@handler
+def eat(megabytes: int) -> int:
+    eaten = bytearray(megabytes * 1024 * 1024)
+    for page in range(0, len(eaten), 4096):
+        eaten[page] = 1
+    time.sleep(60)
+    return len(eaten)
+
+
+LOADED: list[int] = []
+
+
+@setup
+def load() -> None:
+    LOADED.append(os.getpid())
+
+
+@handler
+def loaded() -> list[int]:
+    return [*LOADED, os.getpid()]
