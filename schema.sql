@@ -536,8 +536,9 @@ returns table (
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$
   select q.id, q.name, q.slots, q.paused, q.grace,
-    exists (select from lockgate.task t where t.queue = q.name and t.status = 'queued')
-      or coalesce(s.run_at <= now(), false),
+    -- Not EXISTS, which drops the order and with it the index: a queue just emptied would cost a read of the table.
+    (select true from lockgate.task t where t.queue = q.name and t.status = 'queued'
+     order by t.priority desc, t.id limit 1) is not null or coalesce(s.run_at <= now(), false),
     extract(epoch from s.run_at - now())::double precision
   from lockgate.queue q
   left join lateral (
@@ -661,8 +662,9 @@ begin
     return;
   end if;
   perform set_config('synchronous_commit', 'on', true);
-  perform from lockgate.task where queue = v_queue.name and status = 'scheduled' and run_at <= now() limit 1;
-  if found then
+  -- In the order of task_due: asked for any due row, a plan that expects many reads the whole table to find none.
+  if (select run_at from lockgate.task where queue = v_queue.name and status = 'scheduled' order by run_at limit 1)
+      <= now() then
     perform lockgate.promote(v_queue.name);
   end if;
   return query
