@@ -14,7 +14,7 @@ import psycopg
 from runner import log
 from runner.hand import HandlersNotLoaded
 from runner.runner import Runner
-from runner.session import NotDirect
+from runner.session import NotDirect, SchemaTooOld
 from runner.settings import Settings, options
 
 
@@ -46,7 +46,7 @@ def main(**given: Any) -> None:
         asyncio.run(serve(settings, name))
     except HandlersNotLoaded as error:
         sys.exit(f"lockgate: the handlers cannot be loaded: {error}")
-    except NotDirect as error:
+    except (NotDirect, SchemaTooOld) as error:
         sys.exit(f"lockgate: {error}")
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
         sys.exit("lockgate: there is no Lockgate schema in this database; run `lockgate migrate`")

@@ -42,6 +42,10 @@ class Occupied(msgspec.Struct, frozen=True):
     state_change: datetime | None
 
 
+async def schema_version(session: Session) -> int:
+    return await session.value("select lockgate.schema_version()")
+
+
 async def register(session: Session, runner: str, concurrency: int, queues: Sequence[str], kinds: Sequence[str]) -> int:
     return await session.value(
         "select lockgate.register(%s, %s, %s, %s, %s, %s, %s)",

@@ -19,7 +19,7 @@ from runner.claimed import Claimed
 from runner.hand import Hand, HandlersNotLoaded
 from runner.messages import Ended, Error, Progress
 from runner.output import Tail
-from runner.session import Session, SessionLost
+from runner.session import SchemaTooOld, Session, SessionLost
 from runner.settings import Settings
 from runner.sightings import Sightings
 from runner.slot import Outcome, Slot
@@ -30,6 +30,9 @@ PROGRESS_EVERY = 0.5
 
 CHORES_EVERY = 10.0
 """Seconds between two batches of chores when the last one found little to do."""
+
+SCHEMA = 2
+"""The version of the schema this program is written for."""
 
 REGAIN_EVERY = 0.1
 """Seconds between two tries to take a slot back after a reconnect."""
@@ -81,6 +84,7 @@ class Runner:
         Raises:
             HandlersNotLoaded: at the start; the text says why.
             NotDirect: DATABASE_URL leads to a pooler.
+            SchemaTooOld: the database waits for `lockgate migrate`.
             psycopg.ProgrammingError: the database has no Lockgate schema, or DATABASE_URL is none.
         """
         first = await self._start_hand()
@@ -144,6 +148,7 @@ class Runner:
                 pause = REGAIN_EVERY if urgent else min(pause * 2, 2.0)
                 continue
             self._session = session
+            await self._check_schema(session)
             for pid, backend_start in self._ghosts:
                 if await db.end_backend(session, pid, backend_start):
                     log.info("own ghost ended", backend_pid=pid)
@@ -164,6 +169,14 @@ class Runner:
             log.info("connected", session=session.number, backend_pid=session.pid)
             return session
         return None
+
+    async def _check_schema(self, session: Session) -> None:
+        """Functions of the schema are only ever added: a newer one serves, an older one lacks something."""
+        version = await db.schema_version(session)
+        if version < SCHEMA:
+            raise SchemaTooOld(f"the schema has version {version}, this runner needs {SCHEMA}; run `lockgate migrate`")
+        if version > SCHEMA and not self._connected_before:
+            log.warning("the schema is newer than this runner", version=version, known=SCHEMA)
 
     def _lose_session(self, why: str) -> None:
         session, self._session = self._session, None

@@ -34,6 +34,10 @@ class NotDirect(Exception):
     """The database URL leads to a connection pooler, or to a server that is no primary."""
 
 
+class SchemaTooOld(Exception):
+    """The database's schema is of an earlier version than this program needs."""
+
+
 class Session:
     """A registered slot session. Times are on the clock of `deadline`."""
 

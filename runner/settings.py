@@ -1,6 +1,8 @@
 """What a runner is told from outside: click options, each also an environment variable, as one frozen value."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,9 +27,23 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
 
 
+def _database_url_file() -> str | None:
+    """For secrets mounted as files.
+
+    Raises:
+        click.UsageError: the file cannot be read.
+    """
+    name = os.environ.get("DATABASE_URL_FILE")
+    try:
+        return Path(name).read_text().strip() if name else None
+    except OSError as error:
+        raise click.UsageError(f"DATABASE_URL_FILE: {error}") from None
+
+
 OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--database-url", envvar="DATABASE_URL", required=True, show_envvar=True, metavar="URL",
+        default=_database_url_file, show_default="the content of the file DATABASE_URL_FILE",
         help="Postgres itself, not a pooler in front of it: slots are locks of the session.",
     ),
     click.option(

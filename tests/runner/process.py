@@ -17,9 +17,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class RunnerProcess:
     """``python -P -m runner``, its log lines as they come, and the signals it may get."""
 
-    def __init__(self, url: str, witness: str | None = None, *, module: str = "runner", **settings: Any) -> None:
+    def __init__(
+        self, url: str, witness: str | None = None, *, module: str = "runner", cwd: Path = CHECKOUT, **settings: Any
+    ) -> None:
         environment = {
-            "DATABASE_URL": url,
+            **({"DATABASE_URL": url} if url else {}),
             "LOCKGATE_HANDLERS": "tests.runner.handlers",
             "LOCKGATE_LOG_FORMAT": "json",
             **({"LOCKGATE_WITNESS": witness} if witness else {}),
@@ -30,7 +32,7 @@ class RunnerProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", *module.split()],
             env={k: v for k, v in os.environ.items() if not k.startswith("LOCKGATE_")} | environment,
-            cwd=CHECKOUT,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -110,7 +110,7 @@ def test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so(
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("segfault", "SIGSEGV"), ("leave", "exited with 3"), ("fork_and_die", "SIGKILL")],
+    [("segfault", "SIGSEGV"), ("leave", "exited with 3"), ("fork_and_die", "SIGKILL"), ("close_everything", "SIGKILL")],
 )
 def test_a_hand_that_dies_costs_one_attempt_and_not_the_runner(
     q: Contract, runner: RunnerProcess, witness: Witness, kind: str, says: str
