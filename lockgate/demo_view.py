@@ -66,7 +66,7 @@ class View:
                 self._said[row.task] = row.status
                 task, status, slot, runner, _, executed = self._cells(row)
                 at = f"{time.monotonic() - self._began:5.1f} s  task {task:>3}  {status:<9}"
-                place = f"  slot {slot}  runner {runner}" if slot else ""
+                place = (f"  slot {slot}" if slot else "") + (f"  runner {runner}" if runner else "")
                 took = f"  {executed} s" if row.ended else ""
                 print(at + place + took, flush=True)  # noqa: T201  this is what it is for
 

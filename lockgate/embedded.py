@@ -36,6 +36,7 @@ HOST = "127.0.0.1"
 SUPERUSER = "lockgate"
 START_LIMIT = 60.0  # seconds; long enough to recover from a crash
 STOP_LIMIT = 30.0  # seconds
+LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 Mode = Literal["fast", "immediate"]
 
@@ -162,11 +163,12 @@ class Server:
             self._lock = self._open("lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise EmbeddedError(f"the data folder {self.data} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = f"process {pid}" if (pid := self._read("lock")) else "another Lockgate"
-            raise EmbeddedError(f"the data folder {self.data} is in use by {holder}") from None
+        end = time.monotonic() + LOCK_LIMIT
+        while not _try_lock(self._lock):
+            if time.monotonic() > end:
+                holder = f"process {pid}" if (pid := self._read("lock")) else "another Lockgate"
+                raise EmbeddedError(f"the data folder {self.data} is in use by {holder}")
+            time.sleep(0.02)
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         entering = subprocess.run(
@@ -340,6 +342,14 @@ class Server:
             self.socket_folder = None
 
 
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _command(pid: str) -> str:
     """Return the command line of a process; empty when it is gone, or dead and not yet reaped."""
     if Path("/proc/self/cmdline").exists():
@@ -348,6 +358,6 @@ def _command(pid: str) -> str:
         except OSError:
             return ""
     ps = subprocess.run(
-        ["/bin/ps", "-o", "command=", "-p", pid], capture_output=True, text=True, timeout=10, check=False
+        ["/bin/ps", "-ww", "-o", "command=", "-p", pid], capture_output=True, text=True, timeout=10, check=False
     )
     return ps.stdout

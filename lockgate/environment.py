@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from importlib import import_module
 
 PREFIX = "LOCKGATE_"
 
@@ -18,32 +19,21 @@ OURS = frozenset(
         "LOCKGATE_SLOTS",
     }
 )
-# Of the service and the runner; a test compares them with the options of their commands.
-PROGRAMS = frozenset(
-    {
-        "LOCKGATE_ASK_LIMIT",
-        "LOCKGATE_CONCURRENCY",
-        "LOCKGATE_HOST",
-        "LOCKGATE_INHERIT",
-        "LOCKGATE_LOG_FORMAT",
-        "LOCKGATE_LOG_LEVEL",
-        "LOCKGATE_POLL",
-        "LOCKGATE_POOL_SIZE",
-        "LOCKGATE_PORT",
-        "LOCKGATE_QUEUES",
-        "LOCKGATE_RUNNER_NAME",
-        "LOCKGATE_STOP_LIMIT",
-    }
-)
-# Read by the hands of a runner, and no option of any command.
-HANDS = frozenset({"LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_WITNESS"})
-KNOWN = OURS | PROGRAMS | HANDS
+# Read by runners and their hands, and no option of any command.
+OTHERS = frozenset({"LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_WITNESS"})
+PROGRAMS = ("service.__main__", "runner.__main__")
 
 
 def complaint(environment: Mapping[str, str]) -> str | None:
     """Return what is wrong with the names of these variables, in one line; None if nothing is."""
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in KNOWN)
+    known = OURS | OTHERS
+    unknown = {name for name in environment if name.startswith(PREFIX)} - known
+    for program in PROGRAMS:
+        if unknown:  # else spare the import
+            options = import_module(program).main.params
+            known |= {str(option.envvar) for option in options}
+            unknown -= known
     if not unknown:
         return None
-    near = difflib.get_close_matches(unknown[0], KNOWN, n=1)
-    return f"{', '.join(unknown)}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    near = difflib.get_close_matches(min(unknown), known, n=1)
+    return f"{', '.join(sorted(unknown))}: no such setting" + (f"; did you mean {near[0]}?" if near else "")

@@ -1,6 +1,7 @@
 """Puts schema.sql into a database, and makes logins for it."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 import psycopg
 from psycopg import errors, sql
 
-VERSION = 1  # of the schema that comes with this package
 LIMIT = 60.0  # seconds for the whole of apply or create_logins
 CONNECT_LIMIT = 10  # seconds
 
@@ -28,6 +28,17 @@ def text() -> bytes:
         if place.exists():
             return place.read_bytes()
     raise FileNotFoundError("schema.sql is neither in the package lockgate nor beside it")
+
+
+def version_of(schema: bytes) -> int:
+    """Return the version that this text of schema.sql brings a database to. Raises ValueError."""
+    found = re.search(rb"v_current constant int := (\d+);", schema)
+    if not found:
+        raise ValueError("schema.sql does not say its version")
+    return int(found[1])
+
+
+VERSION = version_of(text())
 
 
 def version(connection: psycopg.Connection) -> int:

@@ -1,8 +1,9 @@
 """The service and its runners as children of this process, on an embedded server of ours or on somebody's database."""
 
+import os
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -11,7 +12,7 @@ from lockgate.program import SHORT_LIFE, Program, environment
 from lockgate.supervisor import Supervisor
 
 READY_LIMIT = 30.0  # seconds until the service answers
-STOP_LIMIT = 35.0  # seconds; a runner gives its tasks back after LOCKGATE_STOP_LIMIT, 30 by default
+HURRY_LIMIT = 5.0  # seconds a program gets to end once it was asked twice
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Stack:
     port: int
     runner_count: int
     server: Server | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = print
     output: IO[bytes] | None = None
 
@@ -86,21 +87,28 @@ class Stack:
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the runners, then the service, then the server; at once as soon as `hurry()`."""
-        groups: list[Sequence[Program]] = [self.runners, [self.service]]
-        for group in groups:
-            for program in group:
-                program.ask()
-            end = time.monotonic() + STOP_LIMIT
-            hurried = False
-            for program in group:
-                while not program.wait(0.05):
-                    if hurry() and not hurried:
-                        hurried = True
-                        for other in group:
-                            other.ask()
-                        end = min(end, time.monotonic() + 3)
-                    if time.monotonic() > end:
-                        self.say(f"a {program.module} does not stop; killing it")
-                        program.kill()
+        self._stop(self.runners, hurry)
+        self._stop([self.service], hurry)
         if self.server:
             self.server.stop("immediate" if hurry() else "fast")
+
+    def _stop(self, programs: Sequence[Program], hurry: Callable[[], bool]) -> None:
+        for program in programs:
+            program.ask()
+        end = time.monotonic() + self._stop_limit()
+        hurried = False
+        for program in programs:
+            while not program.wait(0.05):
+                if hurry() and not hurried:
+                    hurried = True
+                    end = time.monotonic() + HURRY_LIMIT
+                    for each in programs:
+                        each.ask()
+                if time.monotonic() > end:
+                    self.say(f"a {program.module} does not stop; killing it")
+                    program.kill()
+
+    def _stop_limit(self) -> float:
+        """Return the seconds after which a program that was asked once to stop no longer keeps its own limits."""
+        own = ((self.settings | os.environ).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
+        return sum(float(given or default) for given, default in zip(own, (30, 5), strict=True)) + 5

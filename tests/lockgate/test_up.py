@@ -1,0 +1,178 @@
+"""`lockgate up`, real and whole: what it starts, what it replaces, how it stops, how it is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from lockgate.embedded import Server, available
+from tests.contract import until
+from tests.database import Database
+from tests.lockgate.up import LIMIT, Up, descendants, is_running, lockgate
+
+pytestmark = pytest.mark.skipif(not available(), reason="the wheel of the embedded server is not installed")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lgt-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def ask(url: str, body: Any = None) -> Any:
+    answer = httpx.get(url) if body is None else httpx.post(url, json=body)
+    return answer.raise_for_status().json()
+
+
+def executed(url: str) -> None:
+    """Make a task and wait until it has succeeded."""
+    task = ask(f"{url}/tasks", {"kind": "sleep", "payload": {"max": 0}})["id"]
+    until(lambda: ask(f"{url}/tasks/{task}")["status"] == "succeeded", f"task {task} to succeed", LIMIT)
+
+
+def test_what_it_prints_can_be_pasted(folder: Path) -> None:
+    with Up(folder, "--slots", "3") as up:
+        assert httpx.get(up.line("The API")).status_code == 200
+        made = subprocess.run(["/bin/sh", "-c", up.line("Make a task")], capture_output=True, timeout=10, check=True)
+        task = json.loads(made.stdout)["id"]
+        assert json.loads(ask_psql(up, "select to_json(q) from queue_overview q"))["slots"] == 3
+        assert int(ask_psql(up, up.line("select submit").join(["select submit", ""]))) > task
+        assert ask_psql(up, f"select kind from task where id = {task}") == "sleep"
+
+        command = ["/bin/sh", "-c", up.line("In SQL")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
+            assert psql.stdin
+            assert psql.stdout
+            psql.stdin.write("select * from queue_overview \\watch 1\n")
+            psql.stdin.flush()
+            for _ in range(2):
+                while "default" not in psql.stdout.readline():
+                    assert psql.poll() is None
+            psql.kill()
+
+
+def ask_psql(up: Up, query: str) -> str:
+    command = f'{up.line("In SQL")} -At -c "$1"'
+    return subprocess.run(
+        ["/bin/sh", "-c", command, "sh", query], capture_output=True, text=True, timeout=20, check=True
+    ).stdout.strip()
+
+
+def test_the_programs_use_logins_that_may_do_no_more_than_they_must(folder: Path) -> None:
+    with Up(folder) as up:
+        executed(up.url)
+        password, port = ((folder / "data" / name).read_text().strip() for name in ("password", "port"))
+        query = "select distinct usename from pg_stat_activity where backend_type = %s and pid <> pg_backend_pid()"
+        with psycopg.connect(f"postgresql://lockgate:{password}@127.0.0.1:{port}/lockgate") as connection:
+            users = {user for (user,) in connection.execute(query, ["client backend"])}
+        assert users == {"lockgate_app_runner", "lockgate_app_service"}
+        for word in ("lockgate_app_service:", "lockgate_app_runner:"):
+            assert word not in up.output  # nor is any password printed
+
+
+def test_ctrl_c_stops_all_in_order_and_leaves_no_process(folder: Path) -> None:
+    with Up(folder) as up:
+        executed(up.url)
+        task = ask(f"{up.url}/tasks", {"kind": "sleep", "payload": {"min": 2, "max": 2}})["id"]
+        until(lambda: ask(f"{up.url}/tasks/{task}")["status"] == "running", "the task to run")
+        started = descendants(up.process.pid)
+        up.interrupt()
+        assert up.process.wait(LIMIT) == 0
+        assert not [pid for pid in started if is_running(pid)]
+        said = up.output
+        last = [said.rindex(f'"event": "{event}"') for event in ("stopping", "slot released", "stopped")]
+        assert last == sorted(last)
+    with Server(folder / "data") as server, psycopg.connect(server.dsn()) as connection:
+        assert connection.execute("select status from lockgate.task where id = %s", [task]).fetchone() == ("succeeded",)
+    assert "not properly shut down" not in (folder / "data/server.log").read_text()
+
+
+def test_a_second_ctrl_c_hurries_and_the_task_is_given_back(folder: Path) -> None:
+    with Up(folder) as up:
+        task = ask(f"{up.url}/tasks", {"kind": "sleep", "payload": {"min": 300, "max": 300}})["id"]
+        until(lambda: ask(f"{up.url}/tasks/{task}")["status"] == "running", "the task to run", LIMIT)
+        up.interrupt()
+        up.says('"event": "stopping"')
+        up.interrupt()
+        assert up.process.wait(20) == 0
+    with Server(folder / "data") as server, psycopg.connect(server.dsn()) as connection:
+        row = connection.execute("select status, attempt from lockgate.task where id = %s", [task]).fetchone()
+        assert row == ("queued", 0)
+
+
+def test_nothing_survives_its_sigkill_and_the_next_one_takes_over(folder: Path) -> None:
+    with Up(folder) as up:
+        executed(up.url)
+        started = descendants(up.process.pid)
+        up.process.kill()
+        up.process.wait()
+        with Up(folder) as successor:
+            executed(successor.url)
+            assert not [pid for pid in started if is_running(pid)]
+
+
+def test_a_second_one_on_the_same_folder_is_refused_in_one_line(folder: Path) -> None:
+    with Up(folder) as up:
+        second = lockgate("up", "--data", folder / "data")
+        assert second.returncode == 1
+        assert second.stderr == f"lockgate: the data folder {folder}/data is in use by process {up.process.pid}\n"
+        executed(up.url)
+
+
+def test_whatever_dies_is_said_and_started_again(folder: Path) -> None:
+    with Up(folder, "--runners", "1") as up:
+        executed(up.url)
+        os.kill(up.child("-m runner"), signal.SIGKILL)
+        up.says("lockgate: a runner died (killed by SIGKILL); another has its place")
+        executed(up.url)
+        os.kill(up.child("postgres -D"), signal.SIGKILL)
+        up.says("lockgate: the database server died; starting it again")
+        until(lambda: is_ready(up.url), "the service to be ready again", LIMIT)
+        executed(up.url)
+        os.kill(up.child("-m service"), signal.SIGKILL)
+        up.says("lockgate: the service died (killed by SIGKILL); starting it again")
+        until(lambda: is_ready(up.url), "the service to be ready again", LIMIT)
+        executed(up.url)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return bool(ask(f"{url}/health/ready"))
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_taken_port_is_said_in_one_line_and_leaves_no_process(folder: Path) -> None:
+    with Up(folder) as up:
+        other = lockgate("up", "--data", folder / "other", "--port", str(up.port))
+        assert other.returncode == 1
+        assert other.stderr == f"lockgate: port {up.port} of 127.0.0.1 is taken: choose another with --port\n"
+    with Server(folder / "other"):
+        pass  # nobody holds it
+
+
+def test_a_database_of_yours_is_used_as_it_is(folder: Path, db: Database) -> None:
+    with Up(folder, DATABASE_URL=db.owner) as up:
+        executed(up.url)
+        assert not [command for command in descendants(up.process.pid).values() if "postgres" in command]
+        assert not (folder / "data").exists()
+        assert ask_psql(up, "select queue from queue_overview") == "default"
+    assert db.value("select count(*) from lockgate.task where status = 'succeeded'") == 1
+
+
+def test_handlers_that_cannot_be_loaded_end_it_with_their_error(folder: Path) -> None:
+    refused = lockgate("up", "--data", folder / "data", "--port", "0", LOCKGATE_HANDLERS="no_such_module")
+    assert refused.returncode == 2  # no such port, for a start
+    up = Up(folder, LOCKGATE_HANDLERS="no_such_module")
+    assert up.process.wait(LIMIT) == 1
+    assert "no_such_module" in up.output
+    assert "Traceback" not in up.output.replace('"traceback"', "")
