@@ -39,9 +39,9 @@ class Refusal(Exception):
         self.fields = fields or []
 
 
-def invalid(field: str, message: str) -> Refusal:
-    """A 400 about one field."""
-    return Refusal(400, f"{field}: {message}", [FieldError(field, message)])
+def invalid(field: str, message: str, *others: str) -> Refusal:
+    """A 400 about one field, or that or others."""
+    return Refusal(400, f"{field}: {message}", [FieldError(name, message) for name in (field, *others)])
 
 
 def no_task(task_id: int) -> Refusal:
@@ -69,15 +69,15 @@ def unavailable(detail: str) -> Refusal:
     return Refusal(503, detail)
 
 
-# A constraint's name is a sentence, and the message; this says which field it is about.
-CONSTRAINT_FIELDS: Mapping[str, str] = {
-    "kind_is_1_to_200_characters": "kind",
-    "priority_is_between_minus_100_and_100": "priority",
-    "run_at_is_finite": "run_at",
-    "max_attempts_are_1_to_1000": "max_attempts",
-    "timeout_is_positive_and_at_most_30_days": "timeout",
-    "payload_is_at_most_1_mib": "payload",
-    "metadata_and_tags_are_small": "metadata",
+# Which fields a constraint is about. Its name is a sentence, and says what is wrong.
+CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "kind_is_1_to_200_characters": ("kind",),
+    "priority_is_between_minus_100_and_100": ("priority",),
+    "run_at_is_finite": ("run_at",),
+    "max_attempts_are_1_to_1000": ("max_attempts",),
+    "timeout_is_positive_and_at_most_30_days": ("timeout",),
+    "payload_is_at_most_1_mib": ("payload",),
+    "metadata_and_tags_are_small": ("metadata", "tags"),
 }
 
 NO_DATABASE = "the database cannot be reached"
@@ -129,8 +129,10 @@ def refusal(error: Exception) -> Refusal | None:
         return unavailable(NO_DATABASE) if isinstance(error, psycopg.OperationalError) else None
     message = error.diag.message_primary or str(error)
     if isinstance(error, errors.CheckViolation) and error.diag.constraint_name:
-        name = error.diag.constraint_name
-        return invalid(CONSTRAINT_FIELDS.get(name, "body"), name.replace("_", " "))
+        # A function that raises this says it in words; a table's constraint only in its name.
+        sentence = error.diag.constraint_name.replace("_", " ") if error.diag.table_name else message
+        field, *others = CONSTRAINT_FIELDS.get(error.diag.constraint_name, ("body",))
+        return invalid(field, sentence, *others)
     row = SQLSTATES.get(code) or SQLSTATES.get(code[:2])
     if row is None:
         return None
@@ -146,7 +148,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     headers: dict[str, str] = {}
     found = refusal(error)
     if found is None and isinstance(error, HTTPException):
-        found = Refusal(error.status_code, error.detail, _field_errors(error))
+        fields = _field_errors(error)
+        detail = "; ".join(f"{one.field}: {one.message}" for one in fields) or error.detail
+        found = Refusal(error.status_code, detail, fields)
         headers.update(error.headers or {})
     if found is None:
         logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
@@ -163,6 +167,11 @@ def problem(found: Refusal) -> Problem:
 
 
 def _field_errors(error: HTTPException) -> list[FieldError]:
-    """Litestar's findings about parameters."""
+    """Litestar's findings about parameters, and that there is no body where one has to be (`data`)."""
     found = error.extra if isinstance(error.extra, list) else []
-    return [FieldError(str(one.get("key", "body")), str(one.get("message", ""))) for one in found]
+    return [
+        FieldError("body", "is missing")
+        if one.get("key") == "data"
+        else FieldError(str(one.get("key", "body")), str(one.get("message", "")))
+        for one in found
+    ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
@@ -49,7 +49,6 @@ class Pool:
             max_size=size,
             open=False,
             configure=_read_json_as_it_is,
-            check=AsyncConnectionPool.check_connection,
             name="service",
             timeout=CONNECTION_LIMIT,
             max_waiting=WAITING_MAX,
@@ -83,9 +82,18 @@ class Pool:
             call.cancel()
 
     async def _call(self, text: str, params: Params) -> Rows:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(text.encode(), params)
-            return await cursor.fetchall()
+        # Not the pool's own `check`: that one pauses for seconds between the dead connections a restart leaves behind.
+        for left in range(self._pool.max_size, -1, -1):
+            async with self._pool.connection() as connection:
+                try:
+                    await connection.execute("")
+                except OperationalError:
+                    if left:
+                        continue  # the pool replaces it
+                    raise
+                cursor = await connection.execute(text.encode(), params)
+                return await cursor.fetchall()
+        raise AssertionError("not reached")
 
     def _forget(self, call: asyncio.Task[Rows]) -> None:
         self._calls.discard(call)

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Raw
 
 from service import db
@@ -44,7 +45,7 @@ REPLAYED = ResponseHeader(
     response_headers=[LOCATION],
     responses=problems(400, 503),
 )
-async def create_sleep_task(request: Request[Any, Any, Any], gatherer: Gatherer) -> Response[int]:
+async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer]) -> Response[int]:
     """Takes no body. Answers with the task's number once it is stored."""
     if (await request.body()).strip() not in (b"", b"{}", b"null"):
         raise invalid("body", "must be empty: POST /tasks takes a description of a task")
@@ -64,7 +65,7 @@ async def create_sleep_task(request: Request[Any, Any, Any], gatherer: Gatherer)
     tags=["simple"],
     responses=problems(404, 503),
 )
-async def get_task_briefly(task_id: int, pool: Pool) -> SeedTask:
+async def get_task_briefly(task_id: FromPath[int], pool: NamedDependency[Pool]) -> SeedTask:
     """Its status in plain words, and its times."""
     if (task := await db.seed_task(pool, task_id)) is None:
         raise no_task(task_id)
@@ -82,12 +83,12 @@ async def get_task_briefly(task_id: int, pool: Pool) -> SeedTask:
     responses={**described(200, Task, "Nothing new: the task that has this key."), **problems(400, 413, 422, 503)},
 )
 async def create_task(
-    data: NewTask,
-    gatherer: Gatherer,
+    data: JSONBody[NewTask],
+    gatherer: NamedDependency[Gatherer],
     key: Annotated[
         str | None,
-        Parameter(
-            header=HEADER,
+        HeaderParameter(
+            name=HEADER,
             description="Makes it safe to send this request again: the same key and request give the same task for as "
             "long as that is kept, and the same key with another request is refused.",
         ),
@@ -120,7 +121,7 @@ async def create_task(
     tags=["tasks"],
     responses=problems(404, 503),
 )
-async def get_task(task_id: int, pool: Pool) -> Task:
+async def get_task(task_id: FromPath[int], pool: NamedDependency[Pool]) -> Task:
     """Everything there is to know about it."""
     if (task := await db.task(pool, task_id)) is None:
         raise no_task(task_id)
@@ -137,13 +138,13 @@ async def get_task(task_id: int, pool: Pool) -> Task:
 )
 async def list_tasks(
     request: Request[Any, Any, Any],
-    pool: Pool,
-    status: Annotated[Status | None, Parameter(description="Only those with this status.")] = None,
-    queue: Annotated[str | None, Parameter(description="Only those of this queue.")] = None,
-    kind: Annotated[str | None, Parameter(description="Only those of this kind.")] = None,
-    limit: Annotated[int, Parameter(ge=1, description=f"How many at most; more than {PAGE_MAX} means that.")] = 50,
+    pool: NamedDependency[Pool],
+    status: Annotated[Status | None, QueryParameter(description="Only those with this status.")] = None,
+    queue: Annotated[str | None, QueryParameter(description="Only those of this queue.")] = None,
+    kind: Annotated[str | None, QueryParameter(description="Only those of this kind.")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, description=f"How many at most; more than {PAGE_MAX} means that.")] = 50,
     cursor: Annotated[
-        str | None, Parameter(pattern="^[0-9]{1,18}$", description="`next_cursor` of the page before.")
+        str | None, QueryParameter(pattern="^[0-9]{1,18}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> TaskPage:
     """Without their payloads and results."""
@@ -168,7 +169,9 @@ async def list_tasks(
     status_code=200,
     responses={**described(202, Task, "It is running and has been asked to stop."), **problems(400, 404, 409, 503)},
 )
-async def cancel_task(task_id: int, pool: Pool, data: CancelRequest | None = None) -> Response[Task]:
+async def cancel_task(
+    task_id: FromPath[int], pool: NamedDependency[Pool], data: JSONBody[CancelRequest | None] = None
+) -> Response[Task]:
     """200: it is cancelled. 202: it is running and has been asked to stop; asking again does no harm, and asking with
     `force` kills it. 409: it had ended otherwise."""
     status = await db.cancel(pool, task_id, force=data is not None and data.force)
@@ -200,7 +203,7 @@ async def get_liveness() -> Alive:
     tags=["health"],
     responses=problems(503),
 )
-async def get_readiness(health: Health) -> Ready:
+async def get_readiness(health: NamedDependency[Health]) -> Ready:
     """Asks the database, for a second at most."""
     return await health.ready()
 

@@ -1,0 +1,130 @@
+"""A service on a real port against the test's own database, in this process or in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from service.__main__ import listen
+from service.app import create_app
+from service.settings import Settings
+from tests.contract import until
+from tests.database import Database
+from tests.service.proxy import Proxy
+
+ServiceStart = Callable[[str], httpx.Client]
+ProcessStart = Callable[..., "Process"]
+
+
+@contextmanager
+def running(database_url: str) -> Iterator[httpx.Client]:
+    """The service in a thread of this process: quick to start."""
+    config = uvicorn.Config(
+        create_app(Settings(database_url=database_url)), log_config=None, lifespan="on", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread = threading.Thread(target=server.run, args=([listener],), name="service")
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive(), "the service to start")
+        with httpx.Client(base_url=url, timeout=20) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def start() -> Iterator[ServiceStart]:
+    """Starts services, whether or not they are ready."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(running(url))
+
+
+@pytest.fixture
+def http(db: Database, start: ServiceStart) -> httpx.Client:
+    """A client of a service that is ready."""
+    client = start(db.service)
+    until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+    return client
+
+
+class Process:
+    """`python -m service` as a process of its own. Its log, one JSON object a line, grows in `lines`."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKGATE_", "DATABASE_"))}
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            env=kept | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[dict[str, Any]] = []
+        self.reader = threading.Thread(target=self._read, name="log")
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(json.loads(line))
+
+    def said(self, event: str) -> dict[str, Any] | None:
+        """The first line of the log about that."""
+        return next((line for line in self.lines if line["event"] == event), None)
+
+    @property
+    def url(self) -> str:
+        until(lambda: self.said("listening") or self.popen.poll() is not None, "the service to listen")
+        line = self.said("listening")
+        assert line is not None, self.ended()
+        return str(line["url"])
+
+    def ended(self, limit: float = 20) -> tuple[int, str]:
+        """Exit code and stderr, once it has ended."""
+        code = self.popen.wait(limit)
+        self.reader.join(limit)
+        assert self.popen.stderr is not None
+        return code, self.popen.stderr.read()
+
+    def close(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait(20)
+        self.reader.join(20)
+        for stream in (self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def process() -> Iterator[ProcessStart]:
+    """Starts `python -m service` with these arguments and environment variables."""
+    started: list[Process] = []
+
+    def begin(*arguments: str, **variables: str) -> Process:
+        started.append(Process(*arguments, **variables))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def proxy(db: Database) -> Iterator[Proxy]:
+    """Between service and database."""
+    with Proxy(db.service) as made:
+        yield made

@@ -1,0 +1,58 @@
+"""The documentation says what is true, and needs no internet."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def document(http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.get("/docs/openapi.json").json()
+    return found
+
+
+def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
+    page = http.get("/docs")
+
+    assert page.status_code == 200
+    loaded = re.findall(r"<(?:script|link)[^>]*(?:src|href)=[\"']([^\"']+)", page.text)
+    assert len(loaded) == 4
+    assert [path for path in loaded if not path.startswith(("/static/", "data:"))] == []
+    for path in loaded:
+        if path.startswith("/"):
+            assert http.get(path).status_code == 200, path
+
+
+def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) -> None:
+    operations = {
+        f"{method} {path}": operation for path, item in document["paths"].items() for method, operation in item.items()
+    }
+
+    assert {name: operation["operationId"] for name, operation in operations.items()} == {
+        "post /task": "createSleepTask",
+        "get /task/{task_id}": "getTaskBriefly",
+        "post /tasks": "createTask",
+        "get /tasks": "listTasks",
+        "get /tasks/{task_id}": "getTask",
+        "post /tasks/{task_id}/cancel": "cancelTask",
+        "get /health/live": "getLiveness",
+        "get /health/ready": "getReadiness",
+    }
+    assert [name for name, operation in operations.items() if not operation.get("description")] == []
+
+
+def test_every_documented_error_is_a_problem_document(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    schema = response["content"]["application/problem+json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Problem"}, (path, status)
+
+
+def test_a_body_is_required_where_it_is(document: dict[str, Any]) -> None:
+    assert document["paths"]["/tasks"]["post"]["requestBody"]["required"] is True
+    assert document["paths"]["/tasks/{task_id}/cancel"]["post"]["requestBody"]["required"] is False
+    assert "requestBody" not in document["paths"]["/task"]["post"]

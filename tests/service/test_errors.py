@@ -1,0 +1,57 @@
+"""Whatever goes wrong leaves as a problem document."""
+
+import httpx
+import pytest
+
+from service.errors import CONSTRAINT_FIELDS
+from tests.database import Database
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/tasks/one", "/docs/nope.json/x"])
+def test_an_unknown_path_is_not_found(http: httpx.Client, path: str) -> None:
+    response = http.get(path)
+
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert set(response.json()) == {"type", "title", "status", "detail"}
+
+
+def test_another_method_is_not_allowed_and_those_that_are_are_named(http: httpx.Client) -> None:
+    response = http.delete("/tasks")
+
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert {"GET", "POST"} <= set(response.headers["allow"].split(", "))
+
+
+def test_a_fault_of_ours_tells_nothing_but_that_it_is_one(http: httpx.Client, db: Database) -> None:
+    db.query(
+        "create or replace function lockgate.schema_version() returns int language plpgsql security definer "
+        "as $$ begin raise exception 'secret' using errcode = 'P0001'; end $$"
+    )
+
+    response = http.get("/health/ready")
+
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text
+
+
+def test_every_constraint_with_a_field_is_in_the_schema(db: Database) -> None:
+    """A constraint that is renamed there would be about `body` here."""
+    constraints = {row[0] for row in db.query("select conname from pg_constraint where contype = 'c'")}
+    raised = db.value("select string_agg(prosrc, ' ') from pg_proc where pronamespace = 'lockgate'::regnamespace")
+
+    assert [name for name in CONSTRAINT_FIELDS if name not in constraints and name not in raised] == []
+
+
+def test_a_limit_that_only_the_schema_knows_is_refused_by_the_sentence_that_names_it(
+    http: httpx.Client, db: Database
+) -> None:
+    db.query("alter table lockgate.task drop constraint priority_is_between_minus_100_and_100")
+    db.query("alter table lockgate.task add constraint priority_is_between_minus_100_and_100 check (priority < 5)")
+
+    response = http.post("/tasks", json={"kind": "sleep", "priority": 5})
+
+    assert response.status_code == 400
+    assert response.json()["errors"] == [{"field": "priority", "message": "priority is between minus 100 and 100"}]

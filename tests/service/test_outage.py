@@ -1,0 +1,116 @@
+"""Without its database the service says so, soon, and is itself again as soon as that is."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.contract import Contract, until
+from tests.database import Database
+from tests.service.conftest import ServiceStart
+from tests.service.proxy import Proxy
+
+
+def is_unavailable(response: httpx.Response) -> bool:
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["type"] == "urn:lockgate:problem:unavailable"
+    return response.status_code == 503
+
+
+def ready(client: httpx.Client) -> bool:
+    return client.get("/health/ready").status_code == 200
+
+
+def test_the_service_starts_without_its_database_and_is_ready_once_that_is_there(
+    start: ServiceStart, proxy: Proxy
+) -> None:
+    proxy.cut()
+    client = start(proxy.dsn)
+
+    assert client.get("/health/live").status_code == 200
+    assert is_unavailable(client.get("/health/ready"))
+    proxy.connect()
+    until(lambda: ready(client), "the service to be ready")
+    assert client.post("/task").status_code == 202
+
+
+def test_every_request_is_unavailable_while_the_database_is_away_and_works_once_it_is_back(
+    start: ServiceStart, proxy: Proxy, q: Contract
+) -> None:
+    client = start(proxy.dsn)
+    until(lambda: ready(client), "the service to be ready")
+    proxy.cut()
+    begin = time.monotonic()
+
+    with ThreadPoolExecutor(10) as pool:
+        requests = [pool.submit(client.post, "/task") for _ in range(3)]
+        requests += [pool.submit(client.post, "/tasks", json={"kind": "sleep"}) for _ in range(3)]
+        requests += [pool.submit(client.get, path) for path in ("/task/1", "/tasks/1", "/tasks")]
+        requests += [pool.submit(client.post, "/tasks/1/cancel")]
+        assert all(is_unavailable(request.result()) for request in requests)
+
+    assert time.monotonic() - begin < 10
+    assert q.tasks() == []
+    assert client.get("/health/live").status_code == 200
+    proxy.connect()
+    until(lambda: client.post("/task").status_code == 202, "a task to be taken")
+
+
+def test_a_database_that_falls_silent_is_given_up_in_time_and_is_found_again(start: ServiceStart, proxy: Proxy) -> None:
+    client = start(proxy.dsn)
+    until(lambda: ready(client), "the service to be ready")
+    proxy.silence()
+    begin = time.monotonic()
+
+    assert is_unavailable(client.get("/health/ready"))
+    assert time.monotonic() - begin < 3
+    assert is_unavailable(client.post("/task"))
+    assert time.monotonic() - begin < 12
+    proxy.resume()
+    until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=20)
+
+
+def test_the_first_request_after_a_restart_of_the_database_works(http: httpx.Client, db: Database) -> None:
+    # All of the pool's connections have been used.
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: http.get("/tasks"), range(100)))
+    db.end_sessions()
+
+    assert http.post("/task").status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/tasks/1"])
+def test_without_its_schema_the_service_says_what_to_do(http: httpx.Client, db: Database, path: str) -> None:
+    db.query("drop schema lockgate cascade")
+
+    response = http.get(path)
+
+    assert is_unavailable(response)
+    assert "lockgate migrate" in response.json()["detail"]
+
+
+def test_with_too_old_a_schema_the_service_says_what_to_do(http: httpx.Client, db: Database) -> None:
+    db.query("update lockgate.release set version = 0")
+
+    response = http.get("/health/ready")
+
+    assert is_unavailable(response)
+    assert "lockgate migrate" in response.json()["detail"]
+
+
+def test_a_login_without_the_rights_is_told_which(start: ServiceStart, db: Database) -> None:
+    response = start(db.viewer).post("/task")
+
+    assert is_unavailable(response)
+    assert "lockgate_service" in response.json()["detail"]
+
+
+def test_a_read_only_database_is_unavailable_for_writing_only(http: httpx.Client, db: Database, q: Contract) -> None:
+    number = q.row()
+    db.query(f"alter database {db.name} set default_transaction_read_only = on")
+    db.end_sessions()
+
+    assert is_unavailable(http.post("/task"))
+    assert http.get(f"/tasks/{number}").status_code == 200

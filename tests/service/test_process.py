@@ -1,0 +1,199 @@
+"""`python -m service` as people and supervisors meet it."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import psycopg
+import pytest
+
+from tests.contract import until
+from tests.database import Database
+from tests.service.conftest import Process, ProcessStart
+from tests.service.proxy import Proxy
+
+
+def serving(process: ProcessStart, dsn: str, *arguments: str) -> Process:
+    one = process("--port", "0", *arguments, DATABASE_URL=dsn)
+    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready")
+    return one
+
+
+def opened(url: str, request: bytes) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(request)
+    return connection
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_it_is_told_to(process: ProcessStart, db: Database, number: signal.Signals) -> None:
+    one = serving(process, db.service)
+    begin = time.monotonic()
+    with httpx.Client(base_url=one.url) as idle:  # keeps its connection open
+        assert idle.post("/task").status_code == 202
+        one.popen.send_signal(number)
+
+        assert one.ended() == (0, "")
+
+    assert time.monotonic() - begin < 3
+    assert one.lines[-1]["event"] == "stopped"
+    until(
+        lambda: not db.query("select 1 from pg_stat_activity where application_name = 'lockgate-service'"
+                             " and datname = current_database()"),
+        "its connections to be gone",
+    )  # fmt: skip
+
+
+def test_a_request_under_way_is_answered_before_it_stops(process: ProcessStart, db: Database) -> None:
+    one = serving(process, db.service)
+    locker = db.connect("admin")
+    with locker.transaction():
+        locker.execute("lock table lockgate.task")
+        with opened(one.url, b"POST /task HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") as connection:
+            until(
+                lambda: db.query("select 1 from pg_stat_activity where wait_event_type = 'Lock' "
+                                 "and application_name = 'lockgate-service' and datname = current_database()"),
+                "the request to be under way",
+            )  # fmt: skip
+            one.popen.terminate()
+            until(lambda: refuses(one.url), "it to refuse connections")
+            locker.execute("commit")
+
+            assert connection.recv(100).startswith(b"HTTP/1.1 202 ")
+
+    assert one.ended()[0] == 0
+    assert db.value("select count(*) from lockgate.task") == 1
+
+
+def refuses(url: str) -> bool:
+    try:
+        opened(url, b"").close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_request_that_never_ends_does_not_keep_it_from_stopping(process: ProcessStart, db: Database) -> None:
+    one = serving(process, db.service)
+    with opened(one.url, b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
+        begin = time.monotonic()
+        one.popen.terminate()
+
+        assert one.ended()[0] == 0
+        assert time.monotonic() - begin < 8
+
+
+def test_a_silent_database_does_not_keep_it_from_stopping(process: ProcessStart, proxy: Proxy) -> None:
+    one = serving(process, proxy.dsn)
+    proxy.silence()
+    with opened(one.url, b"POST /task HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"):
+        begin = time.monotonic()
+        one.popen.terminate()
+
+        assert one.ended()[0] == 0
+        assert time.monotonic() - begin < 12
+
+
+def test_a_taken_port_is_one_clear_line(process: ProcessStart, db: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        one = process("--port", str(port), DATABASE_URL=db.service)
+
+        assert one.ended() == (1, f"lockgate: port {port} on 127.0.0.1 is taken\n")
+
+
+def test_an_address_that_is_not_ours_is_one_clear_line(process: ProcessStart, db: Database) -> None:
+    code, said = process("--host", "192.0.2.1", DATABASE_URL=db.service).ended()
+
+    assert code == 1
+    assert said.startswith("lockgate: cannot listen on port 8000 of 192.0.2.1: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "mysql://u:secret@h/d", "postgresql+psycopg://u:secret@h/d", "x=secret"]
+)
+def test_a_malformed_database_url_is_one_clear_line_without_the_url(process: ProcessStart, url: str) -> None:
+    code, said = process("--database-url", url).ended()
+
+    assert code == 2
+    assert said.startswith("lockgate: DATABASE_URL is not of the form postgresql://")
+    assert said.count("\n") == 1
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "DATABASE_URL"),
+        (["--database-url", "postgresql://h/d", "--port", "65536"], "0<=x<=65535"),
+        (["--database-url", "postgresql://h/d", "--pool-size", "0"], "1<=x<=1000"),
+        (["--database-url", "postgresql://h/d", "--log-format", "xml"], "'auto', 'json', 'console'"),
+        (["--database-url", "postgresql://h/d", "--log-level", "loud"], "'debug', 'info', 'warning', 'error'"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(process: ProcessStart, arguments: list[str], says: str) -> None:
+    code, said = process(*arguments).ended()
+
+    assert code == 2
+    assert says in said
+
+
+def test_options_come_from_the_environment_too(process: ProcessStart, db: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    one = process(
+        DATABASE_URL=db.service, LOCKGATE_HOST="localhost", LOCKGATE_PORT=str(port), LOCKGATE_LOG_LEVEL="info"
+    )
+
+    assert one.url == f"http://127.0.0.1:{port}"
+
+
+def test_it_logs_a_json_line_for_every_request_but_those_about_health(process: ProcessStart, db: Database) -> None:
+    one = serving(process, db.service)
+    httpx.get(f"{one.url}/tasks/7?x=1")
+    one.popen.terminate()
+    one.ended()
+
+    assert [line["event"] for line in one.lines] == ["listening", "ready", "request", "stopped"]
+    request = one.said("request")
+    assert request is not None
+    assert (request["method"], request["path"], request["status"]) == ("GET", "/tasks/7", 404)
+    assert request["level"] == "info"
+    assert request["milliseconds"] > 0
+
+
+def test_it_logs_once_that_the_schema_is_missing_and_once_that_it_is_there(process: ProcessStart, db: Database) -> None:
+    db.query("alter schema lockgate rename to elsewhere")
+    one = process("--port", "0", DATABASE_URL=db.service)
+    until(lambda: one.said("not ready"), "the log to say so")
+    for _ in range(3):
+        assert httpx.get(f"{one.url}/health/ready").status_code == 503
+    db.query("alter schema elsewhere rename to lockgate")
+    until(lambda: httpx.get(f"{one.url}/health/ready").status_code == 200, "the service to be ready")
+    until(lambda: one.said("ready"), "the log to say so")
+
+    told = [line for line in one.lines if line["event"] in ("ready", "not ready")]
+    assert [line["event"] for line in told] == ["not ready", "ready"]
+    assert "lockgate migrate" in told[0]["why"]
+
+
+def test_no_password_is_logged_when_the_login_is_refused(process: ProcessStart, db: Database) -> None:
+    wrong = psycopg.conninfo.make_conninfo(db.service, password="wrongsecret")
+    one = process("--port", "0", DATABASE_URL=wrong)
+    until(lambda: one.said("not ready"), "the log to say so")
+
+    assert httpx.get(f"{one.url}/health/ready").status_code == 503
+    assert not any("wrongsecret" in str(line) for line in one.lines)
+
+
+def test_it_shares_no_module_with_the_runner_or_the_command() -> None:
+    check = "import sys, service.__main__; print([m for m in sys.modules if m.split('.')[0] in ('runner', 'lockgate')])"
+
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
