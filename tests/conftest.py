@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import psycopg
 import pytest
 
 from tests import server
@@ -56,10 +58,11 @@ def threads(db: Database) -> Iterator[Threads]:
 
 
 @pytest.fixture
-def blocked_by(db: Database) -> Callable[[Session, Session], None]:
+def blocked_by(db: Database) -> Callable[[Session | psycopg.Connection[Any], Session | psycopg.Connection[Any]], None]:
     """Waits until the server says that the first session (or connection) waits for the second."""
 
-    def wait(rival: Session, holder: Session) -> None:
-        until(lambda: db.value("select %s = any (pg_blocking_pids(%s))", holder.pid, rival.pid), f"{rival} to wait")
+    def wait(rival: Session | psycopg.Connection[Any], holder: Session | psycopg.Connection[Any]) -> None:
+        waiting, waited_for = (who.pid if isinstance(who, Session) else who.info.backend_pid for who in (rival, holder))
+        until(lambda: db.value("select %s = any (pg_blocking_pids(%s))", waited_for, waiting), "the rival to wait")
 
     return wait

@@ -324,6 +324,11 @@ class Contract:
         now: datetime = self.db.value("select clock_timestamp()")
         return now
 
+    def until_waiting(self, conn: psycopg.Connection[Any]) -> None:
+        """Until the server says that this connection waits, for whomever."""
+        pid = conn.info.backend_pid
+        until(lambda: self.db.value("select pg_blocking_pids(%s) <> '{}'", pid), "the session to wait")
+
     @contextmanager
     def heard(self) -> Iterator[list[str]]:
         """The notifications that what happens inside sends, complete and in order once it is left."""

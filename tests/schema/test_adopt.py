@@ -64,7 +64,7 @@ def test_the_second_death_in_a_row_backs_off(q: Contract) -> None:
 
 @pytest.mark.parametrize("end", ["fail", "give_back"])
 def test_a_death_after_another_end_is_the_first_again(q: Contract, end: str) -> None:
-    q.submit()
+    q.submit(max_attempts=9)
     seen = orphan(q)
     adopted = adopter(q)
     assert adopted.adopt(seen) == "queued"

@@ -100,13 +100,16 @@ def test_the_handler_may_say_when_to_try_again(q: Contract) -> None:
     assert (status, wait) == ("scheduled", 1234.5)
 
 
-def test_what_waits_for_its_retry_wakes_nobody(q: Contract) -> None:
+@pytest.mark.parametrize(("seconds", "told"), [(50, ["later default"]), (70, [])])
+def test_idle_runners_are_told_of_a_retry_that_is_due_within_a_minute(
+    q: Contract, seconds: float, told: list[str]
+) -> None:
     q.submit()
     runner = q.runner()
     claimed = runner.work()
     with q.heard() as said:
-        runner.fail(claimed)
-    assert said == []
+        runner.fail(claimed, retry_after=seconds)
+    assert said == told
 
 
 def test_a_task_that_was_asked_to_stop_is_cancelled_and_keeps_its_error(q: Contract) -> None:

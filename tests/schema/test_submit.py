@@ -247,6 +247,15 @@ def test_submit_says_where_to_look(q: Contract) -> None:
     assert said == ["queue default", "queue other"]
 
 
+def test_submit_says_who_has_to_look_sooner_than_they_would(q: Contract) -> None:
+    with q.heard() as said:
+        q.submit(delay=50.0)
+        q.submit(run_at=q.now() + timedelta(seconds=50))
+        q.submit(delay=70.0)
+        q.submit(run_at=q.now() - timedelta(seconds=50))
+    assert said == ["later default", "later default", "queue default"]
+
+
 def test_submit_into_no_queue_in_particular_is_submit_into_the_default(q: Contract) -> None:
     with q.heard() as said:
         task = q.submit(queue=None)

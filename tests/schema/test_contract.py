@@ -1,0 +1,269 @@
+"""What holds for the schema as a whole: comments, rights, safety, and that applying it again disturbs nobody."""
+
+from collections.abc import Iterable
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from lockgate import schema
+from tests.contract import Contract
+from tests.database import Database, Role
+
+ROLES: tuple[Role, ...] = ("service", "runner", "viewer")
+EVERYBODY = set(ROLES)
+NOBODY: set[Role] = set()
+
+# Who may call what: the whole contract. A function that is not here fails the test.
+FUNCTIONS: dict[str, set[Role]] = {
+    "lock_class": EVERYBODY,
+    "holds_slot": EVERYBODY,
+    "schema_version": EVERYBODY,
+    "submit": {"service"},
+    "submit_batch": {"service"},
+    "wake": {"service"},
+    "wake_later": {"service"},
+    "cancel": {"service"},
+    "retry": {"service"},
+    "delete_task": {"service"},
+    "purge": {"service"},
+    "create_queue": {"service"},
+    "change_queue": {"service"},
+    "set_slots": {"service"},
+    "pause": {"service"},
+    "resume": {"service"},
+    "delete_queue": {"service"},
+    "look": {"runner"},
+    "occupied": EVERYBODY,
+    "watch": EVERYBODY,
+    "register": {"runner"},
+    "deregister": {"runner"},
+    "take_slot": {"runner"},
+    "retake_slot": {"runner"},
+    "release_slot": {"runner"},
+    "claim": {"runner"},
+    "reconfirm": {"runner"},
+    "finish": {"runner"},
+    "finish_and_claim": {"runner"},
+    "fail": {"runner"},
+    "give_back": {"runner"},
+    "adopt": {"runner"},
+    "report_progress": {"runner"},
+    "write_output": {"runner"},
+    "tidy": {"runner"},
+    "promote": NOBODY,
+    "lease_has_ended": NOBODY,
+    "put_back": NOBODY,
+    "end_task": NOBODY,
+    "backoff": NOBODY,
+}
+
+# Who may read what. Nobody but the owner may write anything.
+RELATIONS: dict[str, set[Role]] = {
+    "release": {"viewer"},
+    "queue": {"viewer"},
+    "task": {"viewer"},
+    "attempt": {"viewer"},
+    "runner": {"viewer"},
+    "output": {"viewer"},
+    "task_detail": {"service", "viewer"},
+    "task_recent": {"service", "viewer"},
+    "attempt_detail": {"service", "viewer"},
+    "output_detail": {"service", "viewer"},
+    "queue_detail": {"service", "viewer"},
+    "queue_overview": {"service", "viewer"},
+    "slot_overview": {"service", "viewer"},
+    "runner_overview": {"service", "viewer"},
+    "failures": {"service", "viewer"},
+}
+
+# Called with the rights of the caller: they touch no table.
+INVOKER = {"lock_class", "holds_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"}
+
+
+def names(db: Database, text: str) -> set[str]:
+    return {row[0] for row in db.query(text)}
+
+
+def permitted(db: Database, role: Role, statement: str) -> bool:
+    """Whether this role gets past the permission check; what comes after that is none of our business."""
+    conn = db.connect(role)
+    try:
+        conn.execute("begin")
+        conn.execute(statement)
+    except errors.InsufficientPrivilege:
+        return False
+    except psycopg.Error:
+        return True
+    finally:
+        conn.close()
+    return True
+
+
+def table(permissions: Iterable[tuple[str, Role]]) -> str:
+    return "\n".join(sorted(f"{role} may {what}" for what, role in permissions))
+
+
+def test_every_role_may_call_its_functions_and_no_others(db: Database) -> None:
+    calls = db.query(
+        "select proname, format('select lockgate.%I(%s)', proname, (select string_agg('null::' || t::regtype, ', ')"
+        " from unnest(proargtypes) t)) from pg_proc where pronamespace = 'lockgate'::regnamespace"
+    )
+    assert {name for name, _ in calls} == FUNCTIONS.keys()
+    allowed = {(name, role) for name, call in calls for role in ROLES if permitted(db, role, call)}
+    assert table(allowed) == table((name, role) for name, roles in FUNCTIONS.items() for role in roles)
+
+
+def test_every_role_may_read_its_relations_and_no_others(db: Database) -> None:
+    assert RELATIONS.keys() == names(
+        db, "select relname from pg_class where relnamespace = 'lockgate'::regnamespace and relkind in ('r', 'v')"
+    )
+    allowed = {(n, r) for n in RELATIONS for r in ROLES if permitted(db, r, f"select from lockgate.{n} limit 0")}
+    assert table(allowed) == table((name, role) for name, roles in RELATIONS.items() for role in roles)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_may_write_a_table_or_a_sequence(db: Database, role: Role) -> None:
+    login = db.connect(role).info.user
+    written = db.query(
+        "select relname, p from pg_class, unnest(case relkind when 'S' then array['usage', 'update'] else array["
+        "'insert', 'update', 'delete', 'truncate', 'references', 'trigger', 'maintain'] end) p"
+        " where relnamespace = 'lockgate'::regnamespace and relkind in ('r', 'v', 'S') and"
+        " case relkind when 'S' then has_sequence_privilege(%s, oid, p) else has_table_privilege(%s, oid, p) end",
+        *(login, login),
+    )
+    assert written == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_may_create_anything_in_the_schema(db: Database, role: Role) -> None:
+    assert not permitted(db, role, "create table lockgate.mine (a int)")
+
+
+def test_the_public_may_nothing(db: Database) -> None:
+    assert db.value("select has_schema_privilege('public', 'lockgate', 'usage')") is False
+    assert not db.query(
+        "select proname from pg_proc where pronamespace = 'lockgate'::regnamespace"
+        " and has_function_privilege('public', oid, 'execute')"
+    )
+
+
+def test_a_definers_function_pins_its_search_path(db: Database) -> None:
+    """Or its caller could put a function of its own in the way, and have it called with the owner's rights."""
+    assert (
+        names(db, "select proname from pg_proc where pronamespace = 'lockgate'::regnamespace and not prosecdef")
+        == INVOKER
+    )
+    assert not db.query(
+        "select proname, proconfig from pg_proc where pronamespace = 'lockgate'::regnamespace and prosecdef"
+        " and proconfig is distinct from array['search_path=lockgate, pg_temp']"
+    )
+
+
+def test_a_callers_temporary_table_does_not_take_the_place_of_ours(q: Contract) -> None:
+    runner = q.runner()
+    runner.conn.execute("create temp table task (id int)")
+    runner.conn.execute("create temp table queue (id int)")
+    q.submit()
+    assert runner.work()
+
+
+def test_every_public_object_has_a_comment(db: Database) -> None:
+    assert not db.query(
+        """
+        with object (kind, name, class, id) as (
+          select 'schema', nspname::text, 'pg_namespace', oid from pg_namespace where nspname = 'lockgate'
+          union all
+          select 'relation', relname, 'pg_class', oid from pg_class c
+          where relnamespace = 'lockgate'::regnamespace and (relkind in ('r', 'v') or relkind = 'S' and not exists (
+            select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype = 'i'))
+          union all
+          select 'type', typname, 'pg_type', t.oid from pg_type t left join pg_class c on c.oid = typrelid
+          where typnamespace = 'lockgate'::regnamespace and typcategory <> 'A' and (typrelid = 0 or relkind = 'c')
+          union all
+          select 'function', proname, 'pg_proc', oid from pg_proc where pronamespace = 'lockgate'::regnamespace
+        )
+        select kind, name from object where coalesce(obj_description(id, class), '') = ''
+        """
+    )
+
+
+# Speed that rests on an index ----------------------------------------------------------------------------------------
+
+CROWD = """
+insert into lockgate.task (queue, kind, status, priority, run_at, finish_time, max_attempts, payload)
+select 'default', 'sleep', s, i % 7, now() + i * case when s = 'scheduled' then interval '1 hour' else '0' end,
+  case when s = 'succeeded' then now() end, 3, '{}'
+from generate_series(1, 20000) i, unnest(array['scheduled', 'queued', 'succeeded']::lockgate.status[]) s
+"""
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_no_step_of_a_runner_reads_the_table_from_end_to_end(q: Contract, analyzed: bool) -> None:
+    """40,000 tasks wait and 20,000 have ended; and in the end nothing is queued any more, which no plan expects."""
+    q.db.query(CROWD)
+    if analyzed:
+        q.db.query("analyze lockgate.task")
+    runner = q.runner()
+    runner.take(1)
+
+    def scans(relation: str) -> int:
+        """So far; what this asks for is the session's own count, which is exact inside a transaction."""
+        number: int = runner.value("select pg_stat_get_xact_numscans(%s::regclass)", f"lockgate.{relation}")
+        return number
+
+    def work() -> None:
+        for step in ("look('{default}')", "take_slot(1)", "occupied()", "watch()"):
+            runner.conn.execute(f"select from lockgate.{step}")
+        if claimed := runner.claim():
+            runner.finish(claimed)
+
+    with runner.conn.transaction():
+        claims = scans("task_claim")
+        for _ in range(8):  # often enough for the plans that do not know their parameters
+            work()
+        assert scans("task") == 0
+        assert scans("task_claim") - claims == 16  # in each round, one of look and one of claim
+    q.db.query("delete from lockgate.task where status = 'queued'")
+    with runner.conn.transaction():
+        work()
+        assert scans("task") == 0
+
+
+# Applying it again ---------------------------------------------------------------------------------------------------
+
+
+def test_applying_the_schema_again_takes_no_lock_while_a_reader_and_a_claim_go_on(q: Contract) -> None:
+    """A no-op `add column if not exists` behind one open reader would stall every claim that comes after."""
+    q.submit()
+    reader, runner, applier = q.db.connect("viewer"), q.runner(), q.db.connect("owner")
+    with reader.transaction(), runner.conn.transaction(), applier.transaction():
+        reader.execute("select count(*) from task")
+        assert runner.work()
+        applier.execute("set local lock_timeout = '100ms'")
+        applier.execute(schema.text())
+        held = applier.execute(
+            "select l.mode, l.locktype, c.relname from pg_locks l left join pg_class c on c.oid = l.relation"
+            " where l.pid = pg_backend_pid() and (l.locktype = 'advisory'"
+            " or c.relnamespace = 'lockgate'::regnamespace and l.mode <> 'AccessShareLock')"
+        ).fetchall()
+        assert held == []
+        q.submit()
+    assert schema.apply(q.db.owner) == q.db.value("select lockgate.schema_version()")
+
+
+def test_the_package_knows_the_version_of_its_schema(db: Database) -> None:
+    """Or it would take a database that is behind for a current one."""
+    assert db.value("select lockgate.schema_version()") == schema.version_of(schema.text())
+
+
+def test_applying_the_schema_again_changes_nothing(q: Contract) -> None:
+    q.set_slots(9)
+    number = q.submit()
+    before = (q.task(number), q.db.query("select * from lockgate.release"), q.db.query("select * from lockgate.queue"))
+    q.db.connect("owner").execute(schema.text())
+    assert before == (
+        q.task(number),
+        q.db.query("select * from lockgate.release"),
+        q.db.query("select * from lockgate.queue"),
+    )
