@@ -3,10 +3,11 @@
 import click
 
 from lockgate import schema
+from lockgate.database_url import database_url
 
 
 @click.command()
-@click.option("--database-url", envvar="DATABASE_URL", show_envvar=True, required=True, help="Whose schema to update.")
+@database_url("Whose schema to update.", required=True, default="the content of the file DATABASE_URL_FILE")
 @click.option(
     "--login-password",
     envvar="LOCKGATE_LOGIN_PASSWORD",

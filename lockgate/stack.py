@@ -110,5 +110,5 @@ class Stack:
 
     def _stop_limit(self) -> float:
         """Return the seconds after which a program that was asked once to stop no longer keeps its own limits."""
-        own = ((self.settings | os.environ).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
+        own = ((os.environ | self.settings).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
         return sum(float(given or default) for given, default in zip(own, (30, 5), strict=True)) + 5

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import ports, schema
+from lockgate.database_url import database_url
 from lockgate.embedded import EmbeddedError, Server
 from lockgate.interruption import Interruption
 from lockgate.stack import Stack
@@ -31,12 +33,7 @@ def default_data() -> Path:
     show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
     help="Folder of the embedded database.",
 )
-@click.option(
-    "--database-url",
-    envvar="DATABASE_URL",
-    show_envvar=True,
-    help="Use this database, and start none. [default: an embedded one]",
-)
+@database_url("Use this database, and start none.", required=False, default="an embedded one")
 @click.option(
     "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Of the service."
 )
@@ -99,7 +96,8 @@ def _build(server: Server | None, database_url: str, host: str, port: int, runne
     """Apply the schema; the programs, and a shell command that opens psql with the rights to look and to submit."""
     schema.apply(server.dsn() if server else database_url)
     if server is None:
-        psql = f"PGOPTIONS='-c search_path=lockgate,public' psql {shlex.quote(database_url)}"
+        without_password = make_conninfo("", **conninfo_to_dict(database_url) | {"password": None})  # psql asks for it
+        psql = f"PGOPTIONS='-c search_path=lockgate,public' psql {shlex.quote(without_password)}"
         return Stack(database_url, database_url, host, port, runners, say=_say), psql
     logins = schema.create_logins(server.dsn(), server.password)
     service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])

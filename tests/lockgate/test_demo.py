@@ -31,7 +31,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @needs_server
-@pytest.mark.parametrize(("tasks", "slots", "more"), [(2, 2, ""), (8, 2, "--max 1 --runners 4"), (3, 1, "--max 0")])
+@pytest.mark.parametrize(("tasks", "slots", "more"), [(2, 2, ""), (8, 2, "--max 1 --runners 4")])
 def test_every_task_succeeds_and_the_witness_never_saw_too_many(
     folder: Path, tasks: int, slots: int, more: str
 ) -> None:

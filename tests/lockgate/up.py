@@ -56,8 +56,9 @@ class Up:
     def __init__(self, folder: Path, *arguments: str, port: int = 0, **settings: str) -> None:
         self.port = port or ports.a_free_one()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.data = folder / "data"
         self._output = folder / f"output-{self.port}"
-        where = ["--data", str(folder / "data"), "--port", str(self.port)]
+        where = ["--data", str(self.data), "--port", str(self.port)]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "lockgate", "up", *where, *arguments],
