@@ -1,5 +1,7 @@
 """Views, as the roles that read them see them."""
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from tests.contract import BOOM, Contract
@@ -45,6 +47,45 @@ def test_queue_overview_counts_to_ten_thousand(q: Contract) -> None:
     assert read(q, "select queued from queue_overview") == [("10000",)]
     q.submit()
     assert read(q, "select queued from queue_overview") == [("10000+",)]
+
+
+def test_queue_overview_says_how_long_the_oldest_has_been_due(q: Contract) -> None:
+    assert read(q, "select oldest_wait from queue_overview") == [(None,)]
+    q.row("queued")
+    q.row("queued", run_at=q.now() - timedelta(seconds=100))
+    [(wait,)] = read(q, "select oldest_wait from queue_overview")
+    assert 100 <= wait < 110
+
+
+def test_task_recent_shows_the_newest_first_and_no_more_than_fit_on_a_screen(q: Contract) -> None:
+    numbers = [q.row("queued") for _ in range(41)]
+    rows = read(q, "select id from task_recent")
+    assert [row[0] for row in rows] == numbers[:0:-1]
+    number = q.row("failed", attempt=3, exec_time=1.234, error={"type": "Boom", "message": "m" * 100})
+    text = "select id, attempt, seconds, error from task_recent limit 1"
+    assert read(q, text) == [(number, "3/3", Decimal("1.23"), "Boom: " + "m" * 54)]
+
+
+def test_failures_are_counted_by_what_went_wrong(q: Contract) -> None:
+    for message in ("disk full\nat line 1", "disk full\nat line 2", "no route"):
+        latest = q.row("failed", error={"type": "OSError", "message": message})
+    q.row("succeeded")
+    rows = read(q, "select queue, kind, type, message, tasks, latest_task from failures order by tasks", "service")
+    assert rows == [
+        ("default", "sleep", "OSError", "no route", 1, latest),
+        ("default", "sleep", "OSError", "disk full", 2, latest - 1),
+    ]
+
+
+def test_the_attempts_and_their_output_can_be_read(q: Contract) -> None:
+    number = q.submit()
+    runner = q.runner()
+    claimed = runner.work()
+    runner.value("select lockgate.write_output(%s, %s, 'text')", number, claimed.lease)
+    runner.fail(claimed)
+    for role in READERS:
+        assert read(q, "select task, attempt, outcome from attempt_detail", role) == [(number, 1, "failed")]
+        assert read(q, "select task, lease, text from output_detail", role) == [(number, claimed.lease, "text")]
 
 
 def test_slot_overview_shows_every_slot_its_holder_and_its_task(q: Contract) -> None:
