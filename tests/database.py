@@ -113,7 +113,11 @@ def template(admin: str) -> Iterator[Template]:
             create = sql.SQL("create database {} owner {}")
             conn.execute(create.format(sql.Identifier(made.prefix), sql.Identifier(f"{made.prefix}_owner")))
             schema.apply(db.owner)
+            # Every connection of every test pays for each round of hashing.
+            conn.execute("set scram_iterations = 1")
             for login in schema.create_logins(db.admin, PASSWORD, made.prefix).values():
+                password = sql.SQL("alter role {} password {}").format(sql.Identifier(login), sql.Literal(PASSWORD))
+                conn.execute(password)
                 # Again for every database: what it was told for this one is not cloned.
                 conn.execute(sql.SQL("alter role {} set search_path = lockgate, public").format(sql.Identifier(login)))
             yield made

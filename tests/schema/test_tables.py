@@ -9,76 +9,79 @@ from psycopg.sql import SQL
 
 from tests.contract import BOOM, Contract
 
+IMPOSSIBLE_TASKS: list[tuple[str, str, dict[str, Any]]] = [
+    ("kind_is_1_to_200_characters", "queued", {"kind": ""}),
+    ("kind_is_1_to_200_characters", "queued", {"kind": "k" * 201}),
+    ("priority_is_between_minus_100_and_100", "queued", {"priority": 101}),
+    ("priority_is_between_minus_100_and_100", "queued", {"priority": -101}),
+    ("run_at_is_finite", "scheduled", {"run_at": "infinity"}),
+    ("max_attempts_are_1_to_1000", "queued", {"max_attempts": 0}),
+    ("max_attempts_are_1_to_1000", "queued", {"max_attempts": 1001}),
+    ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 0}),
+    ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 2592001}),
+    ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": float("nan")}),
+    ("running_iff_it_has_a_slot", "queued", {"slot": 1}),
+    ("running_iff_it_has_a_slot", "succeeded", {"slot": 1}),
+    ("running_iff_it_has_a_slot", "running", {"slot": None}),
+    ("slot_is_1_to_1000", "running", {"slot": 0}),
+    ("slot_is_1_to_1000", "running", {"slot": -1}),
+    ("slot_is_1_to_1000", "running", {"slot": 1001}),
+    ("ended_iff_it_has_a_finish_time", "queued", {"finish_time": "now"}),
+    ("ended_iff_it_has_a_finish_time", "running", {"finish_time": "now"}),
+    ("ended_iff_it_has_a_finish_time", "succeeded", {"finish_time": None}),
+    ("ended_iff_it_has_a_finish_time", "failed", {"finish_time": None}),
+    ("ended_iff_it_has_a_finish_time", "cancelled", {"finish_time": None}),
+    ("started_before_it_runs", "running", {"start_time": None}),
+    ("started_before_it_runs", "running", {"lease": None}),
+    ("started_before_it_runs", "running", {"runner": None}),
+    ("started_before_it_runs", "running", {"session": None}),
+    ("started_before_it_runs", "running", {"grace": None}),
+    ("started_before_it_runs", "running", {"attempt": 0}),
+    ("a_result_only_when_succeeded", "queued", {"result": {}}),
+    ("a_result_only_when_succeeded", "failed", {"result": {}}),
+    ("a_failed_task_has_an_error", "failed", {"error": None}),
+    ("an_idempotency_key_has_its_digest", "queued", {"idempotency_key": "k"}),
+    ("an_idempotency_key_has_its_digest", "queued", {"request_digest": "0" * 32}),
+]
 
-@pytest.mark.parametrize(
-    ("constraint", "status", "columns"),
-    [
-        ("kind_is_1_to_200_characters", "queued", {"kind": ""}),
-        ("kind_is_1_to_200_characters", "queued", {"kind": "k" * 201}),
-        ("priority_is_between_minus_100_and_100", "queued", {"priority": 101}),
-        ("priority_is_between_minus_100_and_100", "queued", {"priority": -101}),
-        ("run_at_is_finite", "scheduled", {"run_at": "infinity"}),
-        ("max_attempts_are_1_to_1000", "queued", {"max_attempts": 0}),
-        ("max_attempts_are_1_to_1000", "queued", {"max_attempts": 1001}),
-        ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 0}),
-        ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 2592001}),
-        ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": float("nan")}),
-        ("running_iff_it_has_a_slot", "queued", {"slot": 1}),
-        ("running_iff_it_has_a_slot", "succeeded", {"slot": 1}),
-        ("running_iff_it_has_a_slot", "running", {"slot": None}),
-        ("slot_is_1_to_1000", "running", {"slot": 0}),
-        ("slot_is_1_to_1000", "running", {"slot": -1}),
-        ("slot_is_1_to_1000", "running", {"slot": 1001}),
-        ("ended_iff_it_has_a_finish_time", "queued", {"finish_time": "now"}),
-        ("ended_iff_it_has_a_finish_time", "running", {"finish_time": "now"}),
-        ("ended_iff_it_has_a_finish_time", "succeeded", {"finish_time": None}),
-        ("ended_iff_it_has_a_finish_time", "failed", {"finish_time": None}),
-        ("ended_iff_it_has_a_finish_time", "cancelled", {"finish_time": None}),
-        ("started_before_it_runs", "running", {"start_time": None}),
-        ("started_before_it_runs", "running", {"lease": None}),
-        ("started_before_it_runs", "running", {"runner": None}),
-        ("started_before_it_runs", "running", {"session": None}),
-        ("started_before_it_runs", "running", {"grace": None}),
-        ("started_before_it_runs", "running", {"attempt": 0}),
-        ("a_result_only_when_succeeded", "queued", {"result": {}}),
-        ("a_result_only_when_succeeded", "failed", {"result": {}}),
-        ("a_failed_task_has_an_error", "failed", {"error": None}),
-        ("an_idempotency_key_has_its_digest", "queued", {"idempotency_key": "k"}),
-        ("an_idempotency_key_has_its_digest", "queued", {"request_digest": "0" * 32}),
-    ],
-)
-def test_an_impossible_task_is_refused_by_name(
-    q: Contract, constraint: str, status: str, columns: dict[str, Any]
-) -> None:
-    with q.breaks(constraint):
-        q.row(status, **columns)
+IMPOSSIBLE_QUEUES: list[tuple[str, dict[str, Any]]] = [
+    ("a_queue_name_is_short_and_plain", {"name": ""}),
+    ("a_queue_name_is_short_and_plain", {"name": "Upper"}),
+    ("a_queue_name_is_short_and_plain", {"name": "with space"}),
+    ("a_queue_name_is_short_and_plain", {"name": "n" * 64}),
+    ("a_queue_name_is_short_and_plain", {"name": "line\nbreak"}),
+    ("a_queue_name_is_short_and_plain", {"name": "line\n"}),
+    ("slots_are_0_to_1000", {"slots": -1}),
+    ("slots_are_0_to_1000", {"slots": 1001}),
+    ("grace_is_1_to_3600_seconds", {"grace": 0.9}),
+    ("grace_is_1_to_3600_seconds", {"grace": 3601}),
+    ("grace_is_1_to_3600_seconds", {"grace": float("nan")}),
+    ("max_attempts_are_1_to_1000", {"max_attempts": 0}),
+    ("timeout_is_positive_and_at_most_30_days", {"timeout": -1}),
+    ("backoff_is_0_to_30_days", {"backoff_base": -1}),
+    ("backoff_is_0_to_30_days", {"backoff_max": 2592001}),
+    ("retention_is_not_negative", {"retention": -1}),
+]
+
+
+def test_an_impossible_task_is_refused_by_name(q: Contract, subtests: pytest.Subtests) -> None:
+    for constraint, status, columns in IMPOSSIBLE_TASKS:
+        with subtests.test(constraint, status=status, **columns), q.breaks(constraint):
+            q.row(status, **columns)
     assert q.tasks() == []
 
 
-@pytest.mark.parametrize(
-    ("constraint", "settings"),
-    [
-        ("a_queue_name_is_short_and_plain", {"name": ""}),
-        ("a_queue_name_is_short_and_plain", {"name": "Upper"}),
-        ("a_queue_name_is_short_and_plain", {"name": "with space"}),
-        ("a_queue_name_is_short_and_plain", {"name": "n" * 64}),
-        ("a_queue_name_is_short_and_plain", {"name": "line\nbreak"}),
-        ("a_queue_name_is_short_and_plain", {"name": "line\n"}),
-        ("slots_are_0_to_1000", {"slots": -1}),
-        ("slots_are_0_to_1000", {"slots": 1001}),
-        ("grace_is_1_to_3600_seconds", {"grace": 0.9}),
-        ("grace_is_1_to_3600_seconds", {"grace": 3601}),
-        ("grace_is_1_to_3600_seconds", {"grace": float("nan")}),
-        ("max_attempts_are_1_to_1000", {"max_attempts": 0}),
-        ("timeout_is_positive_and_at_most_30_days", {"timeout": -1}),
-        ("backoff_is_0_to_30_days", {"backoff_base": -1}),
-        ("backoff_is_0_to_30_days", {"backoff_max": 2592001}),
-        ("retention_is_not_negative", {"retention": -1}),
-    ],
-)
-def test_an_impossible_queue_is_refused_by_name(q: Contract, constraint: str, settings: dict[str, Any]) -> None:
-    with q.breaks(constraint):
-        q.update("queue", SQL("true"), settings)
+def test_an_impossible_queue_is_refused_by_name(q: Contract, subtests: pytest.Subtests) -> None:
+    for constraint, settings in IMPOSSIBLE_QUEUES:
+        with subtests.test(constraint, **settings), q.breaks(constraint):
+            q.update("queue", SQL("true"), settings)
+
+
+def test_every_limit_of_tasks_and_queues_is_tried_above(q: Contract) -> None:
+    limits = q.db.query(
+        "select conname from pg_constraint where connamespace = 'lockgate'::regnamespace and contype = 'c'"
+    )
+    assert {name for (name,) in limits} == {row[0] for row in IMPOSSIBLE_TASKS} | {row[0] for row in IMPOSSIBLE_QUEUES}
 
 
 def test_the_name_of_a_queue_is_unique(q: Contract) -> None:
