@@ -34,6 +34,9 @@ class Slot:
     hand: Hand | None = None
     """None while one is being started."""
 
+    held: bool = True
+    """False once it was let go."""
+
     claim_from: float = 0.0
     """No new task before this time: after a lost session, a grace later."""
 
@@ -72,17 +75,6 @@ class Slot:
     @property
     def idle(self) -> bool:
         return self.task is None
-
-    @property
-    def ready(self) -> bool:
-        """Whether a task could be started here now."""
-        return (
-            self.idle
-            and self.confirmed is not None
-            and self.hand is not None
-            and self.hand.alive
-            and deadline.now() >= self.claim_from
-        )
 
     @property
     def seconds(self) -> float:

@@ -45,12 +45,13 @@ def test_three_runners_never_execute_more_than_two_tasks_and_the_third_stands_by
 def test_the_task_of_a_killed_runner_executes_again_within_the_grace_and_two_seconds(
     quick: Contract, start: Start, witness: Witness, busy: bool
 ) -> None:
-    victim = start()
-    victim.says("slot taken")
-    task = quick.submit(kind="nap", payload={"seconds": 1.5})
+    runners = [start(), start()]
+    for runner in runners:
+        runner.says("slot taken")
+    task = quick.submit(kind="nap", payload={"seconds": 3})
+    victim = until(lambda: next((runner for runner in runners if runner.events("taken", task=task)), None), "a start")
+    (other,) = (runner for runner in runners if runner is not victim)
     lease = victim.says("taken", task=task)["lease"]
-    other = start()
-    other.says("slot taken")
     if busy:
         quick.db.value(
             "select count(lockgate.submit('default', 'nap', '{\"seconds\": 0.1}')) from generate_series(1, 200)"

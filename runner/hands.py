@@ -1,0 +1,138 @@
+"""The hands of a runner: one for each slot it holds, started beside its work, replaced when dead or worn."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from runner import deadline
+from runner.agenda import Agenda
+from runner.hand import Hand, HandlersNotLoaded
+from runner.messages import Ended, Progress
+from runner.settings import Settings
+from runner.slot import Slot
+from runner.words import Words
+
+MIB = 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class Hands:
+    """Starts hands and ties each to its slot."""
+
+    def __init__(self, settings: Settings, agenda: Agenda, words: Words) -> None:
+        self.blocked_until = 0.0
+        """After a hand that did not start: no new slot before this time, on the clock of `deadline`."""
+        self._settings = settings
+        self._agenda = agenda
+        self._words = words
+        self._spare: list[Hand] = []
+        self._starting: dict[asyncio.Task[None], Slot] = {}
+        self._pause = 1.0
+
+    async def first(self) -> Sequence[str]:
+        """Starts the first hand, which proves that the handlers load; their kinds.
+
+        Raises:
+            HandlersNotLoaded: they do not.
+        """
+        hand = await self._start()
+        self._spare.append(hand)
+        return hand.kinds
+
+    def give(self, slot: Slot) -> None:
+        """Sees to it that the slot has, or will have, a hand fit for work; pings go on while one starts."""
+        if slot.hand and slot.hand.alive and self.worn(slot.hand):
+            log.info("hand replaced", hand=slot.hand.pid, tasks=slot.hand.tasks, memory=slot.hand.memory())
+            slot.hand.stopping = True
+            slot.hand.kill()
+            slot.hand = None
+        if slot.hand and not slot.hand.alive:
+            slot.hand = None
+        if slot.hand is None and self._spare:
+            self._tie(slot, self._spare.pop())
+        elif slot.hand is None and not self.starting(slot):
+            task = asyncio.create_task(self._start_for(slot), name="start hand")
+            self._starting[task] = slot
+            task.add_done_callback(self._starting.pop)
+
+    def starting(self, slot: Slot) -> bool:
+        """Whether a hand for this slot is on its way."""
+        return slot in self._starting.values()
+
+    def take_back(self, slot: Slot) -> None:
+        """From a slot that is let go; the hand may serve another."""
+        if slot.hand and slot.hand.alive:
+            self._spare.append(slot.hand)
+        slot.hand = None
+
+    def worn(self, hand: Hand) -> bool:
+        """Whether it has had its share of tasks or memory."""
+        tasks, memory = self._settings.recycle_tasks, self._settings.recycle_memory * MIB
+        return bool((tasks and hand.tasks >= tasks) or (memory and hand.memory() > memory))
+
+    def too_large(self, hand: Hand) -> bool:
+        limit = self._settings.memory_limit * MIB
+        return bool(limit and hand.memory() > limit)
+
+    async def stop_spare(self) -> None:
+        """A standby needs no hand."""
+        while self._spare:
+            await self._spare.pop().stop()
+
+    async def stop(self, slots: list[Slot]) -> None:
+        """Ends all of them."""
+        for task in list(self._starting):
+            task.cancel()
+        for hand in [slot.hand for slot in slots if slot.hand]:
+            await hand.stop()
+        await self.stop_spare()
+
+    async def _start(self) -> Hand:
+        hand = await Hand.start()
+        log.info("hand started", hand=hand.pid, kinds=hand.kinds)
+        return hand
+
+    async def _start_for(self, slot: Slot) -> None:
+        try:
+            hand = await self._start()
+        except (HandlersNotLoaded, OSError) as error:
+            log.error("hand not started", error=str(error), retry_in=self._pause)
+            self.blocked_until = deadline.now() + self._pause
+            self._pause = min(self._pause * 2, 30.0)
+            self._agenda.look()  # the slot is let go there: others may have better luck
+            return
+        self._pause = 1.0
+        if slot.held and slot.hand is None:
+            self._tie(slot, hand)
+        else:
+            self._spare.append(hand)
+
+    def _tie(self, slot: Slot, hand: Hand) -> None:
+        slot.hand = hand
+
+        def ended(message: Ended) -> None:
+            slot.answered(message)
+            self._agenda.ring()
+
+        def progressed(message: Progress) -> None:
+            slot.progress = bytes(message.value)
+            self._agenda.ring()
+
+        def printed(task: int, lease: int, data: bytes) -> None:
+            self._words.printed(task, lease, data)
+            self._agenda.ring()
+
+        def died(code: int) -> None:
+            if slot.hand is not hand:
+                return
+            if not hand.stopping:
+                log.warning("hand died", hand=hand.pid, code=code, **slot.tag)
+            slot.died(code)
+            if slot.idle and slot.held and not hand.stopping:
+                self.give(slot)
+            self._agenda.ring()
+
+        hand.on_ended, hand.on_died, hand.on_progress, hand.on_output = ended, died, progressed, printed
+        self._agenda.wake(slot.queue_name)

@@ -1,0 +1,69 @@
+"""What every runner does about the slots of others: adopts from the dead, ends the silent."""
+
+from collections.abc import Collection
+
+import psycopg
+import structlog
+
+from runner import db, deadline
+from runner.session import Session
+from runner.sightings import Sightings
+
+INHERIT_FOR = 3.0
+"""Seconds after the start in which a dead predecessor's last statement may still come into effect."""
+
+log = structlog.get_logger()
+
+
+class Neighbours:
+    """Watches the slots of other sessions. ``inherited``: names of runners proved dead together with their hands."""
+
+    def __init__(self, inherited: Collection[str]) -> None:
+        self._inherited = inherited
+        self._inherit_until = deadline.now() + INHERIT_FOR
+        self._sightings = Sightings()
+
+    def forget(self) -> None:
+        """After a lost session: nobody knows what happened meanwhile, every wait begins anew."""
+        self._sightings = Sightings()
+
+    async def look_after(
+        self, session: Session, rows: list[db.Occupied], received: float, ours: Collection[tuple[int, int]]
+    ) -> bool:
+        """Acts on one look at the slots; whether anything changed, or is about to, so that another look is due.
+
+        Raises:
+            psycopg.Error: the database refuses an adoption now.
+        """
+        heirs = self._inherited if received < self._inherit_until else ()
+        verdict = self._sightings.judge(rows, received, pid=session.pid, slots=ours, inherited=heirs)
+        for silent in verdict.silent:
+            await self._end(session, silent)
+        adopted = [await self._adopt(session, orphan) for orphan in verdict.orphans]
+        return any(adopted) or bool(verdict.silent)
+
+    async def _end(self, session: Session, silent: db.Occupied) -> None:
+        if silent.pid is None or silent.backend_start is None:
+            return
+        try:
+            ended = await db.end_backend(session, silent.pid, silent.backend_start)
+        except psycopg.Error as error:
+            log.error("silent holder cannot be ended", backend_pid=silent.pid, error=str(error).strip())
+            return
+        if ended:
+            log.warning("silent holder ended", backend_pid=silent.pid, slot=silent.slot, task=silent.task)
+
+    async def _adopt(self, session: Session, orphan: db.Occupied) -> bool:
+        """Puts the task of a dead runner back. The slot is let go again; whoever has room takes it."""
+        if not await db.retake_slot(session, orphan.queue, orphan.slot):
+            return False
+        try:
+            status = await db.adopt(session, orphan)
+        finally:
+            await db.release_slot(session, orphan.queue, orphan.slot)
+        if status is None:
+            return False
+        log.warning(
+            "adopted", task=orphan.task, slot=orphan.slot, lease=orphan.lease, lost_runner=orphan.runner, status=status
+        )  # fmt: skip
+        return True
