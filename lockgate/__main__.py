@@ -42,7 +42,8 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        if "--help" not in ctx.args and (complaint := environment.complaint(os.environ)):
+        asks_help = {"-h", "--help"} & set(ctx.args)
+        if not asks_help and (complaint := environment.complaint(os.environ)):
             raise Refusal(complaint)
         try:
             return super().invoke(ctx)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Account(NamedTuple):
+    """A user and its group, by number."""
+
     uid: int
     gid: int
 
@@ -28,13 +30,9 @@ class Account(NamedTuple):
             return cls(entry.pw_uid, entry.pw_gid)
         return cls(65534, 65534)
 
-    def popen_arguments(self) -> dict[str, Any]:
-        """Return the arguments with which Popen becomes this account before it executes anything."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
 
 def start_as(account: Account | None) -> dict[str, Any]:
     """Return Popen arguments: this account, and none of the PG* variables that would change what a program does."""
-    arguments = account.popen_arguments() if account else {}
-    arguments["env"] = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
-    return arguments
+    who = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    return {**who, "env": env}

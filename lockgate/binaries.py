@@ -89,8 +89,7 @@ def _copy(folder: Path, place: Path) -> Path | None:
             )
             if libraries.exists():
                 shutil.copytree(libraries, draft / libraries.name)
-            for path in (draft, draft / WHEEL):
-                path.chmod(0o755)
+            _open_up(draft)
             draft.rename(home)
         except OSError:
             if not home.exists():  # else somebody was faster, and theirs is as good
@@ -98,6 +97,13 @@ def _copy(folder: Path, place: Path) -> Path | None:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return copy if _trusted(home) else None
+
+
+def _open_up(folder: Path) -> None:
+    """Let everybody read what is in this folder, and execute what its owner may, whatever the umask was before."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode
+        path.chmod(mode & 0o755 | (0o555 if mode & 0o100 else 0o444))
 
 
 def _trusted(folder: Path) -> bool:

@@ -1,12 +1,10 @@
 """`lockgate demo`: tasks go through the slots while you watch, and somebody else counts."""
 
-import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +15,10 @@ import psycopg
 
 from lockgate import ports, schema
 from lockgate.demo_view import Row, View
-from lockgate.embedded import EmbeddedError, Server
+from lockgate.embedded import Server
 from lockgate.environment import PREFIX
 from lockgate.interruption import Interruption
-from lockgate.stack import Stack
+from lockgate.stack import Stack, StackError
 from lockgate.witness import Witness
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -97,7 +95,7 @@ def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack
             stack = Stack(service, runner, "127.0.0.1", port, runners, server, settings, lambda _: None, output)
             stack.start()
             yield stack, server.dsn(logins["operator"])
-        except EmbeddedError:
+        except StackError:
             click.echo(log.read_text(errors="replace"), err=True)
             raise
         finally:
@@ -115,16 +113,13 @@ def _bodies(tasks: int, least: int, most: int) -> list[dict[str, Any] | None]:
     return [{"kind": "sleep", "payload": {"min": least, "max": most}}] * tasks
 
 
-def _submit(url: str, body: dict[str, Any] | None) -> int:
-    """Return the task's number. Raises EmbeddedError."""
+def _submit(stack: Stack, body: dict[str, Any] | None) -> int:
+    """Return the task's number. Raises StackError."""
     path = "/task" if body is None else "/tasks"
-    data = b"" if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"content-type": "application/json"})  # noqa: S310  our own
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            said = json.load(answer)
+        said = stack.ask(path, body, "POST")
     except (OSError, ValueError) as error:
-        raise EmbeddedError(f"POST {path}: {error}") from error
+        raise StackError(f"POST {path}: {error}") from error
     return int(said if body is None else said["id"])
 
 
@@ -139,16 +134,16 @@ from task where id = any (%s) order by id
 def _watch(
     stack: Stack, operator: str, view: View, limit: float, slots: int, bodies: list[dict[str, Any] | None]
 ) -> list[Row]:
-    """Submit the tasks and show them until all have ended; the rows as they are then. Raises EmbeddedError."""
+    """Submit the tasks and show them until all have ended; the rows as they are then. Raises StackError."""
     with psycopg.connect(operator, connect_timeout=10, autocommit=True) as connection, view:
         connection.execute("select set_slots('default', %s)", [slots])
-        numbers = [_submit(stack.url, body) for body in bodies]
+        numbers = [_submit(stack, body) for body in bodies]
         while True:
             rows = [Row(*values) for values in connection.execute(QUERY, [numbers])]
             view.show(rows)
             if all(row.ended for row in rows):
                 return rows
             if time.monotonic() > limit:
-                raise EmbeddedError("the tasks take too long")
+                raise StackError("the tasks take too long")
             stack.look_after()
             time.sleep(0.1)

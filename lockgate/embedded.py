@@ -1,10 +1,5 @@
-"""An embedded PostgreSQL server: a child process of ours, in a folder of its own.
+"""An embedded PostgreSQL server: a child process of ours, in a folder of its own."""
 
-Layout of a data folder: `cluster/` (PostgreSQL's), `password` (of the superuser `lockgate`), `port` and `socket` (the
-last ones used), `server.log`, and `lock` (held while a Server is up).
-"""
-
-import fcntl
 import hashlib
 import hmac
 import os
@@ -26,9 +21,11 @@ import psycopg
 
 from lockgate import binaries as programs
 from lockgate import ports
-from lockgate.account import Account, start_as
+from lockgate.account import start_as
 from lockgate.binaries import EmbeddedError, NotInstalledError
+from lockgate.data_folder import DataFolder
 from lockgate.leash import leash
+from lockgate.leftover import stop_leftover
 
 __all__ = ["EmbeddedError", "NotInstalledError", "Server", "available"]
 
@@ -36,7 +33,7 @@ HOST = "127.0.0.1"
 SUPERUSER = "lockgate"
 START_LIMIT = 60.0  # seconds; long enough to recover from a crash
 STOP_LIMIT = 30.0  # seconds
-LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
+LOG_LIMIT = 10 * 1024 * 1024  # bytes of server.log at a start; longer ones make room for a new one
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 Mode = Literal["fast", "immediate"]
 
@@ -71,15 +68,13 @@ class Server:
     def __init__(
         self, data: Path, port: int | None = None, settings: Mapping[str, str] = {}, binaries: Path | None = None
     ) -> None:
-        self.data = Path(data).absolute()
+        self.folder = DataFolder(Path(data))
         self.port = port or 0
         self.settings = SETTINGS | dict(settings)
         self.binaries = binaries or programs.find()
         self.socket_folder: Path | None = None
         self._given_port = port
-        self._account: Account | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock: int | None = None
         self._secret = ""
 
     def __enter__(self) -> Self:
@@ -112,8 +107,9 @@ class Server:
     def psql(self, user: str, database: str = "lockgate") -> str:
         """Return a shell command that opens psql as `user`; the password waits in a file beside the data."""
         entry = f"{HOST}:{self.port}:{database}:{user}:{self.password(user)}"
-        self._write("pgpass", entry)
-        url = f"postgresql://{quote(user)}@{HOST}:{self.port}/{quote(database)}?passfile={quote(str(self.data))}/pgpass"
+        self.folder.write("pgpass", entry)
+        where = f"{HOST}:{self.port}/{quote(database)}?passfile={quote(str(self.folder.path))}/pgpass"
+        url = f"postgresql://{quote(user)}@{where}"
         return shlex.join([shutil.which("psql") or str(self.binaries / "psql"), url])
 
     def start(self) -> None:
@@ -122,12 +118,13 @@ class Server:
         Call it in a thread that lives as long as the server should: the kernel stops the server when that thread ends.
         """
         try:
-            self._account = Account.for_folder(self.data)
-            self._take_folder()
-            self.binaries = programs.reachable(self.binaries, self._account)
-            self._stop_leftover()
+            self.folder.take()
+            self.binaries = programs.reachable(self.binaries, self.folder.account)
+            stop_leftover(self._cluster)
             self._make_cluster()
-            self._launch()
+            if self._given_port and (obstacle := ports.obstacle(self._given_port)):
+                raise EmbeddedError(obstacle)
+            self._launch(self._given_port)
         except BaseException:
             self.stop("immediate")
             raise
@@ -135,126 +132,64 @@ class Server:
     def stop(self, mode: Mode = "fast") -> None:
         """Stop the server: `fast` ends every session and writes all down, `immediate` is a crash."""
         self._end(mode)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self.folder.release()
 
     def restart(self, mode: Mode = "fast", settings: Mapping[str, str] = {}) -> None:
         """Stop and start on the same port, with these settings added; the folder stays ours throughout."""
         self._end(mode)
         self.settings |= settings
         try:
-            self._launch()
+            self._launch(self.port)
         except BaseException:
             self.stop("immediate")
             raise
 
-    # The folder ----------------------------------------------------------------------------------------------------
-
-    def _take_folder(self) -> None:
-        made = not self.data.exists()
-        try:
-            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            names = {path.name for path in self.data.iterdir()}
-            if names - {"lock"} and "password" not in names:
-                raise EmbeddedError(f"{self.data} is not empty and not a data folder of Lockgate")
-            if self._account and (made or not names):
-                os.chown(self.data, *self._account)
-            self._lock = self._open("lock", os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise EmbeddedError(f"the data folder {self.data} cannot be used: {error.strerror}") from error
-        end = time.monotonic() + LOCK_LIMIT
-        while not _try_lock(self._lock):
-            if time.monotonic() > end:
-                holder = f"process {pid}" if (pid := self._read("lock")) else "another Lockgate"
-                raise EmbeddedError(f"the data folder {self.data} is in use by {holder}")
-            time.sleep(0.02)
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, f"{os.getpid()}\n".encode())
-        entering = subprocess.run(
-            ["/bin/sh", "-c", 'cd -- "$1" && test -w .', "sh", self.data],
-            cwd="/", capture_output=True, timeout=STOP_LIMIT, check=False, **start_as(self._account),
-        )  # fmt: skip
-        if entering.returncode != 0:
-            who = f"the user of the server (uid {self._account.uid})" if self._account else "this user"
-            raise EmbeddedError(f"the data folder {self.data} cannot be reached by {who}: choose another")
-
-    def _open(self, name: str, flags: int) -> int:
-        """Open a file of the folder; never through a link, since the folder may be another user's and we root."""
-        file = os.open(self.data / name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if self._account and flags & os.O_CREAT:
-            os.fchown(file, *self._account)
-        return file
-
-    def _read(self, name: str) -> str:
-        try:
-            with os.fdopen(self._open(name, os.O_RDONLY)) as file:
-                return file.read().strip()
-        except FileNotFoundError:
-            return ""
-
-    def _write(self, name: str, text: str) -> None:
-        with os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
-            file.write(text + "\n")
+    @property
+    def _cluster(self) -> Path:
+        return self.folder.path / "cluster"
 
     def _make_cluster(self) -> None:
-        self._secret = self._read("password")
+        self._secret = self.folder.read("password")
         if not self._secret:
             self._secret = secrets.token_urlsafe(24)
-            self._write("password", self._secret)
-        cluster = self.data / "cluster"
-        if cluster.exists():
+            self.folder.write("password", self._secret)
+        if self._cluster.exists():
             return
-        draft = self.data / "cluster.new"  # renamed when complete: an initdb cut short leaves nothing half made
-        command = [
-            str(self.binaries / "initdb"), "-D", str(draft), "-U", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8",
-            "--locale=C", "--data-checksums", f"--pwfile={self.data / 'password'}",
-        ]  # fmt: skip
+        draft = self.folder.path / "cluster.new"  # renamed when complete: an initdb cut short leaves nothing half made
+        self._run("/bin/rm", "-rf", draft)
+        initdb: list[str | Path] = [
+            self.binaries / "initdb",
+            "-D",
+            draft,
+            "-U",
+            SUPERUSER,
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+        ]
+        initdb += ["--locale=C", "--data-checksums", f"--pwfile={self.folder.path / 'password'}"]
         if self.settings.get("fsync") == "off":
-            command.append("--no-sync")
-        subprocess.run(
-            ["/bin/rm", "-rf", draft], cwd=self.data, timeout=STOP_LIMIT, check=True, **start_as(self._account)
-        )
-        made = subprocess.run(
-            command, cwd=self.data, capture_output=True, text=True, timeout=START_LIMIT, check=False,
-            **start_as(self._account),
+            initdb.append("--no-sync")
+        self._run(*initdb)
+        draft.rename(self._cluster)
+
+    def _run(self, *command: str | Path) -> None:
+        """Run a program as the server's account. Raises EmbeddedError."""
+        ran = subprocess.run(
+            command, cwd=self.folder.path, capture_output=True, text=True, timeout=START_LIMIT, check=False,
+            **start_as(self.folder.account),
         )  # fmt: skip
-        if made.returncode != 0:
-            raise EmbeddedError(f"initdb failed in {self.data}: {made.stderr.strip() or made.stdout.strip()}")
-        draft.rename(cluster)
+        if ran.returncode != 0:
+            said = "; ".join((ran.stderr.strip() or ran.stdout.strip()).splitlines()[-5:])
+            raise EmbeddedError(f"{Path(command[0]).name} failed in {self.folder.path}: {said}")
 
-    # The process ---------------------------------------------------------------------------------------------------
-
-    def _stop_leftover(self) -> None:
-        """Stop a server that outlived the process that started it; its signal may be on the way already."""
-        for farewell, limit in ((signal.SIGINT, STOP_LIMIT), (signal.SIGQUIT, 10.0)):
-            pid = self._leftover()
-            if pid is None:
-                return
-            with suppress(ProcessLookupError):
-                os.kill(pid, farewell)
-            end = time.monotonic() + limit
-            while self._leftover() == pid and time.monotonic() < end:
-                time.sleep(0.02)
-        if pid := self._leftover():
-            raise EmbeddedError(f"an earlier server on {self.data}, process {pid}, does not stop")
-
-    def _leftover(self) -> int | None:
-        lines = self._read("cluster/postmaster.pid").splitlines()
-        if not lines or not lines[0].isdigit():
-            return None
-        ours = f"postgres -D {self.data / 'cluster'} "
-        return int(lines[0]) if ours in _command(lines[0]) + " " else None
-
-    def _launch(self) -> None:
+    def _launch(self, port: int | None) -> None:
+        """Start postgres on this port, or on the last one used, or on a free one, and wait until it answers."""
         end = time.monotonic() + START_LIMIT
         while True:
-            self.port = self._given_port or self._free_port()
-            if not ports.is_free(self.port):
-                raise EmbeddedError(f"port {self.port} of {HOST} is taken")
+            self.port = port or self._free_port()
             log_begins = self._spawn()
             if self._answers(end):
-                self._write("port", str(self.port))
+                self.folder.write("port", str(self.port))
                 return
             self._end("immediate")
             log = self._log(log_begins)
@@ -267,10 +202,8 @@ class Server:
 
     def _free_port(self) -> int:
         """Return the port of last time if it is free, else another."""
-        with suppress(ValueError):
-            if ports.is_free(port := int(self._read("port"))):
-                return port
-        return ports.a_free_one()
+        last = self.folder.read("port")
+        return int(last) if last.isdigit() and ports.obstacle(int(last)) is None else ports.a_free_one()
 
     def _spawn(self) -> int:
         """Start postgres; where in the log its words begin."""
@@ -279,15 +212,18 @@ class Server:
             "listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": str(self.socket_folder),
             "unix_socket_permissions": "0700",
         }  # fmt: skip
-        command = [str(self.binaries / "postgres"), "-D", str(self.data / "cluster")]
+        command = [str(self.binaries / "postgres"), "-D", str(self._cluster)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        log = self._open("server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with suppress(FileNotFoundError):
+            if (path := self.folder.path / "server.log").stat().st_size > LOG_LIMIT:
+                path.rename(path.with_suffix(".log.old"))
+        log = self.folder.open("server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             begin = os.fstat(log).st_size
             self._process = subprocess.Popen(
-                command, cwd=self.data, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=leash(signal.SIGINT), **start_as(self._account),
+                command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=leash(signal.SIGINT), **start_as(self.folder.account),
             )  # fmt: skip
         finally:
             os.close(log)
@@ -295,16 +231,17 @@ class Server:
 
     def _make_socket_folder(self) -> Path:
         """Make a short one: the path of a socket is limited to 107 bytes, and data folders may be deep."""
-        self._remove_socket_folder(self._read("socket"))
+        self._remove_socket_folder(self.folder.read("socket"))
         folder = Path(tempfile.mkdtemp(prefix="lockgate-", dir="/tmp"))
-        if self._account:
-            os.chown(folder, *self._account)
-        self._write("socket", str(folder))
+        if self.folder.account:
+            os.chown(folder, *self.folder.account)
+        self.folder.write("socket", str(folder))
         return folder
 
     def _remove_socket_folder(self, path: str) -> None:
         folder = Path(path)
-        if folder.name.startswith("lockgate-") and folder.parent == Path("/tmp"):  # noqa: S108
+        ours = folder.name.startswith("lockgate-") and folder.parent == Path("/tmp")  # noqa: S108  compared, not used
+        if ours and not folder.is_symlink():
             with suppress(OSError):
                 for left in folder.glob(".s.PGSQL.*"):
                     left.unlink()
@@ -324,7 +261,7 @@ class Server:
         return False
 
     def _log(self, begin: int) -> str:
-        with os.fdopen(self._open("server.log", os.O_RDONLY), errors="replace") as log:
+        with os.fdopen(self.folder.open("server.log", os.O_RDONLY), errors="replace") as log:
             log.seek(begin)
             return log.read()
 
@@ -340,24 +277,3 @@ class Server:
         if self.socket_folder is not None:
             self._remove_socket_folder(str(self.socket_folder))
             self.socket_folder = None
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _command(pid: str) -> str:
-    """Return the command line of a process; empty when it is gone, or dead and not yet reaped."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
-        except OSError:
-            return ""
-    ps = subprocess.run(
-        ["/bin/ps", "-ww", "-o", "command=", "-p", pid], capture_output=True, text=True, timeout=10, check=False
-    )
-    return ps.stdout

@@ -1,19 +1,22 @@
 """Ports of this machine."""
 
+import errno
 import random
 import socket
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there now. A host that is not this machine's counts as not free."""
+def obstacle(port: int, host: str = "127.0.0.1") -> str | None:
+    """Return why no server can listen there now, in words; None if one can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} of {host} is taken"
+            return f"nothing can listen on port {port} of {host}: {error.strerror}"
+    return None
 
 
 def a_free_one() -> int:
@@ -24,5 +27,5 @@ def a_free_one() -> int:
     """
     while True:
         port = random.randint(20000, 32000)  # noqa: S311  no secret
-        if is_free(port):
+        if obstacle(port) is None:
             return port

@@ -1,18 +1,27 @@
 """The service and its runners as children of this process, on an embedded server of ours or on somebody's database."""
 
+import json
 import os
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
-from lockgate.embedded import EmbeddedError, Server
+from lockgate.embedded import Server
 from lockgate.program import SHORT_LIFE, Program, environment
 from lockgate.supervisor import Supervisor
 
+ASK_LIMIT = 10.0  # seconds for an answer
 READY_LIMIT = 30.0  # seconds until the service answers
 HURRY_LIMIT = 5.0  # seconds a program gets to end once it was asked twice
+
+# Straight to the service, whatever proxy the environment names.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class StackError(Exception):
+    """The programs cannot be started or kept up; the message says why in one line."""
 
 
 @dataclass
@@ -50,38 +59,45 @@ class Stack:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def start(self) -> None:
-        """Start the service, wait until it is ready, start the runners. Raises EmbeddedError."""
+        """Start the service, wait until it is ready, start the runners. Raises StackError."""
         self.service.start()
         end = time.monotonic() + READY_LIMIT
         while not self._is_ready():
             if how := self.service.ended:
-                raise EmbeddedError(f"the service did not start ({how}); its own words are above")
+                raise StackError(f"the service did not start ({how}); its own words are above")
             if time.monotonic() > end:
-                raise EmbeddedError(f"the service is not ready after {READY_LIMIT:.0f} s; its own words are above")
+                raise StackError(f"the service is not ready after {READY_LIMIT:.0f} s; its own words are above")
             time.sleep(0.05)
         for runner in self.runners:
             runner.start()
 
+    def ask(self, path: str, body: Any = None, method: str = "GET") -> Any:
+        """Return what the service answers, decoded. Raises OSError, also for an answer that is an error."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)  # noqa: S310  http, our own
+        with OPENER.open(request, timeout=ASK_LIMIT) as answer:
+            return json.load(answer)
+
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  our own http
-                return bool(answer.status == 200)
-        except OSError:
+            self.ask("/health/ready")
+        except (OSError, ValueError):
             return False
+        return True
 
     def look_after(self) -> None:
-        """Replace what died since the last look, and say so. Raises EmbeddedError for what dies at once."""
+        """Replace what died since the last look, and say so. Raises StackError for what dies at once."""
         if self.server and self.server.ended:
             self.say("the database server died; starting it again")
             self.server.restart()
         if how := self.service.ended:
             if self.service.lived < SHORT_LIFE:
-                raise EmbeddedError(f"the service ended soon after its start ({how}); its own words are above")
+                raise StackError(f"the service ended soon after its start ({how}); its own words are above")
             self.say(f"the service died ({how}); starting it again")
             self.service.start()
         for runner in self.runners:
             if runner.refused:
-                raise EmbeddedError(f"the runner did not start ({runner.ended}); its own words are above")
+                raise StackError(f"the runner did not start ({runner.ended}); its own words are above")
             if how := runner.tend():
                 self.say(f"a runner died ({how}); another has its place")
 

@@ -11,9 +11,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import ports, schema
 from lockgate.database_url import database_url
-from lockgate.embedded import EmbeddedError, Server
+from lockgate.embedded import Server
 from lockgate.interruption import Interruption
-from lockgate.stack import Stack
+from lockgate.stack import Stack, StackError
 
 
 def default_data() -> Path:
@@ -73,8 +73,8 @@ def up(data: Path, database_url: str | None, host: str, port: int, runners: int,
         try:
             if server:
                 server.start()
-            if not ports.is_free(port, host):
-                raise EmbeddedError(f"port {port} of {host} is taken: choose another with --port")
+            if obstacle := ports.obstacle(port, host):
+                raise StackError(f"{obstacle}; choose another with --port")
             stack, psql = _build(server, database_url or "", host, port, runners)
             if slots is not None:
                 _set_slots(stack.service_url, slots)

@@ -97,7 +97,7 @@ def test_a_second_one_on_the_same_folder_is_refused_in_one_line(up: Up) -> None:
 def test_a_taken_port_is_said_in_one_line_and_leaves_no_process(up: Up, folder: Path) -> None:
     other = lockgate("up", "--data", folder / "other", "--port", str(up.port))
     assert other.returncode == 1
-    assert other.stderr == f"lockgate: port {up.port} of 127.0.0.1 is taken: choose another with --port\n"
+    assert other.stderr == f"lockgate: port {up.port} of 127.0.0.1 is taken; choose another with --port\n"
     with Server(folder / "other"):
         pass  # nobody holds it
 
