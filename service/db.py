@@ -25,10 +25,8 @@ WHOLE = f"{SUMMARY}, payload, result"
 async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tuple[int, int | None, str]]:
     """Stores tasks, each a JSON object; (item from 1, task, submit_outcome) for each. Committed when it returns."""
     text = "select item, task, outcome from lockgate.submit_batch(%s::jsonb, %s)"
-    return [
-        (item, task, outcome)
-        for item, task, outcome in await pool.rows(text, (f"[{b','.join(tasks).decode()}]", scope))
-    ]
+    rows = await pool.rows(text, (f"[{b','.join(tasks).decode()}]", scope), repeatable=False)
+    return [(item, task, outcome) for item, task, outcome in rows]
 
 
 async def tasks_by_id(pool: Pool, ids: Iterable[int]) -> dict[int, Task]:

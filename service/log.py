@@ -2,12 +2,8 @@
 
 import logging
 import sys
-import time
-from typing import Any
 
 import structlog
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 FORMATS = ("auto", "json", "console")
 LEVELS = ("debug", "info", "warning", "error")
@@ -48,28 +44,3 @@ def configure(log_format: str, level: str) -> None:
     # These say something about every request; uvicorn's start and stop are logged by ourselves.
     for noisy in ("psycopg.pool", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel("DEBUG" if level == "debug" else "WARNING")
-
-
-def access_logged(app: ASGIApp) -> ASGIApp:
-    """Logs every request after its answer, except those to /health."""
-
-    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"].startswith("/health"):
-            await app(scope, receive, send)
-            return
-        status: int | None = None
-
-        async def seen(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        begin = time.perf_counter()
-        try:
-            await app(scope, receive, seen)
-        finally:
-            event: dict[str, Any] = {"method": scope["method"], "path": scope["path"], "status": status}
-            logger.info("request", **event, milliseconds=round((time.perf_counter() - begin) * 1000, 1))
-
-    return logged

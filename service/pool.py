@@ -64,12 +64,15 @@ class Pool:
             call.cancel()
         await self._pool.close(timeout=CLOSE_LIMIT)
 
-    async def rows(self, text: str, params: Params = (), limit: float = STATEMENT_LIMIT) -> Rows:
+    async def rows(
+        self, text: str, params: Params = (), limit: float = STATEMENT_LIMIT, *, repeatable: bool = True
+    ) -> Rows:
         """Executes one statement and returns what it returns.
 
-        Raises psycopg.Error, and Refusal (503) after `limit` seconds: a statement may then still take effect.
+        A statement that is `repeatable` is sent again when its connection turns out to be dead. Raises psycopg.Error,
+        and Refusal (503) after `limit` seconds: the statement may then still take effect.
         """
-        call = asyncio.create_task(self._call(text, params))
+        call = asyncio.create_task(self._call(text, params, repeatable))
         self._calls.add(call)
         call.add_done_callback(self._forget)
         try:
@@ -81,24 +84,33 @@ class Pool:
             # Not awaited: psycopg asks the server to cancel, and gives a server that is silent ten seconds for that.
             call.cancel()
 
-    async def _call(self, text: str, params: Params) -> Rows:
-        # Not the pool's own `check`: that one pauses for seconds between the dead connections a restart leaves behind.
+    async def _call(self, text: str, params: Params, repeatable: bool) -> Rows:
+        # A restart leaves as many dead connections as the pool has. Not the pool's own `check`: that one costs every
+        # statement a round trip, and pauses for seconds between dead connections.
         for left in range(self._pool.max_size, -1, -1):
             async with self._pool.connection() as connection:
+                sent = False
                 try:
-                    await connection.execute("")
-                except OperationalError:
-                    if left:
-                        continue  # the pool replaces it
-                    raise
-                cursor = await connection.execute(text.encode(), params)
-                return await cursor.fetchall()
+                    if not repeatable:
+                        await connection.execute("")  # finds out whether it is dead before that matters
+                    sent = True
+                    cursor = await connection.execute(text.encode(), params)
+                    return await cursor.fetchall()
+                except OperationalError as error:
+                    if not left or (sent and not repeatable) or not _is_of_a_dead_connection(error):
+                        raise
+                    await connection.close()  # the pool replaces it
         raise AssertionError("not reached")
 
     def _forget(self, call: asyncio.Task[Rows]) -> None:
         self._calls.discard(call)
         if not call.cancelled():
             call.exception()  # has been seen, or nobody waits for it any more
+
+
+def _is_of_a_dead_connection(error: OperationalError) -> bool:
+    """No SQLSTATE: the server did not say goodbye. 57P: it did."""
+    return error.sqlstate is None or error.sqlstate.startswith("57P")
 
 
 async def _read_json_as_it_is(connection: AsyncConnection[Any]) -> None:

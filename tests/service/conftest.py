@@ -17,7 +17,7 @@ from service.__main__ import listen
 from service.app import create_app
 from service.settings import Settings
 from tests.contract import until
-from tests.database import Database
+from tests.database import Database, Template
 from tests.service.proxy import Proxy
 
 ServiceStart = Callable[[str], httpx.Client]
@@ -58,6 +58,21 @@ def http(db: Database, start: ServiceStart) -> httpx.Client:
     client = start(db.service)
     until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
     return client
+
+
+@pytest.fixture(scope="session")
+def shared(pg_template: Template) -> Iterator[tuple[Database, httpx.Client]]:
+    with pg_template.clone() as db, running(db.service) as client:
+        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        yield db, client
+
+
+@pytest.fixture
+def refusing(shared: tuple[Database, httpx.Client]) -> Iterator[httpx.Client]:
+    """A client of one service for all tests in which nothing may be stored; afterwards nothing is."""
+    db, client = shared
+    yield client
+    assert db.query("select * from lockgate.task") == []
 
 
 class Process:

@@ -58,8 +58,8 @@ def test_a_task_that_has_ended_otherwise_stays_as_it_is(http: httpx.Client, q: C
 
 
 @pytest.mark.parametrize("number", [1, 9223372036854775808])
-def test_a_task_that_is_not_there_cannot_be_cancelled(http: httpx.Client, number: int) -> None:
-    assert http.post(f"/tasks/{number}/cancel").status_code == 404
+def test_a_task_that_is_not_there_cannot_be_cancelled(refusing: httpx.Client, number: int) -> None:
+    assert refusing.post(f"/tasks/{number}/cancel").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ from tests.database import Database
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/tasks/one", "/docs/nope.json/x"])
-def test_an_unknown_path_is_not_found(http: httpx.Client, path: str) -> None:
-    response = http.get(path)
+def test_an_unknown_path_is_not_found(refusing: httpx.Client, path: str) -> None:
+    response = refusing.get(path)
 
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
     assert set(response.json()) == {"type", "title", "status", "detail"}
 
 
-def test_another_method_is_not_allowed_and_those_that_are_are_named(http: httpx.Client) -> None:
-    response = http.delete("/tasks")
+def test_another_method_is_not_allowed_and_those_that_are_are_named(refusing: httpx.Client) -> None:
+    response = refusing.delete("/tasks")
 
     assert response.status_code == 405
     assert response.headers["content-type"] == "application/problem+json"

@@ -9,7 +9,9 @@ import time
 import httpx
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from service.__main__ import main
 from tests.contract import until
 from tests.database import Database
 from tests.service.conftest import Process, ProcessStart
@@ -77,14 +79,16 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_a_request_that_never_ends_does_not_keep_it_from_stopping(process: ProcessStart, db: Database) -> None:
+def test_a_request_that_never_ends_is_told_that_the_service_stops(process: ProcessStart, db: Database) -> None:
     one = serving(process, db.service)
-    with opened(one.url, b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
+    with opened(one.url, b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{") as connection:
         begin = time.monotonic()
         one.popen.terminate()
 
+        assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
         assert one.ended()[0] == 0
         assert time.monotonic() - begin < 8
+    assert "exception" not in str(one.lines)
 
 
 def test_a_silent_database_does_not_keep_it_from_stopping(process: ProcessStart, proxy: Proxy) -> None:
@@ -96,6 +100,20 @@ def test_a_silent_database_does_not_keep_it_from_stopping(process: ProcessStart,
 
         assert one.ended()[0] == 0
         assert time.monotonic() - begin < 12
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_packet(
+    process: ProcessStart, db: Database
+) -> None:
+    one = serving(process, db.service)
+
+    def seconds(client: httpx.Client) -> float:
+        begin = time.monotonic()
+        client.get("/health/live")
+        return time.monotonic() - begin
+
+    with httpx.Client(base_url=one.url) as client:
+        assert min(seconds(client) for _ in range(30)) < 0.03
 
 
 def test_a_taken_port_is_one_clear_line(process: ProcessStart, db: Database) -> None:
@@ -118,13 +136,13 @@ def test_an_address_that_is_not_ours_is_one_clear_line(process: ProcessStart, db
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "mysql://u:secret@h/d", "postgresql+psycopg://u:secret@h/d", "x=secret"]
 )
-def test_a_malformed_database_url_is_one_clear_line_without_the_url(process: ProcessStart, url: str) -> None:
-    code, said = process("--database-url", url).ended()
+def test_a_malformed_database_url_is_one_clear_line_without_the_url(url: str) -> None:
+    result = CliRunner().invoke(main, ["--database-url", url])
 
-    assert code == 2
-    assert said.startswith("lockgate: DATABASE_URL is not of the form postgresql://")
-    assert said.count("\n") == 1
-    assert "secret" not in said
+    assert result.exit_code == 2
+    assert result.output.startswith("lockgate: DATABASE_URL is not of the form postgresql://")
+    assert result.output.count("\n") == 1
+    assert "secret" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -137,11 +155,11 @@ def test_a_malformed_database_url_is_one_clear_line_without_the_url(process: Pro
         (["--database-url", "postgresql://h/d", "--log-level", "loud"], "'debug', 'info', 'warning', 'error'"),
     ],
 )
-def test_an_option_out_of_range_is_refused(process: ProcessStart, arguments: list[str], says: str) -> None:
-    code, said = process(*arguments).ended()
+def test_an_option_out_of_range_is_refused(arguments: list[str], says: str) -> None:
+    result = CliRunner(env={"DATABASE_URL": None}).invoke(main, arguments)
 
-    assert code == 2
-    assert says in said
+    assert result.exit_code == 2
+    assert says in result.output
 
 
 def test_options_come_from_the_environment_too(process: ProcessStart, db: Database) -> None:

@@ -132,12 +132,12 @@ def test_a_list_has_50_items_unless_more_are_asked_for_and_never_more_than_500(
         ("staus=queued", "staus"),
     ],
 )
-def test_a_wrong_filter_is_refused_by_its_name(http: httpx.Client, query: str, field: str) -> None:
-    response = http.get(f"/tasks?{query}")
+def test_a_wrong_filter_is_refused_by_its_name(refusing: httpx.Client, query: str, field: str) -> None:
+    response = refusing.get(f"/tasks?{query}")
 
     assert response.status_code == 400
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
-def test_a_filter_that_is_no_unicode_matches_nothing(http: httpx.Client) -> None:
-    assert ids(http.get("/tasks?queue=%ED%A0%80%FF")) == []
+def test_a_filter_that_is_no_unicode_matches_nothing(refusing: httpx.Client) -> None:
+    assert ids(refusing.get("/tasks?queue=%ED%A0%80%FF")) == []
