@@ -69,11 +69,11 @@ class World:
             self.claim: 18,
             self.end: 20,
             self.die: 1,
-            self.reconnect: 1,
+            self.reconnect: 3,
             self.reconfirm: 3,
             self.look: 5,
             self.adopt: 6,
-            self.cancel: 2,
+            self.cancel: 3,
             self.resize: 1,
             self.pause: 1,
             self.pass_time: 3,
@@ -92,7 +92,11 @@ class World:
         return self.dice.randint(0, 4), self.dice.choice(QUEUES)
 
     def some_task(self) -> Task | None:
-        return self.dice.choice(list(self.known.values())) if self.known else None
+        """A running one, more often than not."""
+        tasks = list(self.known.values())
+        if self.dice.random() < 0.7:
+            tasks = [task for task in tasks if task.status == "running"] or tasks
+        return self.dice.choice(tasks) if tasks else None
 
     def submit(self) -> str:
         named: dict[str, Any] = {
@@ -165,8 +169,15 @@ class World:
         if before.status != "running" or not mine:
             # finish_and_claim may have claimed this very task again.
             assert after == before or isinstance(answer, Claimed)
-        else:
-            assert after.slot is None or isinstance(answer, Claimed)
+        elif not isinstance(answer, Claimed):
+            ways = {"finish": "succeeded", "finish_and_claim": "succeeded", "discard": "failed", "give_back": "queued"}
+            if before.cancel_requested and how in ("fail", "discard", "give_back"):
+                assert after.status == "cancelled"
+            elif how == "fail" and before.attempt >= before.max_attempts:
+                assert after.status == "failed"
+            else:
+                assert after.status == ways.get(how, after.status)
+            assert after.status != "running"
         if isinstance(answer, Claimed):
             self.remember(runner, answer, held.slot)
         elif how == "finish" and mine:
@@ -183,9 +194,16 @@ class World:
         return f"{runner} dies, {new} comes"
 
     def reconnect(self) -> str:
+        """And goes for its slots at once, or leaves them to whoever comes."""
         runner = self.someone()
+        own = sorted((slot, queue) for holder, slot, queue in self.locks if holder is runner)
         runner.reconnect()
         self.forget(runner)
+        if self.dice.random() < 0.6:
+            for slot, queue in own:
+                assert runner.take(slot, queue) == slot
+                self.locks.add((runner, slot, queue))
+                runner.reconfirm(slot, queue)
         return f"{runner} has a new session {runner.number}"
 
     def forget(self, runner: Session) -> None:
@@ -290,5 +308,4 @@ def test_the_invariants_hold_whatever_is_called_in_whatever_order(q: Contract, s
     except BaseException:
         print("\n".join(world.story))  # noqa: T201  pytest shows it when the test fails
         raise
-    ended = [task for task in world.known.values() if task.status in ENDED]
-    assert len({task.status for task in ended}) == 3, "these steps ended tasks in every way"
+    assert len(world.leases) > 20, "these steps claimed too little to prove anything"
