@@ -20,7 +20,7 @@ STOP_SECONDS = 5
 BACKLOG = 2048
 
 
-class Refusal(click.ClickException):
+class CannotStart(click.ClickException):
     """One line on stderr and an exit code, without usage text or traceback."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -93,7 +93,7 @@ def main(database_url: str, host: str, port: int, pool_size: int, log_format: st
     """
     if not is_database_url(database_url):
         # Without what was given: it may hold a password.
-        raise Refusal("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
+        raise CannotStart("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
     settings = Settings(
         database_url=database_url,
         host=host,
@@ -125,14 +125,14 @@ def serve(settings: Settings) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises Refusal if that address cannot be had."""
+    """Raises CannotStart if that address cannot be had."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise Refusal(f"port {port} on {host} is taken", exit_code=1) from None
-        raise Refusal(f"cannot listen on port {port} of {host}: {error.strerror or error}", exit_code=1) from None
+            raise CannotStart(f"port {port} on {host} is taken", exit_code=1) from None
+        raise CannotStart(f"cannot listen on port {port} of {host}: {error.strerror or error}", exit_code=1) from None
     # asyncio does this only for sockets it made itself; without it every answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -13,8 +13,10 @@ from service.errors import invalid
 # What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
 # letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
 _SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|[0-9][eE][+-]?[0-9]{3}")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 _EXPONENT_MAX = 400
+_DIGITS_MAX = 1024 * 1024  # what a payload may have
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -58,23 +60,32 @@ def _refuse_unstorable(body: bytes) -> None:
     """Names the field that holds what Postgres would not store, if one does and the rest can be read."""
     try:
         # Bytes that are no UTF-8 become lone surrogates here, so one search finds both.
-        whole = json.loads(body.decode("utf-8", "surrogateescape"), parse_float=_number, parse_int=str)
+        whole = json.loads(body.decode("utf-8", "surrogateescape"), parse_float=_Numbers().read, parse_int=str)
     except (ValueError, RecursionError):
         if not _is_utf8(body):
             raise invalid("body", "is not UTF-8") from None
         return  # the decoder says what is wrong
     fields = whole.items() if isinstance(whole, dict) else [("body", whole)]
     for name, value in fields:
-        if _unstorable(name):
+        if _UNSTORABLE.search(name):
             raise invalid("body", "has a field whose name is not Unicode text without NUL")
         if (message := _unstorable(value)) is not None:
             raise invalid(name, message)
 
 
-def _number(text: str) -> float:
-    """NaN for one that is beyond what others can read."""
-    exponent = int(text.lower().partition("e")[2] or 0)
-    return float(text) if abs(exponent) <= _EXPONENT_MAX and math.isfinite(float(text)) else math.nan
+class _Numbers:
+    """Reads the numbers of one body, and counts the digits Postgres would write them with."""
+
+    def __init__(self) -> None:
+        self._digits = 0
+
+    def read(self, text: str) -> float:
+        """NaN for one that is beyond what others can read. Raises Refusal (400)."""
+        exponent = abs(int(text.lower().partition("e")[2] or 0))
+        self._digits += exponent
+        if self._digits > _DIGITS_MAX:
+            raise invalid("body", f"holds numbers that have more than {_DIGITS_MAX} digits together")
+        return float(text) if exponent <= _EXPONENT_MAX and math.isfinite(float(text)) else math.nan
 
 
 def _unstorable(value: Any) -> str | None:
@@ -87,9 +98,9 @@ def _unstorable(value: Any) -> str | None:
         elif isinstance(one, list):
             rest += one
         elif isinstance(one, str):
-            if "\0" in one:
-                return "holds a NUL character (U+0000), which cannot be stored"
-            if any("\ud800" <= character <= "\udfff" for character in one):
+            if found := _UNSTORABLE.search(one):
+                if found[0] == "\0":
+                    return "holds a NUL character (U+0000), which cannot be stored"
                 return "holds half a surrogate pair or is not UTF-8, which cannot be stored"
         elif isinstance(one, float) and math.isnan(one):
             return f"holds a number beyond 1e308 or with an exponent beyond {_EXPONENT_MAX}"

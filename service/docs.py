@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Router
-from litestar.datastructures import CacheControlHeader
+from litestar.datastructures import CacheControlHeader, ResponseHeader
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Operation, RequestBody, Schema, Tag
@@ -23,7 +23,8 @@ SWAGGER_UI = "swagger-ui-5.35.0"
 DESCRIPTION = """
 A task queue on Postgres that never executes more tasks of a queue at once than the queue has slots.
 
-Every error is a problem document (RFC 9457). After a 503, try again: nothing else is needed.
+Every error is a problem document (RFC 9457). After a 503, try again; with an `Idempotency-Key` that never makes two tasks
+of one.
 """
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid; nothing was stored. `errors` names the fields.",
@@ -33,6 +34,9 @@ _MEANINGS: Mapping[int, str] = {
     422: "The idempotency key was used for another request.",
     503: "Not now: try again after `Retry-After` seconds.",
 }
+
+
+LOCATION = ResponseHeader(name="Location", description="Where the task is.", documentation_only=True)
 
 
 def described(status: int, shape: type, description: str) -> dict[int, ResponseSpec]:

@@ -94,10 +94,7 @@ class Row(Struct, frozen=True):
 
 # By SQLSTATE, else by its class (the first two characters).
 SQLSTATES: Mapping[str, Row] = {
-    "LG001": Row(400, "queue"),
-    "LG005": Row(400, "kind"),
     "LG006": Row(404, "there is no such task"),
-    "22008": Row(400, "delay"),
     "22": Row(400, "payload"),
     "54": Row(400, "payload"),
     "08": Row(503, NO_DATABASE),

@@ -14,7 +14,8 @@ from service.messages import KeyedTask, NewTask, Task
 from service.pool import Pool
 
 ITEMS_MAX = 500  # a statement
-BYTES_MAX = 4 * 1024 * 1024  # a statement, unless one item alone is larger
+BYTES_MAX = 4 * 1024 * 1024  # a statement
+ALONE_BYTES = 64 * 1024  # an item larger than this may keep Postgres busy, and has a statement of its own
 STATEMENTS_MAX = 2  # under way
 WAITING_MAX = 2000
 WAITING_BYTES_MAX = 64 * 1024 * 1024
@@ -47,6 +48,7 @@ class Gatherer:
         self._wake = wake
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
+        self._under_way = 0
         self._senders: set[asyncio.Task[None]] = set()
 
     async def submit(self, task: NewTask, idempotency_key: str | None = None) -> Submitted:
@@ -57,7 +59,8 @@ class Gatherer:
             raise unavailable("too many requests are waiting to be stored")
         self._waiting.append(waiting)
         self._waiting_bytes += len(waiting.item)
-        if len(self._senders) < STATEMENTS_MAX:
+        if self._under_way < STATEMENTS_MAX:
+            self._under_way += 1
             sender = asyncio.create_task(self._send_waiting())
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
@@ -73,21 +76,28 @@ class Gatherer:
             await asyncio.wait(self._senders, timeout=CLOSE_LIMIT)
 
     async def _send_waiting(self) -> None:
-        while self._waiting:
-            await self._send(self._next())
+        try:
+            while self._waiting:
+                await self._send(self._next())
+        finally:
+            # At once, not when the event loop comes to its callbacks: whoever comes in between starts the next sender.
+            self._under_way -= 1
 
     def _next(self) -> list[Waiting]:
         """The next statement's worth, without those that nobody waits for any more."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < ITEMS_MAX:
-            if batch and size + len(self._waiting[0].item) > BYTES_MAX:
+            more = len(self._waiting[0].item)
+            if batch and (size + more > BYTES_MAX or more > ALONE_BYTES):
                 break
             waiting = self._waiting.popleft()
-            self._waiting_bytes -= len(waiting.item)
+            self._waiting_bytes -= more
             if not waiting.done.done():
-                size += len(waiting.item)
+                size += more
                 batch.append(waiting)
+                if more > ALONE_BYTES:
+                    break
         # Statements under way at the same time meet the same keys in the same order, or they would lock each other out.
         batch.sort(key=lambda waiting: waiting.keys)
         return batch

@@ -1,9 +1,13 @@
 """Whether the service can do its work."""
 
+from litestar import get
+from litestar.di import NamedDependency
+
 from service import db
+from service.docs import problems
 from service.errors import refusal, unavailable
 from service.log import logger
-from service.messages import Ready
+from service.messages import Alive, Ready
 from service.pool import Pool
 
 SCHEMA_VERSION = 1  # the oldest this service can work with
@@ -40,3 +44,28 @@ class Health:
                 logger.info("ready")
             else:
                 logger.error("not ready", why=now)
+
+
+@get(
+    "/health/live",
+    operation_id="getLiveness",
+    response_description="It does.",
+    summary="Whether the process answers",
+    tags=["health"],
+)
+async def get_liveness() -> Alive:
+    """Does not look at the database."""
+    return Alive()
+
+
+@get(
+    "/health/ready",
+    operation_id="getReadiness",
+    response_description="They can.",
+    summary="Whether tasks can be taken",
+    tags=["health"],
+    responses=problems(503),
+)
+async def get_readiness(health: NamedDependency[Health]) -> Ready:
+    """Asks the database, for a second at most."""
+    return await health.ready()

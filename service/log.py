@@ -17,13 +17,12 @@ def configure(log_format: str, level: str) -> None:
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(["detail"]),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     rendered: list[structlog.types.Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -44,3 +43,8 @@ def configure(log_format: str, level: str) -> None:
     # These say something about every request; uvicorn's start and stop are logged by ourselves.
     for noisy in ("psycopg.pool", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel("DEBUG" if level == "debug" else "WARNING")
+
+
+def _in_order(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """What every line has comes first."""
+    return {name: event.pop(name) for name in ("time", "level", "logger", "event")} | dict(event)

@@ -1,4 +1,4 @@
-"""The HTTP shapes, and nothing else. Limits repeated here for the documentation are enforced by schema.sql."""
+"""The HTTP shapes, and nothing else. Where schema.sql has a limit too, that one counts."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal

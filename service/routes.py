@@ -1,4 +1,4 @@
-"""Decode, one call, encode."""
+"""Tasks of any kind: decode, one call, encode."""
 
 from typing import Annotated, Any
 
@@ -6,70 +6,20 @@ from litestar import Request, Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
-from msgspec import Raw
 
 from service import db
-from service.docs import NeverInvalid, OptionalBody, described, problems
+from service.docs import LOCATION, NeverInvalid, OptionalBody, described, problems
 from service.errors import ended, invalid, no_task, refused
 from service.gather import Gatherer
-from service.health import Health
 from service.idempotency import HEADER, idempotency_key
-from service.messages import (
-    Alive,
-    CancelRequest,
-    NewTask,
-    Ready,
-    SeedTask,
-    Status,
-    Task,
-    TaskNumber,
-    TaskPage,
-)
+from service.messages import CancelRequest, NewTask, Status, Task, TaskNumber, TaskPage
 from service.pool import Pool
 
 PAGE_MAX = 500
 LIST_PARAMETERS = frozenset({"status", "queue", "kind", "limit", "cursor"})
-LOCATION = ResponseHeader(name="Location", description="Where the task is.", documentation_only=True)
 REPLAYED = ResponseHeader(
     name="Idempotency-Replayed", description="true if the key had been used for this request.", documentation_only=True
 )
-
-
-@post(
-    "/task",
-    operation_id="createSleepTask",
-    response_description="Stored. The task's number.",
-    summary="Create a task that sleeps 0 to 10 seconds",
-    tags=["simple"],
-    status_code=202,
-    response_headers=[LOCATION],
-    responses=problems(400, 503),
-)
-async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer]) -> Response[int]:
-    """Takes no body. Answers with the task's number once it is stored."""
-    if (await request.body()).strip() not in (b"", b"{}", b"null"):
-        raise invalid("body", "must be empty: POST /tasks takes a description of a task")
-    task = NewTask("sleep", payload=Raw(b'{"min":0,"max":10}'))
-    submitted = await gatherer.submit(task)
-    if submitted.id is None:
-        raise refused(submitted.outcome, task, None)
-    return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
-
-
-@get(
-    "/task/{task_id:int}",
-    operation_class=NeverInvalid,
-    operation_id="getTaskBriefly",
-    response_description="The task.",
-    summary="How a task is doing",
-    tags=["simple"],
-    responses=problems(404, 503),
-)
-async def get_task_briefly(task_id: FromPath[int], pool: NamedDependency[Pool]) -> SeedTask:
-    """Its status in plain words, and its times."""
-    if (task := await db.seed_task(pool, task_id)) is None:
-        raise no_task(task_id)
-    return task
 
 
 @post(
@@ -148,7 +98,7 @@ async def list_tasks(
     ] = None,
 ) -> TaskPage:
     """Without their payloads and results."""
-    for name in request.query_params.keys() - LIST_PARAMETERS:
+    for name in sorted(request.query_params.keys() - LIST_PARAMETERS):
         raise invalid(name, f"is not a parameter: there are {', '.join(sorted(LIST_PARAMETERS))}")
     for name, text in (("queue", queue), ("kind", kind)):
         if text and "\0" in text:
@@ -181,40 +131,3 @@ async def cancel_task(
     if status in ("succeeded", "failed"):
         raise ended(task_id, status)
     return Response(task, status_code=202 if status == "running" else 200)
-
-
-@get(
-    "/health/live",
-    operation_id="getLiveness",
-    response_description="It does.",
-    summary="Whether the process answers",
-    tags=["health"],
-)
-async def get_liveness() -> Alive:
-    """Does not look at the database."""
-    return Alive()
-
-
-@get(
-    "/health/ready",
-    operation_id="getReadiness",
-    response_description="They can.",
-    summary="Whether tasks can be taken",
-    tags=["health"],
-    responses=problems(503),
-)
-async def get_readiness(health: NamedDependency[Health]) -> Ready:
-    """Asks the database, for a second at most."""
-    return await health.ready()
-
-
-ROUTES = [
-    create_sleep_task,
-    get_task_briefly,
-    create_task,
-    get_task,
-    list_tasks,
-    cancel_task,
-    get_liveness,
-    get_readiness,
-]

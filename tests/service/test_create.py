@@ -135,6 +135,7 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
         (b'{"kind": "a", "payload": ["\xff"]}', "payload", "UTF-8"),
         (b'{"kind": "a", "payload": 1e400}', "payload", "number"),
         (b'{"kind": "a", "payload": 1e-5000}', "payload", "number"),
+        (b'{"kind": "a", "payload": [%s1]}' % (b"1e308," * 690_000), "body", "digits"),
         (b'{"kind": "a", "payload": %s}' % (b"1" * 140_000), "payload", ""),
         (b'{"kind": "a", "payload": NaN}', "body", "malformed"),
         (b'{"kind": "a", "payload": %s}' % NESTED, "body", "nested"),

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 SLEEP = NewTask("sleep")
 TOO_LONG_A_NUMBER = NewTask("sleep", payload=Raw(b"1" * 140_000))
+KIB_60 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 60 * 1024)))
 KIB_900 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 900 * 1024)))
 
 
@@ -95,15 +96,17 @@ def test_while_two_statements_are_under_way_the_rest_is_gathered(db: Database) -
             for number in (1, 2):
                 requests.append(asyncio.ensure_future(gatherer.submit(SLEEP)))
                 await see(lambda number=number: blocked(db) == number, "the statement to be under way")  # type: ignore[misc]
-            requests += [asyncio.ensure_future(gatherer.submit(SLEEP)) for _ in range(10)]
-            await asyncio.sleep(0)
+            for wave in (10, 5):
+                requests += [asyncio.ensure_future(gatherer.submit(SLEEP)) for _ in range(wave)]
+                for _ in range(5):
+                    await asyncio.sleep(0)  # whatever would be sent is on its way
             assert not any(request.done() for request in requests), "answered before its commit"
             assert blocked(db) == 2
         await asyncio.gather(*requests)
 
     gathering(db, story)
 
-    assert statements(db) == [1, 1, 10]
+    assert statements(db) == [1, 1, 15]
 
 
 def test_a_statement_is_bounded_by_items(db: Database) -> None:
@@ -117,12 +120,20 @@ def test_a_statement_is_bounded_by_items(db: Database) -> None:
 
 def test_a_statement_is_bounded_by_bytes(db: Database) -> None:
     async def story(gatherer: Gatherer) -> None:
-        await asyncio.gather(*(gatherer.submit(KIB_900) for _ in range(9)))
+        await asyncio.gather(*(gatherer.submit(KIB_60) for _ in range(100)))
 
     gathering(db, story)
 
-    assert statements(db) == [1, 4, 4]
-    assert 4 * 900 * 1024 < BYTES_MAX < 5 * 900 * 1024
+    assert statements(db) == [100 - BYTES_MAX // (60 * 1024 + 40), BYTES_MAX // (60 * 1024 + 40)]
+
+
+def test_a_large_item_has_a_statement_of_its_own(db: Database) -> None:
+    async def story(gatherer: Gatherer) -> None:
+        await asyncio.gather(*map(gatherer.submit, [SLEEP, SLEEP, KIB_900, KIB_900, SLEEP]))
+
+    gathering(db, story)
+
+    assert statements(db) == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(

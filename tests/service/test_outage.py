@@ -58,6 +58,22 @@ def test_every_request_is_unavailable_while_the_database_is_away_and_works_once_
     until(lambda: client.post("/task").status_code == 202, "a task to be taken")
 
 
+def test_after_a_long_outage_the_database_is_found_as_soon_as_after_a_short_one(
+    start: ServiceStart, proxy: Proxy
+) -> None:
+    client = start(proxy.dsn)
+    until(lambda: ready(client), "the service to be ready")
+    proxy.cut()
+    # With pauses that keep doubling, the next attempt would be 8 s after this.
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        assert not ready(client)
+
+    proxy.connect()
+
+    until(lambda: ready(client), "the service to be ready", limit=4)
+
+
 def test_a_database_that_falls_silent_is_given_up_in_time_and_is_found_again(start: ServiceStart, proxy: Proxy) -> None:
     client = start(proxy.dsn)
     until(lambda: ready(client), "the service to be ready")

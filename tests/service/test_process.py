@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from statistics import median
 
 import httpx
 import psycopg
@@ -113,7 +114,7 @@ def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_packet(
         return time.monotonic() - begin
 
     with httpx.Client(base_url=one.url) as client:
-        assert min(seconds(client) for _ in range(30)) < 0.03
+        assert median(seconds(client) for _ in range(60)) < 0.035  # it would be 0.04 and more
 
 
 def test_a_taken_port_is_one_clear_line(process: ProcessStart, db: Database) -> None:

@@ -1,0 +1,52 @@
+"""The shortest way: a task without settings, and its status in plain words."""
+
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from msgspec import Raw
+
+from service import db
+from service.docs import LOCATION, NeverInvalid, problems
+from service.errors import invalid, no_task, refused
+from service.gather import Gatherer
+from service.messages import NewTask, SeedTask
+from service.pool import Pool
+
+
+@post(
+    "/task",
+    operation_id="createSleepTask",
+    response_description="Stored. The task's number.",
+    summary="Create a task that sleeps 0 to 10 seconds",
+    tags=["simple"],
+    status_code=202,
+    response_headers=[LOCATION],
+    responses=problems(400, 503),
+)
+async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer]) -> Response[int]:
+    """Takes no body. Answers with the task's number once it is stored."""
+    if (await request.body()).strip() not in (b"", b"{}", b"null"):
+        raise invalid("body", "must be empty: POST /tasks takes a description of a task")
+    task = NewTask("sleep", payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await gatherer.submit(task)
+    if submitted.id is None:
+        raise refused(submitted.outcome, task, None)
+    return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
+
+
+@get(
+    "/task/{task_id:int}",
+    operation_class=NeverInvalid,
+    operation_id="getTaskBriefly",
+    response_description="The task.",
+    summary="How a task is doing",
+    tags=["simple"],
+    responses=problems(404, 503),
+)
+async def get_task_briefly(task_id: FromPath[int], pool: NamedDependency[Pool]) -> SeedTask:
+    """Its status in plain words, and its times."""
+    if (task := await db.seed_task(pool, task_id)) is None:
+        raise no_task(task_id)
+    return task
