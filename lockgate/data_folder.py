@@ -4,13 +4,39 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from lockgate.account import Account, start_as
 from lockgate.binaries import EmbeddedError
 
 LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
 TRY_LIMIT = 30.0  # seconds
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def default_data() -> Path:
+    """Return where data goes unless told otherwise: for root a place that the server's user can enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/lockgate/data")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lockgate"
+
+
+def data_option(text: str) -> Callable[[Command], Command]:
+    """Return the option --data, with this help."""
+    return click.option(
+        "--data",
+        envvar="LOCKGATE_DATA",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_data,
+        show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
+        help=text,
+    )
 
 
 class DataFolder:
@@ -49,6 +75,20 @@ class DataFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def is_held(self) -> bool:
+        """Whether some process holds it now."""
+        try:
+            lock = self.open("lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def open(self, name: str, flags: int) -> int:
         """Open a file of the folder; never through a link, since the folder may be another user's and we root."""

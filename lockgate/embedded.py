@@ -173,14 +173,21 @@ class Server:
         draft.rename(self._cluster)
 
     def _run(self, *command: str | Path) -> None:
-        """Run a program as the server's account. Raises EmbeddedError."""
-        ran = subprocess.run(
-            command, cwd=self.folder.path, capture_output=True, text=True, timeout=START_LIMIT, check=False,
-            **start_as(self.folder.account),
+        """Run a program as the server's account. Interrupted, it goes with all it started. Raises EmbeddedError."""
+        process = subprocess.Popen(
+            command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True, preexec_fn=leash(signal.SIGKILL), **start_as(self.folder.account),
         )  # fmt: skip
-        if ran.returncode != 0:
-            said = "; ".join((ran.stderr.strip() or ran.stdout.strip()).splitlines()[-5:])
-            raise EmbeddedError(f"{Path(command[0]).name} failed in {self.folder.path}: {said}")
+        with process:
+            try:
+                said, _ = process.communicate(timeout=START_LIMIT)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode != 0:
+            last = "; ".join(said.strip().splitlines()[-5:])
+            raise EmbeddedError(f"{Path(command[0]).name} failed in {self.folder.path}: {last}")
 
     def _launch(self, port: int | None) -> None:
         """Start postgres on this port, or on the last one used, or on a free one, and wait until it answers."""

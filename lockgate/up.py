@@ -1,6 +1,5 @@
 """`lockgate up`: a whole Lockgate on this machine."""
 
-import os
 import shlex
 import time
 from pathlib import Path
@@ -10,29 +9,15 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import ports, schema
+from lockgate.data_folder import data_option
 from lockgate.database_url import database_url
 from lockgate.embedded import Server
 from lockgate.interruption import Interruption
 from lockgate.stack import Stack, StackError
 
 
-def default_data() -> Path:
-    """Return where data goes unless told otherwise: for root a place that the server's user can enter."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/lockgate/data")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lockgate"
-
-
 @click.command()
-@click.option(
-    "--data",
-    envvar="LOCKGATE_DATA",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    default=default_data,
-    show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
-    help="Folder of the embedded database.",
-)
+@data_option("Folder of the embedded database.")
 @database_url("Use this database, and start none.", required=False, default="an embedded one")
 @click.option(
     "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Of the service."

@@ -132,6 +132,17 @@ def test_a_second_ctrl_c_hurries_and_the_task_is_given_back(folder: Path) -> Non
         assert row == ("queued", 0)
 
 
+def test_ctrl_c_while_the_database_is_made_leaves_no_process_and_nothing_half_made(folder: Path) -> None:
+    up = Up(folder)
+    up.child("postgres --single")
+    started = descendants(up.process.pid)
+    up.interrupt()
+    assert up.process.wait(20) == 0
+    until(lambda: not [pid for pid in started if is_running(pid)], "what initdb started to be gone")
+    with Server(folder / "data") as server, psycopg.connect(server.dsn()) as connection:
+        assert connection.execute("select 1").fetchone()
+
+
 def test_nothing_survives_its_sigkill_and_the_next_one_takes_over(folder: Path) -> None:
     with Up(folder) as up:
         executed(up.url)
