@@ -94,6 +94,7 @@ class Hand:
         for descriptor in (orders_out, answers_in, output_in):
             os.close(descriptor)
         hand = cls(process, orders_in)
+        keep(hand.pid)
         await hand._attach(answers_out, output_out)
         try:
             async with asyncio.timeout(START_LIMIT):
@@ -217,12 +218,43 @@ class Hand:
         if self._output:
             self._output.close()
         self.alive = False
+        _kept.discard(self.pid)
         if self._writer:
             self._writer.close()
         if not self._ready.done():
             self._ready.set_exception(HandlersNotLoaded(f"the hand {describe_exit(code)} while loading the handlers"))
             self._ready.exception()
         self.on_died(code)
+
+
+_keeper: "subprocess.Popen[bytes] | None" = None
+_kept: set[int] = set()
+
+
+def keep(pid: int) -> None:
+    """Tells the keeper of a new hand; starts one where there is none, or the last one was killed."""
+    global _keeper
+    if not hasattr(os, "pidfd_open"):
+        return  # only Linux has it; elsewhere what a dead hand leaves behind is left
+    _kept.add(pid)
+    news = {pid}
+    for _ in range(2):
+        if _keeper is None or _keeper.poll() is not None:
+            news = _kept
+            lifeline = int(os.environ.get("LOCKGATE_LIFELINE", "-1"))
+            _keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[lifeline] if lifeline >= 0 else [],
+                start_new_session=True,
+                bufsize=0,
+            )
+        with suppress(BrokenPipeError):
+            if _keeper.stdin:
+                _keeper.stdin.write(b"".join(b"%d\n" % hand for hand in news))
+            return
 
 
 def describe_exit(code: int) -> str:

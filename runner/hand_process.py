@@ -44,8 +44,11 @@ RESULT_LIMIT = 1024 * 1024
 PROGRESS_LIMIT = 16 * 1024
 """Bytes of a progress report as JSON; lockgate.report_progress says the same."""
 
-ERROR_LIMIT = 16 * 1024
-"""Characters of an error's message and traceback together."""
+MESSAGE_LIMIT = 4 * 1024
+"""Characters of an error's message."""
+
+TRACEBACK_LIMIT = 12 * 1024
+"""Characters of its traceback: with the message, 16 KiB."""
 
 ASK_SIGNAL = signal.SIGUSR2
 """Interrupts the main thread, whatever call it waits in."""
@@ -243,7 +246,7 @@ def describe(error: BaseException) -> Error:
         message = str(error)
     except Exception as worse:  # an exception whose own text cannot be had must not cost us the outcome
         message = f"(its text cannot be had: {type(worse).__name__})"
-    return Error(type(error).__qualname__, clean(message, ERROR_LIMIT // 4), clean(lines, ERROR_LIMIT // 2) or None)
+    return Error(type(error).__qualname__, clean(message, MESSAGE_LIMIT), clean(lines, TRACEBACK_LIMIT) or None)
 
 
 def load_handlers() -> None:

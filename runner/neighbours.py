@@ -22,6 +22,7 @@ class Neighbours:
         self._inherited = inherited
         self._inherit_until = deadline.now() + INHERIT_FOR
         self._sightings = Sightings()
+        self._warned = False
 
     def forget(self) -> None:
         """After a lost session: nobody knows what happened meanwhile, every wait begins anew."""
@@ -35,6 +36,13 @@ class Neighbours:
         Raises:
             psycopg.Error: the database refuses an adoption now.
         """
+        if not self._warned and any(row.pid is not None and row.state_change is None for row in rows):
+            self._warned = True
+            log.error(
+                "blind to other logins",
+                hint="a frozen runner under another login keeps its slot: give all runners one login, or this one "
+                "pg_read_all_stats and pg_signal_backend",
+            )
         heirs = self._inherited if received < self._inherit_until else ()
         verdict = self._sightings.judge(rows, received, pid=session.pid, slots=ours, inherited=heirs)
         for silent in verdict.silent:

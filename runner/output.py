@@ -38,7 +38,7 @@ class Tail:
 class Output:
     """The reading end of one hand's standard output and error.
 
-    ``keep`` is called with the task, its lease and the bytes it printed; not for what is printed between tasks.
+    ``keep`` is called with a task, its lease and the bytes printed since it began, also by a thread it left behind.
     """
 
     def __init__(self, descriptor: int, keep: Callable[[int, int, bytes], None]) -> None:

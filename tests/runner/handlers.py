@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from typing import Any
 
@@ -136,3 +137,9 @@ def close_everything() -> None:
     """Closes every descriptor of its process, the pipes to its runner among them, and lives on."""
     os.closerange(0, 256)
     time.sleep(60)
+
+
+@handler
+def start_child(seconds: float) -> None:
+    """Starts another program, which knows nothing of hands, and waits for it."""
+    subprocess.run(["sleep", str(seconds)], check=True)  # noqa: S607

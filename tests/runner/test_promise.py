@@ -13,7 +13,7 @@ from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start
-from tests.runner.process import exists
+from tests.runner.process import children, exists
 
 GRACE = 2.0
 
@@ -202,3 +202,17 @@ def test_applying_the_schema_again_beside_a_long_reader_stalls_nothing(q: Contra
     until(lambda: q.db.value("select count(*) from lockgate.task where status <> 'succeeded'") == 0, "every end")
     slowest = q.db.value("select max(extract(epoch from start_time - create_time)) from lockgate.task")
     assert slowest < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_program_that_a_handler_has_started_ends_with_it_when_the_runner_is(
+    quick: Contract, start: Start, number: signal.Signals
+) -> None:
+    runner = start()
+    runner.says("slot taken")
+    quick.submit(kind="start_child", payload={"seconds": 600})
+    runner.says("taken")
+    (hand,) = runner.hands()
+    (child,) = until(lambda: children(hand), "the program to start")
+    runner.signal(number)
+    until(lambda: not exists(child), "the program to be gone", GRACE + 1)
