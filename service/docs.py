@@ -23,8 +23,8 @@ SWAGGER_UI = "swagger-ui-5.35.0"
 DESCRIPTION = """
 A task queue on Postgres that never executes more tasks of a queue at once than the queue has slots.
 
-Every error is a problem document (RFC 9457). After a 503, try again; with an `Idempotency-Key` that never makes two tasks
-of one.
+Every error is a problem document (RFC 9457). After a 503, try again; with an `Idempotency-Key` that never makes two
+tasks of one.
 """
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid; nothing was stored. `errors` names the fields.",
