@@ -179,6 +179,8 @@ def test_root_runs_it_as_somebody_else_even_from_a_home_that_nobody_else_can_ent
     installation = binaries.find().parent
     shutil.copytree(installation, home / binaries.WHEEL / installation.name)
     shutil.copytree(installation.parent.parent / f"{binaries.WHEEL}.libs", home / f"{binaries.WHEEL}.libs")
+    for path in home.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)  # as after an installation under umask 077
     monkeypatch.setattr(binaries, "PLACES", (folder / "place",))
     hidden = home / binaries.WHEEL / installation.name / "bin"
     for _ in range(2):
