@@ -21,7 +21,7 @@ import pytest
 
 from tests.contract import Claimed, Contract, Session, Task
 
-STEPS = 400
+STEPS = 500
 ENDED = ("succeeded", "failed", "cancelled")
 QUEUES = ("default", "other")
 
@@ -48,7 +48,7 @@ def attempted(call: Callable[[], T]) -> tuple[T | None, str | None]:
 class World:
     def __init__(self, q: Contract, seed: int) -> None:
         self.q = q
-        self.dice = random.Random(seed)  # noqa: S311
+        self.dice = random.Random(seed)
         self.runners = [q.runner() for _ in range(4)]
         self.held: list[Held] = []
         self.seen: list[Task] = []
@@ -74,7 +74,7 @@ class World:
             self.look: 5,
             self.adopt: 6,
             self.cancel: 3,
-            self.resize: 1,
+            self.resize: 2,
             self.pause: 1,
             self.pass_time: 3,
         }
@@ -84,12 +84,11 @@ class World:
     def someone(self) -> Session:
         return self.dice.choice(self.runners)
 
-    def somewhere(self, runner: Session) -> tuple[int, str]:
-        """A slot that it holds, more often than not."""
-        own = sorted((slot, queue) for holder, slot, queue in self.locks if holder is runner)
-        if own and self.dice.random() < 0.8:
-            return self.dice.choice(own)
-        return self.dice.randint(0, 4), self.dice.choice(QUEUES)
+    def a_slot(self) -> tuple[Session, int, str]:
+        """A runner and a slot that it holds, more often than not."""
+        if self.locks and self.dice.random() < 0.8:
+            return self.dice.choice(sorted(self.locks, key=lambda lock: (lock[1], lock[2])))
+        return self.someone(), self.dice.randint(0, 4), self.dice.choice(QUEUES)
 
     def some_task(self) -> Task | None:
         """A running one, more often than not."""
@@ -120,16 +119,14 @@ class World:
         return f"{runner} takes {queue} {taken}"
 
     def release(self) -> str:
-        runner = self.someone()
-        slot, queue = self.somewhere(runner)
+        runner, slot, queue = self.a_slot()
         released = runner.release(slot, queue)
         assert released == ((runner, slot, queue) in self.locks)
         self.locks.discard((runner, slot, queue))
         return f"{runner} releases {queue} {slot} {released}"
 
     def claim(self) -> str:
-        runner = self.someone()
-        slot, queue = self.somewhere(runner)
+        runner, slot, queue = self.a_slot()
         claimed, refusal = attempted(lambda: runner.claim(slot, queue))
         assert refusal == (None if (runner, slot, queue) in self.locks else "LG004")
         if claimed is None:
@@ -145,10 +142,12 @@ class World:
         self.held.append(Held(runner, claimed, slot))
 
     def end(self) -> str:
-        """Under any lease that anybody ever had, the latest more often than the others."""
+        """Under any lease that anybody ever had, one that is good more often than not."""
         if not self.held:
             return "nothing was claimed yet"
-        held = self.dice.choice(self.held[-4:] if self.dice.random() < 0.8 else self.held)
+        good = {task.lease for task in self.known.values() if task.status == "running"}
+        current = [held for held in self.held if held.claimed.lease in good]
+        held = self.dice.choice(current if current and self.dice.random() < 0.7 else self.held)
         runner, claimed = held.runner, held.claimed
         before = self.q.task(claimed.task)
         mine = before.lease == claimed.lease and before.runner == runner.name
@@ -210,8 +209,7 @@ class World:
         self.locks = {lock for lock in self.locks if lock[0] is not runner}
 
     def reconfirm(self) -> str:
-        runner = self.someone()
-        slot, queue = self.somewhere(runner)
+        runner, slot, queue = self.a_slot()
         found, refusal = attempted(lambda: runner.reconfirm(slot, queue))
         assert refusal == (None if (runner, slot, queue) in self.locks else "LG004")
         if found is not None:
@@ -253,7 +251,7 @@ class World:
         return f"task {task.id}: {self.q.cancel(task.id, force=self.dice.random() < 0.5)}"
 
     def resize(self) -> str:
-        queue, slots = self.dice.choice(QUEUES), self.dice.choice([0, 1, 2, 2, 3, 3, 4, 4])
+        queue, slots = self.dice.choice(QUEUES), self.dice.choice([0, 1, 2, 3, 3, 4, 4, 4])
         self.q.set_slots(slots, queue)
         self.slots[queue] = slots
         return f"{queue} has {slots} slots"
@@ -308,4 +306,4 @@ def test_the_invariants_hold_whatever_is_called_in_whatever_order(q: Contract, s
     except BaseException:
         print("\n".join(world.story))  # noqa: T201  pytest shows it when the test fails
         raise
-    assert len(world.leases) > 20, "these steps claimed too little to prove anything"
+    assert len(world.leases) > 12, "these steps claimed too little to prove anything"
