@@ -246,7 +246,7 @@ class Session:
         """Ends the session without a word, as a killed process does, and waits until its locks are gone."""
         self.conn.close()
         until(
-            lambda: not self.q.db.query("select from pg_stat_activity where pid = %s", self.pid), f"{self} to be gone"
+            lambda: not self.q.db.query("select pid from pg_stat_activity where pid = %s", self.pid), f"{self} to be gone"
         )
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Literal
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import schema
@@ -41,7 +41,9 @@ class Database:
         if self._eye is None:
             self._eye = self.connect("admin")
         cursor = self._eye.execute(text, args or None)
-        return cursor.fetchall() if cursor.description else []
+        # Not `description`, which is None for rows without columns too.
+        has_rows = cursor.pgresult is not None and cursor.pgresult.status == pq.ExecStatus.TUPLES_OK
+        return cursor.fetchall() if has_rows else []
 
     def value(self, text: str, *args: Any) -> Any:
         """The first column of the first row, or None."""
@@ -87,7 +89,7 @@ class Template:
             db.close()
             # FORCE waits in steps of 100 ms for those it ends; most are about to end by themselves.
             deadline = time.monotonic() + 0.2
-            sessions = "select from pg_stat_activity where datname = %s"
+            sessions = "select 1 from pg_stat_activity where datname = %s"
             while self.conn.execute(sessions, (name,)).fetchone() is not None and time.monotonic() < deadline:
                 time.sleep(0.002)
             self.conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
