@@ -245,9 +245,8 @@ class Session:
     def die(self) -> None:
         """Ends the session without a word, as a killed process does, and waits until its locks are gone."""
         self.conn.close()
-        until(
-            lambda: not self.q.db.query("select pid from pg_stat_activity where pid = %s", self.pid), f"{self} to be gone"
-        )
+        gone = "select not exists (select from pg_stat_activity where pid = %s)"
+        until(lambda: self.q.db.value(gone, self.pid), f"{self} to be gone")
 
 
 class Contract:
