@@ -58,7 +58,7 @@ class Database:
         """Ends every session but the one this is said on, whatever it waits for."""
         self.query(
             "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
+            "where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()"
         )
 
     def close(self) -> None:
@@ -120,6 +120,8 @@ def template(admin: str) -> Iterator[Template]:
             for login in schema.create_logins(db.admin, PASSWORD, made.prefix).values():
                 password = sql.SQL("alter role {} password {}").format(sql.Identifier(login), sql.Literal(PASSWORD))
                 conn.execute(password)
+                # An administrator who is no superuser may end the sessions of roles it is a member of.
+                conn.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(login)))
                 # Again for every database: what it was told for this one is not cloned.
                 conn.execute(sql.SQL("alter role {} set search_path = lockgate, public").format(sql.Identifier(login)))
             yield made
