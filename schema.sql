@@ -198,6 +198,8 @@ create table lockgate.task (
                                    and session is not null and grace is not null and attempt > 0)),
   constraint a_result_only_when_succeeded check (result is null or status = 'succeeded'),
   constraint a_failed_task_has_an_error check (status <> 'failed' or error is not null),
+  constraint idempotency_key_is_1_to_200_characters check (length(idempotency_key) between 1 and 200),
+  constraint dedupe_key_is_1_to_200_characters check (length(dedupe_key) between 1 and 200),
   constraint an_idempotency_key_has_its_digest check ((idempotency_key is null) = (request_digest is null))
 );
 comment on table lockgate.task is
@@ -301,6 +303,11 @@ if v_version = 1 then
   comment on table lockgate.output is 'What handlers printed: the last 64 KiB of each attempt that printed anything.';
   create index task_ended on lockgate.task (queue, finish_time) where status in ('succeeded', 'failed', 'cancelled');
   drop view lockgate.queue_overview;
+  alter table lockgate.task
+    drop constraint if exists slot_is_1_to_1000,
+    add constraint slot_is_1_to_1000 check (slot between 1 and 1000),
+    add constraint idempotency_key_is_1_to_200_characters check (length(idempotency_key) between 1 and 200),
+    add constraint dedupe_key_is_1_to_200_characters check (length(dedupe_key) between 1 and 200);
   v_version := 2;
 end if;
 update lockgate.release set version = v_current, applied_at = now() where version <> v_current;
@@ -396,10 +403,11 @@ begin
   if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'payload')::text) > 1048576) then
     raise exception 'payload is larger than 1 MiB' using errcode = '23514', constraint = 'payload_is_at_most_1_mib';
   end if;
-  if exists (select from jsonb_array_elements(p_tasks) e
-             where octet_length((e -> 'metadata')::text) > 16384 or octet_length((e -> 'tags')::text) > 4096) then
-    raise exception 'metadata is larger than 16 KiB, or tags than 4 KiB'
-      using errcode = '23514', constraint = 'metadata_and_tags_are_small';
+  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'metadata')::text) > 16384) then
+    raise exception 'metadata is larger than 16 KiB' using errcode = '23514', constraint = 'metadata_is_at_most_16_kib';
+  end if;
+  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'tags')::text) > 4096) then
+    raise exception 'tags are larger than 4 KiB' using errcode = '23514', constraint = 'tags_are_at_most_4_kib';
   end if;
   v_open := array(select generate_series(1, jsonb_array_length(p_tasks)));
 
@@ -795,6 +803,7 @@ as $$
 declare
   v_row lockgate.task;
   v_queue lockgate.queue;
+  v_delay double precision;
 begin
   perform set_config('synchronous_commit', 'on', true);
   select * into v_row from lockgate.task
@@ -810,8 +819,9 @@ begin
     return lockgate.end_task(v_row, 'failed', p_error, p_exec_time, false);
   end if;
   select * into strict v_queue from lockgate.queue where name = v_row.queue;
-  return lockgate.put_back(v_row, 'failed', coalesce(p_retry_after, lockgate.backoff(v_queue, v_row.attempt)), p_error,
-                           p_exec_time);
+  -- Whatever a handler asks for, its failure is recorded: NaN is no answer, and nobody waits for more than 30 days.
+  v_delay := coalesce(nullif(p_retry_after, 'NaN'), lockgate.backoff(v_queue, v_row.attempt));
+  return lockgate.put_back(v_row, 'failed', least(greatest(v_delay, 0), 2592000), p_error, p_exec_time);
 end
 $$;
 comment on function lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean) is
@@ -1228,19 +1238,21 @@ create or replace view lockgate.failures as
 comment on view lockgate.failures is 'The newest 10,000 failed tasks by queue, kind and error: how many, since when, the latest.';
 
 create or replace view lockgate.slot_overview as
+  with seen as materialized (select * from lockgate.watch())
   select q.name as queue, s.slot, o.runner, o.pid as backend_pid, o.task, t.kind,
     round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
     round(extract(epoch from clock_timestamp() - a.state_change)::numeric, 1) as seconds_silent
   from lockgate.queue q
   cross join lateral (
     select generate_series(1, q.slots) as slot
-    union select x.slot from lockgate.task x where x.queue = q.name and x.status = 'running') s
-  left join lockgate.watch() o on o.queue = q.id and o.slot = s.slot
+    union select x.slot from seen x where x.queue = q.id) s
+  left join seen o on o.queue = q.id and o.slot = s.slot
   left join lockgate.task t on t.id = o.task
   left join pg_stat_get_activity(null) a on a.pid = o.pid
   order by q.name, s.slot;
 comment on view lockgate.slot_overview is
-  'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent.';
+  'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent. '
+  'Those above a number that was lowered stay until they are let go.';
 
 create or replace view lockgate.runner_overview as
   select r.session, r.runner, r.host, r.pid, r.backend_pid, r.version, r.concurrency, r.queues, r.kinds, r.since,
@@ -1265,6 +1277,8 @@ comment on function lockgate.schema_version() is 'The version of this schema.';
 -- table, except that the viewer may read all of them.
 
 foreach v_role in array array['lockgate_service', 'lockgate_runner', 'lockgate_viewer'] loop
+  -- Made by somebody else, perhaps, who may do that where we may not.
+  continue when exists (select from pg_roles where rolname = v_role);
   begin
     execute format('create role %I nologin', v_role);
   exception when duplicate_object or unique_violation then null;

@@ -50,8 +50,15 @@ def main(**given: Any) -> None:
         sys.exit(f"lockgate: {error}")
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
         sys.exit("lockgate: there is no Lockgate schema in this database; run `lockgate migrate`")
+    except psycopg.errors.InsufficientPrivilege as error:
+        sys.exit(f"lockgate: the login of DATABASE_URL may not do this: {error.diag.message_primary}")
     except psycopg.ProgrammingError as error:
-        sys.exit(f"lockgate: DATABASE_URL: {str(error).strip()}")
+        if error.sqlstate is not None:
+            raise
+        # Not libpq's words: they repeat the text, and with it the password.
+        sys.exit(
+            "lockgate: DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database"
+        )
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--log-level", envvar="LOCKGATE_LOG_LEVEL", type=click.Choice(["debug", "info", "warning", "error"]),
-        default="info", show_default=True, show_envvar=True,
+        default="info", show_default=True, show_envvar=True, help="Leave out what is less important.",
     ),
 ]  # fmt: skip
 

@@ -87,3 +87,15 @@ def test_a_database_without_the_schema_ends_the_runner_with_one_line(db: Databas
         assert runner.noise == ["lockgate: there is no Lockgate schema in this database; run `lockgate migrate`\n"]
     finally:
         runner.close()
+
+
+def test_a_database_url_that_is_none_ends_the_runner_without_repeating_it() -> None:
+    runner = RunnerProcess("postgresql://me:secret@[broken")
+    try:
+        assert runner.process.wait(20) == 1
+        until(lambda: runner.noise, "a line")
+        assert len(runner.noise) == 1
+        assert "is not a connection string" in runner.noise[0]
+        assert "secret" not in str(runner.lines) + runner.noise[0]
+    finally:
+        runner.close()

@@ -167,3 +167,16 @@ def test_a_failed_task_must_have_an_error(q: Contract) -> None:
     with q.breaks("a_failed_task_has_an_error"):
         runner.value("select lockgate.fail(%s, %s, %s, 1, null)", claimed.task, claimed.lease, runner.name)
     assert runner.fail(claimed) == "failed"
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [("NaN", 0, 2), (-5, 0, 0), (1e300, 2592000, 2592000)])
+def test_whatever_a_handler_asks_for_its_failure_is_recorded(
+    q: Contract, asked: float, least: float, most: float
+) -> None:
+    number = q.submit()
+    runner = q.runner()
+    runner.fail(runner.work(), retry_after=float(asked))
+    wait = q.db.value(
+        "select extract(epoch from t.run_at - a.end_time)::float8 from task t, attempt a where t.id = %s", number
+    )
+    assert least - 0.001 <= wait <= most + 0.001

@@ -126,8 +126,11 @@ def test_a_task_needs_a_kind(q: Contract) -> None:
         ("priority_is_between_minus_100_and_100", {"priority": 101}),
         ("max_attempts_are_1_to_1000", {"max_attempts": 0}),
         ("timeout_is_positive_and_at_most_30_days", {"timeout": 0.0}),
-        ("metadata_and_tags_are_small", {"metadata": {"m": "x" * 16384}}),
-        ("metadata_and_tags_are_small", {"tags": ["t" * 4096]}),
+        ("metadata_is_at_most_16_kib", {"metadata": {"m": "x" * 16384}}),
+        ("tags_are_at_most_4_kib", {"tags": ["t" * 4096]}),
+        ("idempotency_key_is_1_to_200_characters", {"idempotency_key": ""}),
+        ("idempotency_key_is_1_to_200_characters", {"idempotency_key": "k" * 201}),
+        ("dedupe_key_is_1_to_200_characters", {"dedupe_key": "k" * 201}),
     ],
 )
 def test_a_broken_limit_is_named(q: Contract, constraint: str, named: dict[str, Any]) -> None:

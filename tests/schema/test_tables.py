@@ -20,6 +20,8 @@ IMPOSSIBLE_TASKS: list[tuple[str, str, dict[str, Any]]] = [
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 0}),
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 2592001}),
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": float("nan")}),
+    ("idempotency_key_is_1_to_200_characters", "queued", {"idempotency_key": "k" * 201}),
+    ("dedupe_key_is_1_to_200_characters", "queued", {"dedupe_key": ""}),
     ("running_iff_it_has_a_slot", "queued", {"slot": 1}),
     ("running_iff_it_has_a_slot", "succeeded", {"slot": 1}),
     ("running_iff_it_has_a_slot", "running", {"slot": None}),

@@ -109,6 +109,18 @@ def test_slot_overview_shows_what_still_runs_above_a_lowered_number(q: Contract)
     assert read(q, "select slot, task is not null from slot_overview") == [(2, True)]
 
 
+def test_slot_overview_shows_what_is_still_held_above_a_lowered_number(q: Contract) -> None:
+    runner = q.runner()
+    assert runner.take(2) == 2
+
+    q.set_slots(0)
+    held = read(q, "select slot, backend_pid, task from slot_overview")
+    runner.release(2)
+
+    assert held == [(2, runner.pid, None)]
+    assert read(q, "select slot from slot_overview") == []
+
+
 def test_slot_overview_shows_an_orphan_without_a_holder(q: Contract) -> None:
     number = q.submit()
     owner = q.runner("gone")
