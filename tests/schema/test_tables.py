@@ -20,7 +20,11 @@ IMPOSSIBLE_TASKS: list[tuple[str, str, dict[str, Any]]] = [
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 0}),
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": 2592001}),
     ("timeout_is_positive_and_at_most_30_days", "queued", {"timeout": float("nan")}),
-    ("idempotency_key_is_1_to_200_characters", "queued", {"idempotency_key": "k" * 201}),
+    (
+        "idempotency_key_is_1_to_200_characters",
+        "queued",
+        {"idempotency_key": "k" * 201, "request_digest": "6a9bc9d4-5e3c-4f6b-8d7e-1f2a3b4c5d6e"},
+    ),
     ("dedupe_key_is_1_to_200_characters", "queued", {"dedupe_key": ""}),
     ("running_iff_it_has_a_slot", "queued", {"slot": 1}),
     ("running_iff_it_has_a_slot", "succeeded", {"slot": 1}),
