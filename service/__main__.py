@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import uvicorn
@@ -31,6 +33,15 @@ class CannotStart(click.ClickException):
         click.echo(f"lockgate: {self.message}", err=True)
 
 
+def database_url_file() -> str | None:
+    """For secrets mounted as files. Raises CannotStart if it cannot be read."""
+    name = os.environ.get("DATABASE_URL_FILE")
+    try:
+        return Path(name).read_text().strip() if name else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotStart(f"DATABASE_URL_FILE: {error}", exit_code=2) from None
+
+
 class Server(uvicorn.Server):
     """A uvicorn server after whose orderly end the process lives on, and exits 0."""
 
@@ -46,7 +57,16 @@ class Server(uvicorn.Server):
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--database-url", envvar="DATABASE_URL", show_envvar=True, required=True, help="Where Postgres is.")
+@click.option(
+    "--database-url",
+    envvar="DATABASE_URL",
+    show_envvar=True,
+    required=True,
+    metavar="URL",
+    default=database_url_file,
+    show_default="the content of the file DATABASE_URL_FILE",
+    help="Where Postgres is.",
+)
 @click.option(
     "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Where to listen."
 )

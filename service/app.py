@@ -4,27 +4,45 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request, Router
 from litestar.di import Provide
 
-from service import db, docs, health, routes, simple
+from service import actions, db, docs, emptying, health, queues, simple, slots, tasks
 from service.body import StrictRequest
-from service.errors import Refusal, answer
+from service.errors import answer
 from service.gather import Gatherer
+from service.parameters import refuse_strange
 from service.pool import Pool
+from service.problem import Refusal
 from service.settings import Settings
 from service.wake import Waker
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 
 ROUTES = (
-    routes.create_task,  # POST /tasks
-    routes.list_tasks,  # GET /tasks
-    routes.get_task,  # GET /tasks/{id}
-    routes.cancel_task,  # POST /tasks/{id}/cancel
+    tasks.create_task,  # POST /tasks
+    tasks.list_tasks,  # GET /tasks
+    tasks.get_task,  # GET /tasks/{id}
+    tasks.get_task_output,  # GET /tasks/{id}/output
+    actions.cancel_task,  # POST /tasks/{id}/cancel
+    actions.retry_task,  # POST /tasks/{id}/retry
+    actions.delete_task,  # DELETE /tasks/{id}
+    queues.list_queues,  # GET /queues
+    queues.create_queue,  # POST /queues
+    queues.get_queue,  # GET /queues/{name}
+    queues.change_queue,  # PATCH /queues/{name}
+    queues.pause_queue,  # POST /queues/{name}/pause
+    queues.resume_queue,  # POST /queues/{name}/resume
+    emptying.purge_queue,  # POST /queues/{name}/purge
+    emptying.delete_queue,  # DELETE /queues/{name}
+    slots.list_slots,  # GET /slots
+    slots.list_runners,  # GET /runners
     simple.create_sleep_task,  # POST /task
     simple.get_task_briefly,  # GET /task/{id}
+)
+PROBES = (
     health.get_liveness,  # GET /health/live
     health.get_readiness,  # GET /health/ready
 )
@@ -53,8 +71,12 @@ def create_app(settings: Settings) -> Litestar:
     def provide(thing: object) -> Provide:
         return Provide(lambda: thing, use_cache=True, sync_to_thread=False)
 
+    async def before(request: Request[Any, Any, Any]) -> None:
+        refuse_strange(request)
+        await readiness.schema()
+
     return Litestar(
-        [*ROUTES, docs.static()],
+        [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
         dependencies={"pool": provide(pool), "gatherer": provide(gatherer), "health": provide(readiness)},

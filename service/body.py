@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from service.errors import invalid
+from service.problem import invalid
 
 # What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
 # letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.

@@ -1,23 +1,26 @@
-"""Every SQL text the service sends, a function each."""
+"""Every SQL text about tasks that the service sends, a function each. Those about queues are in queue_db."""
 
 # ruff: noqa: S608  (put together from constants of this file)
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from service.messages import SeedTask, Status, Task, TaskSummary
+from msgspec import json
+
+from service.messages import Attempt, Due, Output, SeedTask, Status, Task, TaskDetail, TaskSummary
 from service.pool import Pool
 
 READY_LIMIT = 1.0  # seconds
-TASK_ID_MAX = 2**63 - 1
+ATTEMPTS_MAX = 100
+OUTPUTS_MAX = 20
 
 
-def _utc(column: str) -> str:
+def utc(column: str) -> str:
     return f"""to_char({column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
 # In the order of the fields of TaskSummary and Task.
-SUMMARY = f"""id, queue, kind, status, priority, {_utc("create_time")}, {_utc("run_at")}, {_utc("start_time")},
-  {_utc("finish_time")}, exec_time, attempt, max_attempts, timeout, slot, lease, runner, cancel_requested, error,
+SUMMARY = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
+  {utc("finish_time")}, exec_time, attempt, max_attempts, timeout, slot, lease, runner, cancel_requested, error,
   progress, tags, metadata, idempotency_key, dedupe_key"""
 WHOLE = f"{SUMMARY}, payload, result"
 
@@ -29,27 +32,60 @@ async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tu
     return [(item, task, outcome) for item, task, outcome in rows]
 
 
-async def tasks_by_id(pool: Pool, ids: Iterable[int]) -> dict[int, Task]:
-    rows = await pool.rows(f"select {WHOLE} from lockgate.task_detail where id = any (%s)", (list(ids),))
-    return {row[0]: Task(*row) for row in rows}
+async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | None]]:
+    """Tasks by id, with when each is due; None if that is later than soon."""
+    rows = await pool.rows(
+        f"""
+        select case when status = 'queued' then 'now'
+                    when status = 'scheduled' and run_at < now() + interval '1 minute' then 'soon' end, {WHOLE}
+        from lockgate.task_detail where id = any (%s)
+        """,
+        (list(ids),),
+    )
+    return {row[1]: (Task(*row[1:]), row[0]) for row in rows}
 
 
-async def task(pool: Pool, task_id: int) -> Task | None:
+async def task(pool: Pool, task_id: int) -> TaskDetail | None:
     """None if there is no such task."""
-    if abs(task_id) > TASK_ID_MAX:
+    rows = await pool.rows(
+        f"""
+        select {WHOLE}, (
+          select coalesce(json_agg(json_build_object(
+              'attempt', attempt, 'lease', lease, 'outcome', outcome, 'runner', runner, 'slot', slot,
+              'start_time', {utc("start_time")}, 'end_time', {utc("end_time")}, 'exec_time', exec_time, 'error', error)
+            order by lease), '[]')
+          from (
+            select * from lockgate.attempt_detail where task = %(id)s order by lease desc limit {ATTEMPTS_MAX}) latest)
+        from lockgate.task_detail where id = %(id)s
+        """,
+        {"id": task_id},
+    )
+    if not rows:
         return None
-    return (await tasks_by_id(pool, [task_id])).get(task_id)
+    *whole, attempts = rows[0]
+    return TaskDetail(*whole, *[json.decode(attempts, type=list[Attempt])])
+
+
+async def outputs(pool: Pool, task_id: int) -> list[Output] | None:
+    """Newest first. None if there is no such task."""
+    rows = await pool.rows(
+        f"""
+        select o.lease, o.text
+        from lockgate.task_detail t left join lockgate.output_detail o on o.task = t.id
+        where t.id = %s order by o.lease desc limit {OUTPUTS_MAX}
+        """,
+        (task_id,),
+    )
+    return [Output(lease, text) for lease, text in rows if lease is not None] if rows else None
 
 
 async def seed_task(pool: Pool, task_id: int) -> SeedTask | None:
     """None if there is no such task."""
-    if abs(task_id) > TASK_ID_MAX:
-        return None
     rows = await pool.rows(
         f"""
         select case status when 'running' then 'Run' when 'succeeded' then 'Completed' when 'failed' then 'Error'
                            when 'cancelled' then 'Cancelled' else 'In Queue' end,
-          {_utc("create_time")}, {_utc("start_time")}, case when finish_time is not null then exec_time end
+          {utc("create_time")}, {utc("start_time")}, case when finish_time is not null then exec_time end
         from lockgate.task_detail where id = %s
         """,
         (task_id,),
@@ -58,34 +94,53 @@ async def seed_task(pool: Pool, task_id: int) -> SeedTask | None:
 
 
 async def tasks(
-    pool: Pool, status: Status | None, queue: str | None, kind: str | None, below: int | None, limit: int
+    pool: Pool,
+    statuses: Sequence[Status] | None,
+    queue: str | None,
+    kind: str | None,
+    tag: str | None,
+    below: int | None,
+    limit: int,
 ) -> list[TaskSummary]:
     """Newest first; those with an id below that one."""
     rows = await pool.rows(
         f"""
         select {SUMMARY} from lockgate.task_detail
-        where (%(status)s::lockgate.status is null or status = %(status)s::lockgate.status)
+        where (%(statuses)s::lockgate.status[] is null or status = any (%(statuses)s::lockgate.status[]))
           and (%(queue)s::text is null or queue = %(queue)s)
           and (%(kind)s::text is null or kind = %(kind)s)
+          and (%(tag)s::text is null or tags @> array[%(tag)s::text])
           and (%(below)s::bigint is null or id < %(below)s)
         order by id desc
         limit %(limit)s
         """,
-        {"status": status, "queue": queue, "kind": kind, "below": below, "limit": limit},
+        {"statuses": statuses, "queue": queue, "kind": kind, "tag": tag, "below": below, "limit": limit},
     )
     return [TaskSummary(*row) for row in rows]
 
 
-async def cancel(pool: Pool, task_id: int, *, force: bool) -> Status | None:
-    """The status now; running means it was asked. None or psycopg.Error LG006 if there is no such task."""
-    if abs(task_id) > TASK_ID_MAX:
-        return None
+async def cancel(pool: Pool, task_id: int, *, force: bool) -> Status:
+    """The status now; running means it was asked. Raises psycopg.Error LG006 if there is no such task."""
     status: Status = (await pool.rows("select lockgate.cancel(%s::bigint, %s)", (task_id, force)))[0][0]
     return status
 
 
-async def wake(pool: Pool, queues: Iterable[str]) -> None:
-    await pool.rows("select lockgate.wake(queue) from unnest(%s::text[]) queue", (list(queues),))
+async def retry(pool: Pool, task_id: int) -> None:
+    """Raises psycopg.Error: LG006 no such task, LG007 not in this status, LG008 its dedupe key is taken."""
+    await pool.rows("select lockgate.retry(%s::bigint)", (task_id,), repeatable=False)
+
+
+async def delete(pool: Pool, task_id: int) -> None:
+    """Raises psycopg.Error: LG006 no such task, LG007 it is running."""
+    await pool.rows("select lockgate.delete_task(%s::bigint)", (task_id,), repeatable=False)
+
+
+async def wake(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:
+    await pool.rows(
+        "select case due when 'now' then lockgate.wake(queue) else lockgate.wake_later(queue) end "
+        "from unnest(%s::text[], %s::text[]) as asked (queue, due)",
+        ([queue for queue, _ in queues], [due for _, due in queues]),
+    )
 
 
 async def schema_version(pool: Pool) -> int:

@@ -16,8 +16,7 @@ from litestar.static_files import create_static_files_router
 from litestar.typing import FieldDefinition
 from msgspec import Raw
 
-from service.errors import MEDIA_TYPE
-from service.messages import Problem
+from service.problem import MEDIA_TYPE, Problem
 
 SWAGGER_UI = "swagger-ui-5.35.0"
 DESCRIPTION = """
@@ -27,27 +26,31 @@ Every error is a problem document (RFC 9457). After a 503, try again; with an `I
 tasks of one.
 """
 _MEANINGS: Mapping[int, str] = {
-    400: "The request is not valid; nothing was stored. `errors` names the fields.",
-    404: "There is no such task.",
-    409: "The task has already ended.",
+    400: "The request is not valid, and nothing was done. `errors` names the fields.",
     413: "The body is larger than 4 MiB.",
     422: "The idempotency key was used for another request.",
     503: "Not now: try again after `Retry-After` seconds.",
 }
-
-
-LOCATION = ResponseHeader(name="Location", description="Where the task is.", documentation_only=True)
+NO_TASK = "There is no such task."
+NO_QUEUE = "There is no such queue."
+LOCATION = ResponseHeader(name="Location", description="Where it is.", documentation_only=True)
 
 
 def described(status: int, shape: type, description: str) -> dict[int, ResponseSpec]:
     return {status: ResponseSpec(shape, description=description, generate_examples=False)}
 
 
-def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """What a handler may refuse with. Overrides Litestar's own 400, which we never send."""
+def problems(*usual: int, missing: str = "", conflict: str = "") -> dict[int, ResponseSpec]:
+    """What a handler may refuse with; `missing` says what a 404 means, and `conflict` what a 409 does. Overrides
+    Litestar's own 400, which we never send."""
+    meanings = {status: _MEANINGS[status] for status in usual}
+    if missing:
+        meanings[404] = missing
+    if conflict:
+        meanings[409] = conflict
     return {
-        status: ResponseSpec(Problem, description=_MEANINGS[status], media_type=MEDIA_TYPE, generate_examples=False)
-        for status in statuses
+        status: ResponseSpec(Problem, description=meaning, media_type=MEDIA_TYPE, generate_examples=False)
+        for status, meaning in sorted(meanings.items())
     }
 
 
@@ -58,15 +61,6 @@ class OptionalBody(Operation):
     def __post_init__(self) -> None:
         if isinstance(self.request_body, RequestBody):
             self.request_body.required = False
-
-
-@dataclass
-class NeverInvalid(Operation):
-    """Litestar has it that whatever has a parameter answers 400, in a shape that we never send."""
-
-    def __post_init__(self) -> None:
-        if self.responses:
-            self.responses.pop("400", None)
 
 
 class AnyJson(OpenAPISchemaPlugin):
@@ -91,6 +85,8 @@ def openapi() -> OpenAPIConfig:
         tags=[
             Tag("tasks", "Tasks of any kind."),
             Tag("simple", "The shortest way: a task without settings, and its status in plain words."),
+            Tag("queues", "Queues: pools of slots, whose number is how many of their tasks execute at once."),
+            Tag("runners", "What executes where, and who executes it."),
             Tag("health", "For whoever watches over the service."),
         ],
         render_plugins=[

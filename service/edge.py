@@ -7,8 +7,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import json
 
-from service.errors import MEDIA_TYPE, RETRY_SECONDS, problem, unavailable
 from service.log import logger
+from service.problem import MEDIA_TYPE, RETRY_SECONDS, problem, unavailable
 
 
 def edged(app: ASGIApp) -> ASGIApp:

@@ -1,7 +1,6 @@
 """What goes wrong, as an HTTP status and the field at fault: one table, one handler."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import psycopg
@@ -11,45 +10,8 @@ from msgspec import Struct
 from psycopg import errors
 
 from service.log import logger
-from service.messages import FieldError, NewTask, Problem, Status
-
-MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = "1"
-
-# Fixed per status: type, title.
-PROBLEMS: Mapping[int, tuple[str, str]] = {
-    400: ("invalid-input", "The request is not valid"),
-    404: ("not-found", "There is nothing here"),
-    405: ("method-not-allowed", "This method is not allowed here"),
-    409: ("already-ended", "The task has already ended"),
-    413: ("too-large", "The request is too large"),
-    422: ("idempotency-key-reused", "The idempotency key was used for another request"),
-    500: ("internal-error", "Something is wrong with the service"),
-    503: ("unavailable", "The service cannot do this now"),
-}
-
-
-class Refusal(Exception):
-    """Answered as it says. `fields` are those of the request that are at fault."""
-
-    def __init__(self, status: int, detail: str, fields: list[FieldError] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.fields = fields or []
-
-
-def invalid(field: str, message: str, *others: str) -> Refusal:
-    """A 400 about one field, or that or others."""
-    return Refusal(400, f"{field}: {message}", [FieldError(name, message) for name in (field, *others)])
-
-
-def no_task(task_id: int) -> Refusal:
-    return Refusal(404, f"there is no task {task_id}")
-
-
-def ended(task_id: int, status: Status) -> Refusal:
-    return Refusal(409, f"task {task_id} has already {status}")
+from service.messages import NewTask
+from service.problem import MEDIA_TYPE, RETRY_SECONDS, FieldError, Problem, Refusal, invalid, problem, unavailable
 
 
 def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
@@ -64,11 +26,6 @@ def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
     raise AssertionError(f"submit_batch said {outcome}")
 
 
-def unavailable(detail: str) -> Refusal:
-    """A 503: may work if it is tried again."""
-    return Refusal(503, detail)
-
-
 # Which fields a constraint is about. Its name is a sentence, and says what is wrong.
 CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "kind_is_1_to_200_characters": ("kind",),
@@ -77,7 +34,15 @@ CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "max_attempts_are_1_to_1000": ("max_attempts",),
     "timeout_is_positive_and_at_most_30_days": ("timeout",),
     "payload_is_at_most_1_mib": ("payload",),
-    "metadata_and_tags_are_small": ("metadata", "tags"),
+    "metadata_is_at_most_16_kib": ("metadata",),
+    "tags_are_at_most_4_kib": ("tags",),
+    "idempotency_key_is_1_to_200_characters": ("Idempotency-Key",),
+    "dedupe_key_is_1_to_200_characters": ("dedupe_key",),
+    "a_queue_name_is_short_and_plain": ("name",),
+    "slots_are_0_to_1000": ("slots",),
+    "grace_is_1_to_3600_seconds": ("grace",),
+    "backoff_is_0_to_30_days": ("backoff_base", "backoff_max"),
+    "retention_is_not_negative": ("retention",),
 }
 
 NO_DATABASE = "the database cannot be reached"
@@ -86,17 +51,24 @@ NO_RIGHTS = "the database login may not do this: make it a member of lockgate_se
 
 
 class Row(Struct, frozen=True):
-    """A line of the table below: the status, and the field (400) or what to say."""
+    """A line of the table below. Without words of ours, those of the schema are passed on."""
 
     status: int
-    says: str
+    says: str | None = None
+    field: str = "body"  # of a 400
+    conflict: str | None = None  # the type of a 409
 
 
 # By SQLSTATE, else by its class (the first two characters).
 SQLSTATES: Mapping[str, Row] = {
-    "LG006": Row(404, "there is no such task"),
-    "22": Row(400, "payload"),
-    "54": Row(400, "payload"),
+    "LG001": Row(404),
+    "LG006": Row(404),
+    "LG007": Row(409, conflict="wrong-status"),
+    "LG008": Row(409, conflict="dedupe-key-taken"),
+    "LG009": Row(409, conflict="queue-in-use"),
+    "22": Row(400, field="payload"),
+    "23505": Row(409, conflict="queue-exists"),
+    "54": Row(400, field="payload"),
     "08": Row(503, NO_DATABASE),
     "25": Row(503, "the database is read-only"),
     "3F": Row(503, NO_SCHEMA),
@@ -133,7 +105,9 @@ def refusal(error: Exception) -> Refusal | None:
     row = SQLSTATES.get(code) or SQLSTATES.get(code[:2])
     if row is None:
         return None
-    return invalid(row.says, message) if row.status == 400 else Refusal(row.status, row.says)
+    if row.status == 400:
+        return invalid(row.field, message)
+    return Refusal(row.status, row.says or message, conflict=row.conflict)
 
 
 def is_about_content(error: Exception) -> bool:
@@ -154,13 +128,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
         found = Refusal(500, "the log of the service says more")
     if found.status == 503:
         headers["Retry-After"] = RETRY_SECONDS
-        logger.warning("unavailable", detail=found.detail, error=str(error), path=request.url.path)
+        if not found.is_logged:
+            logger.warning("unavailable", detail=found.detail, error=str(error), path=request.url.path)
     return Response(problem(found), status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
-
-
-def problem(found: Refusal) -> Problem:
-    name, title = PROBLEMS.get(found.status) or ("http-error", HTTPStatus(found.status).phrase)
-    return Problem(f"urn:lockgate:problem:{name}", title, found.status, found.detail, found.fields)
 
 
 def _field_errors(error: HTTPException) -> list[FieldError]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from msgspec import Struct, json, structs
 
 from service import db
-from service.errors import is_about_content, unavailable
+from service.errors import is_about_content
 from service.log import logger
-from service.messages import KeyedTask, NewTask, Task
+from service.messages import Due, KeyedTask, NewTask, Task
 from service.pool import Pool
+from service.problem import unavailable
 
 ITEMS_MAX = 500  # a statement
 BYTES_MAX = 4 * 1024 * 1024  # a statement
@@ -43,7 +44,7 @@ class Waiting:
 class Gatherer:
     """The one way by which this process stores tasks."""
 
-    def __init__(self, pool: Pool, wake: Callable[[str], None]) -> None:
+    def __init__(self, pool: Pool, wake: Callable[[str, Due], None]) -> None:
         self._pool = pool
         self._wake = wake
         self._waiting: deque[Waiting] = deque()
@@ -122,14 +123,14 @@ class Gatherer:
         outcomes = await db.submit(self._pool, [waiting.item for waiting in batch])
         # From here on they are stored, and nothing may say otherwise.
         try:
-            tasks = await db.tasks_by_id(self._pool, {task for _, task, _ in outcomes if task is not None})
+            tasks = await db.stored(self._pool, {task for _, task, _ in outcomes if task is not None})
         except Exception as error:
             logger.warning("stored tasks could not be read back", error=str(error))
             tasks = {}
         for item, number, outcome in outcomes:
-            task = tasks.get(number) if number is not None else None
-            if outcome == "created" and task is not None and task.status == "queued":
-                self._wake(task.queue)
+            task, due = tasks.get(number, (None, None)) if number is not None else (None, None)
+            if outcome == "created" and task is not None and due is not None:
+                self._wake(task.queue, due)
             waiting = batch[item - 1]
             if not waiting.done.done():
                 waiting.done.set_result(Submitted(number, outcome, task))

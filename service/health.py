@@ -1,16 +1,32 @@
 """Whether the service can do its work."""
 
+from typing import Literal
+
 from litestar import get
 from litestar.di import NamedDependency
+from msgspec import Struct
 
 from service import db
 from service.docs import problems
-from service.errors import refusal, unavailable
+from service.errors import refusal
 from service.log import logger
-from service.messages import Alive, Ready
 from service.pool import Pool
+from service.problem import unavailable
 
-SCHEMA_VERSION = 1  # the oldest this service can work with
+SCHEMA_VERSION = 2  # what this service is written for; functions are only ever added, so newer ones serve too
+
+
+class Alive(Struct):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Struct):
+    """Tasks can be taken."""
+
+    schema_version: int
+    status: Literal["ready"] = "ready"
 
 
 class Health:
@@ -19,22 +35,34 @@ class Health:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._last: str | None = None
+        self._serves = False
+        self._newer_seen = False
+
+    async def schema(self) -> None:
+        """Asks the database until its schema serves, and then no more. Raises Refusal (503) like `ready`."""
+        if not self._serves:
+            await self.ready()
 
     async def ready(self) -> Ready:
         """Raises Refusal (503) that says what is missing."""
         try:
             version = await db.schema_version(self._pool)
-            if version < SCHEMA_VERSION:
+            self._serves = version >= SCHEMA_VERSION
+            if not self._serves:
                 raise unavailable(
-                    f"the schema has version {version} and must have {SCHEMA_VERSION}: run `lockgate migrate`"
+                    f"the schema has version {version}, this service needs {SCHEMA_VERSION}: run `lockgate migrate`"
                 )
         except Exception as error:
             why = refusal(error)
             if why is None:
                 raise
             self._note(why.detail)
+            why.is_logged = True
             raise why from None
         self._note("ready")
+        if version > SCHEMA_VERSION and not self._newer_seen:
+            self._newer_seen = True
+            logger.warning("the schema is newer than this service", version=version, known=SCHEMA_VERSION)
         return Ready(schema_version=version)
 
     def _note(self, now: str) -> None:

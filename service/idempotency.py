@@ -2,7 +2,7 @@
 
 import re
 
-from service.errors import invalid
+from service.problem import invalid
 
 HEADER = "Idempotency-Key"
 LENGTH_MAX = 200

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct, field
 
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
+Due = Literal["now", "soon"]  # soon: within a minute
 SeedStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
 
 # As Postgres writes it, so that no year is beyond us: 2026-05-01T12:00:00.000000Z.
@@ -107,6 +108,45 @@ class Task(TaskSummary):
     result: Annotated[Raw, Meta(description="What its handler returned; null until then.")]
 
 
+class Attempt(Struct):
+    """An attempt that ended without ending its task, or before its task was retried."""
+
+    attempt: Annotated[int, Meta(description="Its number, from 1; one that was given back is not counted.")]
+    lease: Annotated[int, Meta(description="Its claim's number.")]
+    outcome: Annotated[
+        Literal["failed", "adopted", "returned"],
+        Meta(description="adopted: its runner was gone; returned: given back by a runner that stopped."),
+    ]
+    runner: str | None
+    slot: int | None
+    start_time: Time | None
+    end_time: Time
+    exec_time: Annotated[float, Meta(description="Seconds it took.")] | None
+    error: Annotated[Raw, Meta(description="type, message and traceback, or null.")]
+
+
+class TaskDetail(Task):
+    """A task, whole, with its attempts so far."""
+
+    attempts: Annotated[
+        list[Attempt],
+        Meta(description="Oldest first, the latest 100. The current one, or the one that ended it, is the task's own."),
+    ]
+
+
+class Output(Struct):
+    """What the handler printed during one attempt."""
+
+    lease: Annotated[int, Meta(description="The attempt's: see `lease` of the task and of its attempts.")]
+    text: Annotated[str, Meta(description="The last 65,536 characters.")]
+
+
+class OutputList(Struct):
+    """Output, newest attempt first."""
+
+    items: Annotated[list[Output], Meta(description="Of the latest 20 attempts that printed anything.")]
+
+
 class TaskNumber(Struct):
     """Stands in for a task that is stored but could not be read back."""
 
@@ -133,33 +173,3 @@ class SeedTask(Struct):
     create_time: Time
     start_time: Annotated[Time, Meta(description="null until it first starts.")] | None
     time_to_execute: Annotated[float, Meta(description="Seconds; null until it has ended.")] | None
-
-
-class Alive(Struct):
-    """The process answers."""
-
-    status: Literal["alive"] = "alive"
-
-
-class Ready(Struct):
-    """Tasks can be taken."""
-
-    schema_version: int
-    status: Literal["ready"] = "ready"
-
-
-class FieldError(Struct):
-    """What is wrong with one field of the request."""
-
-    field: Annotated[str, Meta(examples=["priority"])]
-    message: Annotated[str, Meta(examples=["Expected `int` <= 100"])]
-
-
-class Problem(Struct, omit_defaults=True):
-    """Why a request was refused, after RFC 9457."""
-
-    type: Annotated[str, Meta(examples=["urn:lockgate:problem:invalid-input"])]
-    title: Annotated[str, Meta(examples=["The request is not valid"])]
-    status: Annotated[int, Meta(examples=[400])]
-    detail: Annotated[str, Meta(examples=["priority: Expected `int` <= 100"])]
-    errors: list[FieldError] = []

@@ -1,32 +1,51 @@
-"""Parameters of paths and queries: what operations share, and what is refused before any of them."""
+"""Parameters of paths and queries: those that operations share, and what no operation takes."""
 
 from typing import Annotated, Any
 
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
-from litestar.params import ParameterKwarg, PathParameter
+from litestar import Request
+from litestar.params import PathParameter, QueryParameter
+from litestar.typing import FieldDefinition
 
-from service.errors import invalid
+from service.problem import invalid, no_task
+
+TASK_ID_MAX = 2**63 - 1
 
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
 
 
-def only_known(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard. Raises Refusal (400) for a query parameter that the operation does not have or takes only once, and for
-    text that cannot be stored."""
-    known = {
-        name: parameter
-        for name, parameter in handler.parsed_fn_signature.parameters.items()
-        if isinstance(parameter.kwarg_definition, ParameterKwarg) and parameter.kwarg_definition.param_type == "query"
-    }
-    given = connection.query_params.dict()
-    for name, values in given.items():
-        if name not in known:
-            there_are = f"there are {', '.join(sorted(known))}" if known else "there are none"
-            raise invalid(name.replace("\0", "�"), f"is not a parameter: {there_are}")
-        if len(values) > 1 and not known[name].has_inner_subclass_of(str):
-            raise invalid(name, "is given more than once")
-    for name, value in [(n, v) for n, vs in given.items() for v in vs] + list(connection.path_params.items()):
-        if isinstance(value, str) and "\0" in value:
+def refuse_strange(request: Request[Any, Any, Any]) -> None:
+    """Raises Refusal: 400 for a query parameter that the operation does not have, or has but once, and for NUL; 404 for
+    a number that no task can have."""
+    task_id = request.path_params.get("task_id", 0)
+    if abs(task_id) > TASK_ID_MAX:
+        raise no_task(task_id)
+    texts = {name: [value] for name, value in request.path_params.items() if isinstance(value, str)}
+    if request.scope["query_string"]:
+        given = request.query_params.dict()
+        known = _query_parameters(request)
+        for name, values in given.items():
+            if name not in known:
+                raise invalid(name, f"is not a parameter: there {_are(sorted(known))}")
+            if len(values) > 1 and not _takes_several(known[name]):
+                raise invalid(name, "is given more than once")
+        texts |= given
+    for name, values in texts.items():
+        if any("\0" in value for value in values):
             raise invalid(name, "holds a NUL character (U+0000)")
+
+
+def _query_parameters(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
+    return {
+        name: parameter
+        for name, parameter in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    }
+
+
+def _takes_several(parameter: FieldDefinition) -> bool:
+    return any(one.is_non_string_collection for one in (parameter, *parameter.inner_types))
+
+
+def _are(names: list[str]) -> str:
+    return f"are {', '.join(names)}" if names else "are none"

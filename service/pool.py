@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
-from service.errors import unavailable
+from service.problem import unavailable
 
 Params = Sequence[object] | Mapping[str, object]
 Rows = list[tuple[Any, ...]]

@@ -4,15 +4,16 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
 from msgspec import Raw
 
 from service import db
-from service.docs import LOCATION, NeverInvalid, problems
-from service.errors import invalid, no_task, refused
+from service.docs import LOCATION, NO_TASK, problems
+from service.errors import refused
 from service.gather import Gatherer
 from service.messages import NewTask, SeedTask
+from service.parameters import TaskId
 from service.pool import Pool
+from service.problem import invalid, no_task
 
 
 @post(
@@ -23,7 +24,7 @@ from service.pool import Pool
     tags=["simple"],
     status_code=202,
     response_headers=[LOCATION],
-    responses=problems(400, 503),
+    responses=problems(400, 413, 503),
 )
 async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer]) -> Response[int]:
     """Takes no body. Answers with the task's number once it is stored."""
@@ -38,14 +39,13 @@ async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDepe
 
 @get(
     "/task/{task_id:int}",
-    operation_class=NeverInvalid,
     operation_id="getTaskBriefly",
     response_description="The task.",
     summary="How a task is doing",
     tags=["simple"],
-    responses=problems(404, 503),
+    responses=problems(400, 503, missing=NO_TASK),
 )
-async def get_task_briefly(task_id: FromPath[int], pool: NamedDependency[Pool]) -> SeedTask:
+async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> SeedTask:
     """Its status in plain words, and its times."""
     if (task := await db.seed_task(pool, task_id)) is None:
         raise no_task(task_id)

@@ -1,9 +1,10 @@
 """Tells idle runners that there is something to look at: after the commit, off the request path, not too often."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 
 from service.log import logger
+from service.messages import Due
 
 # A notification serialises commits on the server, so there is at most one per queue in this time.
 PAUSE_SECONDS = 0.005
@@ -12,13 +13,14 @@ PAUSE_SECONDS = 0.005
 class Waker:
     """Runs as long as the service. Whatever is lost here, the runners' poll finds."""
 
-    def __init__(self, send: Callable[[Iterable[str]], Awaitable[None]]) -> None:
+    def __init__(self, send: Callable[[Collection[tuple[str, Due]]], Awaitable[None]]) -> None:
         self._send = send
-        self._queues: set[str] = set()
+        self._queues: set[tuple[str, Due]] = set()
         self._asked = asyncio.Event()
 
-    def wake(self, queue: str) -> None:
-        self._queues.add(queue)
+    def wake(self, queue: str, due: Due) -> None:
+        """Something of that queue is due now, or sooner than idle runners may look by themselves."""
+        self._queues.add((queue, due))
         self._asked.set()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""A service on a real port against the test's own database, in this process or in one of its own."""
+"""A service on a real port against the test's own database, in this process or in one of its own; runners beside it."""
 
 import json
 import os
@@ -13,15 +13,18 @@ import httpx
 import pytest
 import uvicorn
 
+from lockgate.witness import Witness
 from service.__main__ import listen
 from service.app import create_app
 from service.settings import Settings
 from tests.contract import until
 from tests.database import Database, Template
+from tests.runner.process import RunnerProcess
 from tests.service.proxy import Proxy
 
 ServiceStart = Callable[[str], httpx.Client]
 ProcessStart = Callable[..., "Process"]
+RunnerStart = Callable[..., RunnerProcess]
 
 
 @contextmanager
@@ -143,3 +146,24 @@ def proxy(db: Database) -> Iterator[Proxy]:
     """Between service and database."""
     with Proxy(db.service) as made:
         yield made
+
+
+@pytest.fixture
+def witness() -> Iterator[Witness]:
+    """Counts from outside how many handlers execute."""
+    with Witness() as counting:
+        yield counting
+
+
+@pytest.fixture
+def runners(db: Database, witness: Witness) -> Iterator[RunnerStart]:
+    """Starts runner processes with these settings."""
+    started: list[RunnerProcess] = []
+
+    def begin(**settings: Any) -> RunnerProcess:
+        started.append(RunnerProcess(db.runner, witness.address, **settings))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.close()

@@ -36,7 +36,20 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "post /tasks": "createTask",
         "get /tasks": "listTasks",
         "get /tasks/{task_id}": "getTask",
+        "delete /tasks/{task_id}": "deleteTask",
+        "get /tasks/{task_id}/output": "getTaskOutput",
         "post /tasks/{task_id}/cancel": "cancelTask",
+        "post /tasks/{task_id}/retry": "retryTask",
+        "get /queues": "listQueues",
+        "post /queues": "createQueue",
+        "get /queues/{name}": "getQueue",
+        "patch /queues/{name}": "changeQueue",
+        "delete /queues/{name}": "deleteQueue",
+        "post /queues/{name}/pause": "pauseQueue",
+        "post /queues/{name}/resume": "resumeQueue",
+        "post /queues/{name}/purge": "purgeQueue",
+        "get /slots": "listSlots",
+        "get /runners": "listRunners",
         "get /health/live": "getLiveness",
         "get /health/ready": "getReadiness",
     }
@@ -52,7 +65,27 @@ def test_every_documented_error_is_a_problem_document(document: dict[str, Any]) 
                     assert schema == {"$ref": "#/components/schemas/Problem"}, (path, status)
 
 
+def test_every_operation_documents_its_errors_and_its_parameters(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            where = f"{method} {path}"
+            if not path.startswith("/health"):
+                assert {"400", "503"} <= set(operation["responses"]), where
+            assert ("404" in operation["responses"]) == ("{" in path), where
+            assert ("413" in operation["responses"]) == ("requestBody" in operation or where == "post /task"), where
+            assert all(parameter["description"] for parameter in operation.get("parameters", [])), where
+    conflicts = {
+        operation["operationId"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        if "409" in operation["responses"]
+    }
+    assert conflicts == {"cancelTask", "retryTask", "deleteTask", "createQueue", "deleteQueue"}
+
+
 def test_a_body_is_required_where_it_is(document: dict[str, Any]) -> None:
     assert document["paths"]["/tasks"]["post"]["requestBody"]["required"] is True
     assert document["paths"]["/tasks/{task_id}/cancel"]["post"]["requestBody"]["required"] is False
+    assert document["paths"]["/queues"]["post"]["requestBody"]["required"] is True
+    assert document["paths"]["/queues/{name}"]["patch"]["requestBody"]["required"] is True
     assert "requestBody" not in document["paths"]["/task"]["post"]

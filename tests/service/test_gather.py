@@ -10,10 +10,11 @@ import httpx
 import pytest
 from msgspec import Raw
 
-from service.errors import Refusal, refusal
+from service.errors import refusal
 from service.gather import BYTES_MAX, ITEMS_MAX, WAITING_BYTES_MAX, WAITING_MAX, Gatherer, Submitted
 from service.messages import NewTask
 from service.pool import Pool
+from service.problem import Refusal
 from tests.contract import Contract, until
 from tests.database import Database
 
@@ -30,7 +31,7 @@ def gathering(db: Database, story: Callable[[Gatherer], Awaitable[T]]) -> T:
         pool = Pool(db.service, 4)
         await pool.open()
         try:
-            return await story(Gatherer(pool, wake=set[str]().add))
+            return await story(Gatherer(pool, wake=lambda _queue, _due: None))
         finally:
             await pool.close()
 

@@ -28,6 +28,7 @@ def test_a_task_of_any_status_can_be_read(http: httpx.Client, q: Contract, statu
 
     task: dict[str, Any] = http.get(f"/tasks/{stored.id}").json()
 
+    assert task.pop("attempts") == []
     assert set(task) == set(Task.__struct_fields__)
     for name, value in task.items():
         expected = getattr(stored, name)
@@ -90,11 +91,21 @@ def test_a_list_is_filtered_by_status_queue_and_kind(http: httpx.Client, q: Cont
 
     assert ids(http.get("/tasks?status=failed")) == [failed]
     assert ids(http.get("/tasks?status=queued")) == [other, mail, queued]
+    assert ids(http.get("/tasks?status=queued&status=failed")) == [other, mail, failed, queued]
     assert ids(http.get("/tasks?status=running")) == []
     assert ids(http.get("/tasks?queue=mail")) == [mail]
     assert ids(http.get("/tasks?kind=other")) == [other]
     assert ids(http.get("/tasks?status=queued&queue=default&kind=sleep")) == [queued]
     assert ids(http.get("/tasks?queue=nosuch")) == []
+
+
+def test_a_list_is_filtered_by_a_tag(http: httpx.Client, q: Contract) -> None:
+    both, one, _ = q.row(tags=["a", "b"]), q.row(tags=["b"]), q.row()
+
+    assert ids(http.get("/tasks?tag=a")) == [both]
+    assert ids(http.get("/tasks?tag=b")) == [one, both]
+    assert ids(http.get("/tasks?tag=A")) == []
+    assert ids(http.get("/tasks?tag=b&status=queued&limit=1")) == [one]
 
 
 def test_a_list_leaves_out_what_may_be_large(http: httpx.Client, q: Contract) -> None:
@@ -129,6 +140,10 @@ def test_a_list_has_50_items_unless_more_are_asked_for_and_never_more_than_500(
         ("cursor=9999999999999999999", "cursor"),
         ("queue=a%00", "queue"),
         ("kind=a%00", "kind"),
+        ("tag=a%00", "tag"),
+        ("tag=a&tag=b", "tag"),
+        ("limit=1&limit=2", "limit"),
+        ("status=queued&status=done", "status"),
         ("staus=queued", "staus"),
     ],
 )

@@ -43,11 +43,19 @@ def test_only_a_new_task_that_is_due_wakes_its_queue(
     q.submit(dedupe_key="k")
     assert list(heard(listener, "queue default")) == ["queue default"]
 
-    http.post("/tasks", json={"kind": "sleep", "delay": 60})
+    http.post("/tasks", json={"kind": "sleep", "delay": 70})
     http.post("/tasks", json={"kind": "sleep", "dedupe_key": "k"})
     http.post("/tasks", json={"kind": "sleep", "queue": "mail"})
 
     assert list(heard(listener, "queue mail")) == ["queue mail"]
+
+
+def test_a_task_that_is_due_within_a_minute_is_announced(
+    http: httpx.Client, listener: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    http.post("/tasks", json={"kind": "sleep", "delay": 50})
+
+    assert list(heard(listener, "later default")) == ["later default"]
 
 
 def test_many_tasks_make_few_notifications(

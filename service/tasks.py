@@ -2,21 +2,22 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from service import db
-from service.docs import LOCATION, NeverInvalid, OptionalBody, described, problems
-from service.errors import ended, invalid, no_task, refused
+from service.docs import LOCATION, NO_TASK, described, problems
+from service.errors import refused
 from service.gather import Gatherer
 from service.idempotency import HEADER, idempotency_key
-from service.messages import CancelRequest, NewTask, Status, Task, TaskNumber, TaskPage
+from service.messages import NewTask, OutputList, Status, Task, TaskDetail, TaskNumber, TaskPage
+from service.parameters import TaskId
 from service.pool import Pool
+from service.problem import invalid, no_task
 
 PAGE_MAX = 500
-LIST_PARAMETERS = frozenset({"status", "queue", "kind", "limit", "cursor"})
 REPLAYED = ResponseHeader(
     name="Idempotency-Replayed", description="true if the key had been used for this request.", documentation_only=True
 )
@@ -64,15 +65,14 @@ async def create_task(
 
 @get(
     "/tasks/{task_id:int}",
-    operation_class=NeverInvalid,
     operation_id="getTask",
     response_description="The task.",
     summary="A task",
     tags=["tasks"],
-    responses=problems(404, 503),
+    responses=problems(400, 503, missing=NO_TASK),
 )
-async def get_task(task_id: FromPath[int], pool: NamedDependency[Pool]) -> Task:
-    """Everything there is to know about it."""
+async def get_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail:
+    """Everything there is to know about it, but for what its handler printed."""
     if (task := await db.task(pool, task_id)) is None:
         raise no_task(task_id)
     return task
@@ -87,47 +87,36 @@ async def get_task(task_id: FromPath[int], pool: NamedDependency[Pool]) -> Task:
     responses=problems(400, 503),
 )
 async def list_tasks(
-    request: Request[Any, Any, Any],
     pool: NamedDependency[Pool],
-    status: Annotated[Status | None, QueryParameter(description="Only those with this status.")] = None,
+    status: Annotated[
+        list[Status] | None,
+        QueryParameter(description="Only those with this status; given several times, with any of them."),
+    ] = None,
     queue: Annotated[str | None, QueryParameter(description="Only those of this queue.")] = None,
     kind: Annotated[str | None, QueryParameter(description="Only those of this kind.")] = None,
+    tag: Annotated[str | None, QueryParameter(description="Only those that have this tag.")] = None,
     limit: Annotated[int, QueryParameter(ge=1, description=f"How many at most; more than {PAGE_MAX} means that.")] = 50,
     cursor: Annotated[
         str | None, QueryParameter(pattern="^[0-9]{1,18}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> TaskPage:
     """Without their payloads and results."""
-    for name in sorted(request.query_params.keys() - LIST_PARAMETERS):
-        raise invalid(name, f"is not a parameter: there are {', '.join(sorted(LIST_PARAMETERS))}")
-    for name, text in (("queue", queue), ("kind", kind)):
-        if text and "\0" in text:
-            raise invalid(name, "holds a NUL character (U+0000)")
     limit = min(limit, PAGE_MAX)
-    found = await db.tasks(pool, status, queue, kind, int(cursor) if cursor else None, limit + 1)
+    found = await db.tasks(pool, status, queue, kind, tag, int(cursor) if cursor else None, limit + 1)
     more = len(found) > limit
     return TaskPage(found[:limit], str(found[limit - 1].id) if more else None)
 
 
-@post(
-    "/tasks/{task_id:int}/cancel",
-    operation_class=OptionalBody,
-    operation_id="cancelTask",
-    response_description="It is cancelled.",
-    summary="Cancel a task",
+@get(
+    "/tasks/{task_id:int}/output",
+    operation_id="getTaskOutput",
+    response_description="Its output.",
+    summary="What a task printed",
     tags=["tasks"],
-    status_code=200,
-    responses={**described(202, Task, "It is running and has been asked to stop."), **problems(400, 404, 409, 503)},
+    responses=problems(400, 503, missing=NO_TASK),
 )
-async def cancel_task(
-    task_id: FromPath[int], pool: NamedDependency[Pool], data: JSONBody[CancelRequest | None] = None
-) -> Response[Task]:
-    """200: it is cancelled. 202: it is running and has been asked to stop; asking again does no harm, and asking with
-    `force` kills it. 409: it had ended otherwise."""
-    status = await db.cancel(pool, task_id, force=data is not None and data.force)
-    task = await db.task(pool, task_id)
-    if status is None or task is None:
+async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> OutputList:
+    """What its handler printed, attempt by attempt; also while it is running."""
+    if (items := await db.outputs(pool, task_id)) is None:
         raise no_task(task_id)
-    if status in ("succeeded", "failed"):
-        raise ended(task_id, status)
-    return Response(task, status_code=202 if status == "running" else 200)
+    return OutputList(items)

@@ -1,0 +1,77 @@
+"""What can be done to a task that is there: cancel it, retry it, delete it."""
+
+from litestar import Response, delete, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from service import db
+from service.docs import NO_TASK, OptionalBody, described, problems
+from service.messages import CancelRequest, TaskDetail
+from service.parameters import TaskId
+from service.pool import Pool
+from service.problem import ended, no_task
+
+
+@post(
+    "/tasks/{task_id:int}/cancel",
+    operation_class=OptionalBody,
+    operation_id="cancelTask",
+    response_description="It is cancelled.",
+    summary="Cancel a task",
+    tags=["tasks"],
+    status_code=200,
+    responses={
+        **described(202, TaskDetail, "It is running and has been asked to stop."),
+        **problems(400, 413, 503, missing=NO_TASK, conflict="It has ended otherwise."),
+    },
+)
+async def cancel_task(
+    task_id: TaskId, pool: NamedDependency[Pool], data: JSONBody[CancelRequest | None] = None
+) -> Response[TaskDetail]:
+    """200: it is cancelled. 202: it is running and has been asked to stop; asking again does no harm, and asking with
+    `force` kills it. 409: it had ended otherwise."""
+    status = await db.cancel(pool, task_id, force=data is not None and data.force)
+    if status in ("succeeded", "failed"):
+        raise ended(task_id, status)
+    return Response(await still_there(pool, task_id), status_code=202 if status == "running" else 200)
+
+
+@post(
+    "/tasks/{task_id:int}/retry",
+    operation_id="retryTask",
+    response_description="It is in the queue again.",
+    summary="Retry a task",
+    tags=["tasks"],
+    status_code=202,
+    responses=problems(
+        400,
+        503,
+        missing=NO_TASK,
+        conflict="Its status is neither failed nor cancelled, or another unfinished task has its dedupe key.",
+    ),
+)
+async def retry_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail:
+    """Puts a failed or cancelled task back in line, due now, with one more attempt at least. It keeps its number, its
+    place among those of its priority, and a record of its attempts so far."""
+    await db.retry(pool, task_id)
+    return await still_there(pool, task_id)
+
+
+@delete(
+    "/tasks/{task_id:int}",
+    operation_id="deleteTask",
+    response_description="It is gone.",
+    summary="Delete a task",
+    tags=["tasks"],
+    responses=problems(400, 503, missing=NO_TASK, conflict="It is running: cancel it first."),
+)
+async def delete_task(task_id: TaskId, pool: NamedDependency[Pool]) -> None:
+    """Deletes a task that is not running, with its attempts and what they printed."""
+    await db.delete(pool, task_id)
+
+
+async def still_there(pool: Pool, task_id: int) -> TaskDetail:
+    """The task after what was done to it. Raises Refusal (404) if somebody deleted it in between."""
+    if (task := await db.task(pool, task_id)) is None:
+        raise no_task(task_id)
+    return task

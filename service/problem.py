@@ -1,0 +1,90 @@
+"""Refusals: what is said when a request is not done, and the one shape in which it leaves."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = "1"
+
+# Fixed per status: type, title.
+PROBLEMS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid-input", "The request is not valid"),
+    404: ("not-found", "There is nothing here"),
+    405: ("method-not-allowed", "This method is not allowed here"),
+    413: ("too-large", "The request is too large"),
+    422: ("idempotency-key-reused", "The idempotency key was used for another request"),
+    500: ("internal-error", "Something is wrong with the service"),
+    503: ("unavailable", "The service cannot do this now"),
+}
+# 409, by type.
+CONFLICTS: Mapping[str, str] = {
+    "already-ended": "The task has already ended",
+    "wrong-status": "The task's status does not allow this",
+    "dedupe-key-taken": "Another unfinished task has this dedupe key",
+    "queue-exists": "There is a queue of this name already",
+    "queue-in-use": "The queue is not empty, or runners hold its slots",
+}
+
+
+class FieldError(Struct):
+    """What is wrong with one field of the request."""
+
+    field: Annotated[str, Meta(examples=["priority"])]
+    message: Annotated[str, Meta(examples=["Expected `int` <= 100"])]
+
+
+class Problem(Struct, omit_defaults=True):
+    """Why a request was refused, after RFC 9457."""
+
+    type: Annotated[str, Meta(examples=["urn:lockgate:problem:invalid-input"])]
+    title: Annotated[str, Meta(examples=["The request is not valid"])]
+    status: Annotated[int, Meta(examples=[400])]
+    detail: Annotated[str, Meta(examples=["priority: Expected `int` <= 100"])]
+    errors: list[FieldError] = []
+
+
+class Refusal(Exception):
+    """Answered as it says. `fields` are those of the request that are at fault; `conflict` is the type of a 409."""
+
+    def __init__(
+        self, status: int, detail: str, fields: list[FieldError] | None = None, conflict: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.fields = fields or []
+        self.conflict = conflict
+        self.is_logged = False
+
+
+def problem(found: Refusal) -> Problem:
+    if found.conflict:
+        name, title = found.conflict, CONFLICTS[found.conflict]
+    else:
+        name, title = PROBLEMS.get(found.status) or ("http-error", HTTPStatus(found.status).phrase)
+    return Problem(f"urn:lockgate:problem:{name}", title, found.status, found.detail, found.fields)
+
+
+def invalid(field: str, message: str, *others: str) -> Refusal:
+    """A 400 about one field, or that or others."""
+    return Refusal(400, f"{field}: {message}", [FieldError(name, message) for name in (field, *others)])
+
+
+def no_task(task_id: int) -> Refusal:
+    return Refusal(404, f"there is no task {task_id}")
+
+
+def no_queue(name: str) -> Refusal:
+    return Refusal(404, f'there is no queue "{name}"')
+
+
+def ended(task_id: int, status: str) -> Refusal:
+    return Refusal(409, f"task {task_id} has already {status}", conflict="already-ended")
+
+
+def unavailable(detail: str) -> Refusal:
+    """A 503: may work if it is tried again."""
+    return Refusal(503, detail)

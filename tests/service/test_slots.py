@@ -1,0 +1,60 @@
+"""GET /slots and GET /runners."""
+
+import httpx
+
+from service.queue_messages import Runner, Slot
+from tests.contract import Contract
+
+
+def test_every_slot_is_listed_with_its_holder_and_its_task(http: httpx.Client, q: Contract) -> None:
+    q.queue(slots=3)
+    q.queue("a", slots=1)
+    number = q.submit("mail")
+    busy, idle = q.runner("busy"), q.runner("idle")
+    busy.work(slot=1)
+    idle.take(2)
+
+    response = http.get("/slots")
+
+    assert response.status_code == 200
+    items = response.json()["items"]
+    assert all(set(item) == set(Slot.__struct_fields__) for item in items)
+    assert [
+        tuple(item[name] for name in ("queue", "slot", "runner", "backend_pid", "task", "kind")) for item in items
+    ] == [
+        ("a", 1, None, None, None, None),
+        ("default", 1, "busy", busy.pid, number, "mail"),
+        ("default", 2, None, idle.pid, None, None),
+        ("default", 3, None, None, None, None),
+    ]
+    assert items[1]["seconds"] >= 0
+    assert (items[0]["seconds"], items[0]["seconds_silent"]) == (None, None)
+
+
+def test_runners_are_listed_newest_first_whether_they_live_or_not(http: httpx.Client, q: Contract) -> None:
+    q.submit()
+    gone = q.runner("gone", queues=["default"])
+    gone.die()
+    busy = q.runner("busy", host="there", pid=7, version="1.2", concurrency=3, kinds=["a", "b"])
+    busy.work()
+
+    response = http.get("/runners")
+
+    assert response.status_code == 200
+    first, second = response.json()["items"]
+    assert set(first) == set(Runner.__struct_fields__)
+    assert first.pop("since").endswith("Z")
+    assert first == {
+        "session": busy.number,
+        "runner": "busy",
+        "host": "there",
+        "pid": 7,
+        "backend_pid": busy.pid,
+        "version": "1.2",
+        "concurrency": 3,
+        "queues": None,
+        "kinds": ["a", "b"],
+        "alive": True,
+        "running": 1,
+    }
+    assert (second["runner"], second["alive"], second["queues"], second["running"]) == ("gone", False, ["default"], 0)
