@@ -1,5 +1,6 @@
 """A real Postgres, and for each test a database of its own. Run `pytest` and read the header: it says which server."""
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,8 @@ RUNG = pytest.StashKey[server.Rung]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Shells start background jobs with Ctrl-C ignored, and what is ignored is inherited by all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.option.collectonly:
         config.stash[RUNG] = server.choose()
 
