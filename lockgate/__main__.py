@@ -6,22 +6,28 @@ from importlib import import_module
 import click
 
 from lockgate import environment
+from lockgate.refusal import Refusal
 
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
-COMMANDS = {
-    "up": ("lockgate.up:up", "Everything on this machine: a database, the service and runners."),
-    "demo": ("lockgate.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
-    "serve": ("service.__main__:main", "The HTTP service."),
-    "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
-    "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
+SECTIONS = {
+    "To run it": {
+        "up": ("lockgate.up:up", "Everything on this machine: a database, the service and runners."),
+        "demo": ("lockgate.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
+        "serve": ("service.__main__:main", "The HTTP service."),
+        "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
+        "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
+    },
+    "To use it": {
+        "submit": ("lockgate.commands.submit:submit", "Submit a task and print its number, or wait for its result."),
+        "cancel": ("lockgate.commands.cancel:cancel", "Cancel tasks."),
+        "retry": ("lockgate.commands.cancel:retry", "Queue failed or cancelled tasks again."),
+        "list": ("lockgate.commands.listing:list_", "List tasks, the newest first."),
+        "status": ("lockgate.commands.status:status", "Watch the queues, their slots and runners, live."),
+        "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
+        "psql": ("lockgate.commands.psql:psql", "Open psql on the database."),
+    },
 }
-
-
-class Refusal(click.ClickException):
-    """One line on stderr, without usage text or traceback."""
-
-    def show(self, _: object = None) -> None:
-        click.echo(f"lockgate: {self.message}", err=True)
+COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}
 
 
 class Commands(click.Group):
@@ -38,8 +44,10 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), summary) for name, (_, summary) in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         asks_help = {"-h", "--help"} & set(ctx.args)
@@ -49,6 +57,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None  # as a shell says it
         except Exception as error:
             from lockgate.one_line import one_line
 
@@ -62,11 +72,12 @@ class Commands(click.Group):
 def main() -> None:
     """A task queue on Postgres that never executes more than N tasks at once, whatever dies.
 
-    Every option can also be given as the environment variable that its help names; the option wins.
+    Where the help of an option names an environment variable, that sets it too; the option wins.
 
     \b
     lockgate demo       see it work, nothing to install beside it
     lockgate up         use it on this machine
+    lockgate status     see what it does; every command beside a running `up` finds its database
     """
 
 

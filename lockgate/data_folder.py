@@ -4,39 +4,13 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import click
 
 from lockgate.account import Account, start_as
 from lockgate.binaries import EmbeddedError
 
 LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
 TRY_LIMIT = 30.0  # seconds
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def default_data() -> Path:
-    """Return where data goes unless told otherwise: for root a place that the server's user can enter."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/lockgate/data")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lockgate"
-
-
-def data_option(text: str) -> Callable[[Command], Command]:
-    """Return the option --data, with this help."""
-    return click.option(
-        "--data",
-        envvar="LOCKGATE_DATA",
-        show_envvar=True,
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default_data,
-        show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
-        help=text,
-    )
 
 
 class DataFolder:

@@ -1,4 +1,4 @@
-"""Where the database is: an option of several commands."""
+"""Where the database is: options of several commands."""
 
 import os
 from collections.abc import Callable
@@ -29,5 +29,25 @@ def database_url(text: str, required: bool, default: str) -> Callable[[Command],
         required=required,
         default=from_file,
         show_default=default,
+        help=text,
+    )
+
+
+def default_data() -> Path:
+    """Return where data goes unless told otherwise: for root a place that the server's user can enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/lockgate/data")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lockgate"
+
+
+def data_option(text: str) -> Callable[[Command], Command]:
+    """Return the option --data, with this help."""
+    return click.option(
+        "--data",
+        envvar="LOCKGATE_DATA",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_data,
+        show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
         help=text,
     )

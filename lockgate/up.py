@@ -9,8 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import ports, schema
-from lockgate.data_folder import data_option
-from lockgate.database_url import database_url
+from lockgate.database_url import data_option, database_url
 from lockgate.embedded import Server
 from lockgate.interruption import Interruption
 from lockgate.stack import Stack, StackError

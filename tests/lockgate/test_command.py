@@ -1,6 +1,7 @@
 """The command line: help, settings by name, and what goes wrong in one line."""
 
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -8,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from lockgate import binaries, environment, ports
-from lockgate.__main__ import COMMANDS, main
+from lockgate.__main__ import COMMANDS, SECTIONS, main
 from tests.lockgate.up import lockgate
+
+QUEUE_COMMANDS = ("create", "set", "pause", "resume", "purge", "delete")
 
 
 def commands() -> dict[str, click.Command]:
@@ -27,8 +30,8 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert with_imports.exit_code == 0
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_option_of_every_command_names_its_variable(name: str) -> None:
+@pytest.mark.parametrize("name", list(SECTIONS["To run it"]))
+def test_every_option_of_every_program_names_its_variable(name: str) -> None:
     command = commands()[name]
     shown = CliRunner().invoke(main, [name, "--help"], prog_name="lockgate")
     assert shown.exit_code == 0
@@ -36,6 +39,20 @@ def test_every_option_of_every_command_names_its_variable(name: str) -> None:
         if isinstance(option, click.Option) and not option.hidden and not option.is_eager:
             assert isinstance(option.envvar, str), option.name
             assert option.show_envvar, option.name
+
+
+@pytest.mark.parametrize(
+    "words", [[name] for name in SECTIONS["To use it"]] + [["queues", name] for name in QUEUE_COMMANDS], ids=" ".join
+)
+def test_every_command_that_asks_a_database_says_how_it_is_found(words: list[str]) -> None:
+    shown = CliRunner().invoke(main, [*words, "--help"], prog_name="lockgate")
+    assert shown.exit_code == 0
+    for said in ("--database-url URL", "--data DIRECTORY", "DATABASE_URL", "DATABASE_URL_FILE", "LOCKGATE_DATA"):
+        assert said in " ".join(shown.stdout.split())
+
+
+def test_the_version_is_said() -> None:
+    assert lockgate("--version").stdout == f"lockgate, version {version('lockgate')}\n"
 
 
 def test_the_variable_of_every_option_is_known() -> None:

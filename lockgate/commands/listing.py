@@ -1,0 +1,64 @@
+"""`lockgate list`: tasks, the newest first."""
+
+from typing import Any
+
+import click
+
+from lockgate.commands import table
+from lockgate.commands.database import Database, asks_database
+from lockgate.commands.seconds import spoken
+
+STATUSES = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
+STYLES = {"running": "yellow", "succeeded": "green", "failed": "red", "cancelled": "dim", "scheduled": "dim"}
+HEADS = ("task", "queue", "kind", "status", "attempt", "age", "took", "remark")
+SPARE = ("attempt", "took")
+
+FOUND = """
+from lockgate.task_detail t
+where (%(statuses)s::lockgate.status[] is null or status = any (%(statuses)s::lockgate.status[]))
+  and (%(queue)s::text is null or queue = %(queue)s)
+  and (%(kind)s::text is null or kind = %(kind)s)
+  and (%(tags)s::text[] is null or tags @> %(tags)s)
+order by id desc
+limit %(limit)s
+"""
+AS_JSON = f"select to_json(t)::text {FOUND}"
+# The remark is the most telling there is: what went wrong, how far it got, when it is due.
+AS_ROWS = f"""
+select id, queue, kind, status::text, attempt || '/' || max_attempts,
+  extract(epoch from clock_timestamp() - create_time)::float8,
+  case when status = 'running' then extract(epoch from clock_timestamp() - start_time)::float8 else exec_time end,
+  case when error is not null then concat_ws(': ', error ->> 'type', left(error ->> 'message', 200))
+       when status = 'running' and cancel_requested is not null then 'asked to stop'
+       when progress is not null then left(progress::text, 200) end,
+  case when status = 'scheduled' then extract(epoch from run_at - clock_timestamp())::float8 end
+{FOUND}
+"""  # noqa: S608  of two constants
+
+
+@click.command("list")
+@click.option(
+    "--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; may be given several times."
+)
+@click.option("--queue", metavar="NAME", help="Only those of this queue.")
+@click.option("--kind", metavar="KIND", help="Only those of this kind.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only those with this tag, or with all of several.")
+@click.option("--limit", type=click.IntRange(1, 10000), default=20, show_default=True, help="How many at most.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with everything there is to a task.")
+@asks_database
+def list_(database: Database, statuses: tuple[str, ...], tags: tuple[str, ...], as_json: bool, **only: Any) -> None:
+    """List tasks, the newest first: a table on a terminal, aligned lines elsewhere."""
+    only |= {"statuses": list(statuses) or None, "tags": list(tags) or None}
+    with database.connect() as connection:
+        if as_json:
+            for (line,) in connection.execute(AS_JSON, only):
+                click.echo(line)
+            return
+        found = connection.execute(AS_ROWS, only).fetchall()
+    rows = [(*row, spoken(age), spoken(took), _remark(remark, due)) for *row, age, took, remark, due in found]
+    table.show(HEADS, rows, {"task", "attempt", "age", "took"}, [STYLES.get(row[3]) for row in rows], SPARE)
+
+
+def _remark(remark: str | None, due: float | None) -> str:
+    waits = "" if due is None else f"due in {spoken(due)}" if due > 0 else "due"
+    return "; ".join(part for part in (waits, remark) if part)
