@@ -33,11 +33,14 @@ class CannotStart(click.ClickException):
         click.echo(f"lockgate: {self.message}", err=True)
 
 
-def database_url_file() -> str | None:
-    """For secrets mounted as files. Raises CannotStart if it cannot be read."""
+def database_url_file() -> str:
+    """For secrets mounted as files. Raises CannotStart if it cannot be read, and click.UsageError if there is none."""
     name = os.environ.get("DATABASE_URL_FILE")
+    if not name:
+        # Not left to click's `required`: that takes what this returns for a value, whatever it is.
+        raise click.UsageError("Missing option '--database-url' (or DATABASE_URL, or DATABASE_URL_FILE).")
     try:
-        return Path(name).read_text().strip() if name else None
+        return Path(name).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CannotStart(f"DATABASE_URL_FILE: {error}", exit_code=2) from None
 
@@ -61,7 +64,6 @@ class Server(uvicorn.Server):
     "--database-url",
     envvar="DATABASE_URL",
     show_envvar=True,
-    required=True,
     metavar="URL",
     default=database_url_file,
     show_default="the content of the file DATABASE_URL_FILE",

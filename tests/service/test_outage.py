@@ -107,13 +107,44 @@ def test_without_its_schema_the_service_says_what_to_do(http: httpx.Client, db: 
     assert "lockgate migrate" in response.json()["detail"]
 
 
-def test_with_too_old_a_schema_the_service_says_what_to_do(http: httpx.Client, db: Database) -> None:
-    db.query("update lockgate.release set version = 0")
+REQUESTS = [
+    ("POST", "/task"),
+    ("POST", "/tasks"),
+    ("GET", "/task/1"),
+    ("GET", "/tasks"),
+    ("DELETE", "/tasks/1"),
+    ("GET", "/tasks/1/output"),
+    ("PATCH", "/queues/default"),
+    ("POST", "/queues/default/pause"),
+    ("GET", "/slots"),
+    ("GET", "/runners"),
+    ("GET", "/health/ready"),
+]
 
-    response = http.get("/health/ready")
 
-    assert is_unavailable(response)
-    assert "lockgate migrate" in response.json()["detail"]
+def test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done(
+    start: ServiceStart, db: Database, q: Contract
+) -> None:
+    db.query("update lockgate.release set version = 1")
+    client = start(db.service)
+
+    for method, path in REQUESTS:
+        response = client.request(method, path, json={"kind": "sleep"} if path == "/tasks" else None)
+        assert is_unavailable(response), path
+        assert "version 1" in response.json()["detail"]
+        assert "lockgate migrate" in response.json()["detail"]
+    assert client.get("/health/live").status_code == 200
+    assert q.tasks() == []
+    db.query("update lockgate.release set version = 2")
+    assert client.post("/task").status_code == 202
+    assert ready(client)
+
+
+def test_a_schema_that_becomes_too_old_is_noticed_by_the_next_look_at_it(http: httpx.Client, db: Database) -> None:
+    db.query("update lockgate.release set version = 1")
+
+    assert is_unavailable(http.get("/health/ready"))
+    assert is_unavailable(http.post("/task"))
 
 
 def test_a_login_without_the_rights_is_told_which(start: ServiceStart, db: Database) -> None:

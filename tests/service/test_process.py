@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import httpx
@@ -157,7 +158,7 @@ def test_a_malformed_database_url_is_one_clear_line_without_the_url(url: str) ->
     ],
 )
 def test_an_option_out_of_range_is_refused(arguments: list[str], says: str) -> None:
-    result = CliRunner(env={"DATABASE_URL": None}).invoke(main, arguments)
+    result = CliRunner(env={"DATABASE_URL": None, "DATABASE_URL_FILE": None}).invoke(main, arguments)
 
     assert result.exit_code == 2
     assert says in result.output
@@ -176,14 +177,15 @@ def test_options_come_from_the_environment_too(process: ProcessStart, db: Databa
 
 def test_it_logs_a_json_line_for_every_request_but_those_about_health(process: ProcessStart, db: Database) -> None:
     one = serving(process, db.service)
-    httpx.get(f"{one.url}/tasks/7?x=1")
+    httpx.get(f"{one.url}/tasks/7?x=secret")
     one.popen.terminate()
     one.ended()
 
     assert [line["event"] for line in one.lines] == ["listening", "ready", "request", "stopped"]
     request = one.said("request")
     assert request is not None
-    assert (request["method"], request["path"], request["status"]) == ("GET", "/tasks/7", 404)
+    assert (request["method"], request["path"], request["status"]) == ("GET", "/tasks/7", 400)
+    assert "secret" not in str(one.lines)
     assert request["level"] == "info"
     assert request["milliseconds"] > 0
 
@@ -201,6 +203,57 @@ def test_it_logs_once_that_the_schema_is_missing_and_once_that_it_is_there(proce
     told = [line for line in one.lines if line["event"] in ("ready", "not ready")]
     assert [line["event"] for line in told] == ["not ready", "ready"]
     assert "lockgate migrate" in told[0]["why"]
+
+
+def test_too_old_a_schema_is_one_line_of_the_log_however_many_ask(process: ProcessStart, db: Database) -> None:
+    db.query("update lockgate.release set version = 1")
+    one = process("--port", "0", DATABASE_URL=db.service)
+    for _ in range(3):
+        assert httpx.post(f"{one.url}/task").status_code == 503
+    one.popen.terminate()
+    one.ended()
+
+    said = [line for line in one.lines if line["level"] not in ("info", "debug")]
+    assert [(line["level"], line["event"]) for line in said] == [("error", "not ready")]
+    assert said[0]["why"] == "the schema has version 1, this service needs 2: run `lockgate migrate`"
+
+
+def test_a_newer_schema_is_remarked_on_once_and_served(process: ProcessStart, db: Database) -> None:
+    db.query("update lockgate.release set version = 99")
+    one = serving(process, db.service)
+    for _ in range(3):
+        assert httpx.get(f"{one.url}/health/ready").json() == {"schema_version": 99, "status": "ready"}
+        assert httpx.post(f"{one.url}/task").status_code == 202
+    one.popen.terminate()
+    one.ended()
+
+    said = [line for line in one.lines if line["level"] == "warning"]
+    assert [(line["event"], line["version"], line["known"]) for line in said] == [
+        ("the schema is newer than this service", 99, 2)
+    ]
+
+
+def test_the_database_url_can_come_from_a_file(process: ProcessStart, db: Database, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(db.service + "\n")
+    one = process("--port", "0", DATABASE_URL_FILE=str(tmp_path / "url"))
+
+    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready")
+
+
+def test_a_database_url_comes_before_a_file(process: ProcessStart, db: Database, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://127.0.0.1:1/nowhere")
+    one = process("--port", "0", DATABASE_URL=db.service, DATABASE_URL_FILE=str(tmp_path / "url"))
+
+    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready")
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(process: ProcessStart, tmp_path: Path) -> None:
+    code, said = process("--port", "0", DATABASE_URL_FILE=str(tmp_path / "none")).ended()
+
+    assert code == 2
+    assert said.startswith("lockgate: DATABASE_URL_FILE: ")
+    assert str(tmp_path / "none") in said
+    assert said.count("\n") == 1
 
 
 def test_no_password_is_logged_when_the_login_is_refused(process: ProcessStart, db: Database) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx
 import psycopg
 import pytest
 
-from tests.contract import Contract
+from tests.contract import Contract, until
 from tests.database import Database
+from tests.service.conftest import RunnerStart
 
 
 @pytest.fixture
@@ -56,6 +58,22 @@ def test_a_task_that_is_due_within_a_minute_is_announced(
     http.post("/tasks", json={"kind": "sleep", "delay": 50})
 
     assert list(heard(listener, "later default")) == ["later default"]
+
+
+def test_a_short_delay_ends_on_time_although_the_runner_had_nothing_to_look_for(
+    http: httpx.Client, q: Contract, runners: RunnerStart
+) -> None:
+    runners(poll=30).says("slot taken", count=1)
+    # The runner is idle once a first task went through it.
+    first = http.post("/tasks", json={"kind": "nap", "payload": {"seconds": 0}}).json()["id"]
+    until(lambda: q.task(first).status == "succeeded", "the first to end")
+
+    number = http.post("/tasks", json={"kind": "nap", "payload": {"seconds": 0}, "delay": 0.3}).json()["id"]
+    until(lambda: q.task(number).status == "succeeded", "it to end")
+
+    task = q.task(number)
+    assert task.start_time is not None
+    assert timedelta(0) <= task.start_time - task.run_at < timedelta(seconds=0.5)
 
 
 def test_many_tasks_make_few_notifications(
