@@ -1,18 +1,15 @@
 """Queues: look at them, make them, change them."""
 
 from litestar import Response, get, patch, post
-from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service import queue_db
-from service.docs import NO_QUEUE, problems
+from service.docs import LOCATION, NO_QUEUE, problems
 from service.parameters import QueueName
 from service.pool import Pool
 from service.problem import no_queue
 from service.queue_messages import NewQueue, Queue, QueueChange, QueueList
-
-LOCATION = ResponseHeader(name="Location", description="Where the queue is.", documentation_only=True)
 
 
 @get(
