@@ -15,7 +15,7 @@ from lockgate.commands.seconds import spoken
 from lockgate.commands.snapshot import Failure, Queue, Slot, Snapshot
 from lockgate.commands.table import printable
 
-BOX_WIDTH, CELL_WIDTH = 26, 36
+BOX_WIDTH, BOX_HEIGHT, CELL_WIDTH = 26, 5, 36
 MARKS_MOST = 12  # in the heading; more have lines of their own
 NAME_LEAST = 10
 
@@ -46,10 +46,19 @@ def fitting(console: Console, snapshot: Snapshot, where: str, when: str, trouble
     `where`: the database; `when`: the time of the snapshot; `trouble`: why there is no newer one.
     """
     for detail in Detail.BOXES, Detail.LINES, Detail.MARKS:
+        if detail is not Detail.MARKS and _least_height(console, snapshot, detail) > console.height:
+            continue  # without drawing a thousand boxes to find out
         view = Group(*_parts(console, snapshot, detail, where, when, trouble))
         if len(console.render_lines(view, pad=False)) <= console.height:
             break
     return view
+
+
+def _least_height(console: Console, snapshot: Snapshot, detail: Detail) -> int:
+    """Return how many lines the slots take, without what is around them."""
+    width, height = (BOX_WIDTH + 1, BOX_HEIGHT) if detail is Detail.BOXES else (CELL_WIDTH, 1)
+    across = max(1, (console.width + 1) // width)
+    return sum(-(-len(queue.slots) // across) * height for queue in snapshot.queues)
 
 
 def _parts(

@@ -63,6 +63,8 @@ def _end(database: Database, task: int, limit: float | None) -> End | None:
                 if not away:
                     click.echo(f"lockgate: {one_line(error)}; trying again", err=True)
                 away = True
+                if connection:
+                    connection.close()
                 connection = None
             if give_up is not None and time.monotonic() + pause > give_up:
                 return None

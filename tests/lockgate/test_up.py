@@ -88,6 +88,14 @@ def test_the_programs_use_logins_that_may_do_no_more_than_they_must(up: Up) -> N
         assert word not in up.output  # no password is printed
 
 
+def test_other_commands_find_its_database_through_its_folder(up: Up) -> None:
+    task = lockgate("submit", "sleep", '{"max": 0}', LOCKGATE_DATA=str(up.data)).stdout.strip()
+    until(lambda: ask(f"{up.url}/tasks/{task}")["status"] == "succeeded", "the task to succeed", LIMIT)
+    assert "2 runners" in lockgate("status", "--data", up.data).stdout
+    assert lockgate("queues", "set", "default", "slots=3", "--data", up.data).returncode == 0
+    assert lockgate("psql", "-X", "-A", "-t", "-c", "select 7", LOCKGATE_DATA=str(up.data)).stdout == "7\n"
+
+
 def test_a_second_one_on_the_same_folder_is_refused_in_one_line(up: Up) -> None:
     second = lockgate("up", "--data", up.data)
     assert second.returncode == 1
