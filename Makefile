@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test demo up lock
+.PHONY: help check format lint types test versions chaos demo up lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,12 @@ types:  ## Strict types
 
 test:  ## The tests, against real Postgres
 	uv run pytest
+
+versions:  ## The contract on every PostgreSQL this machine has
+	uv run python -m tests.versions
+
+chaos:  ## Twenty minutes of faults, and whether the promise held
+	uv run python -m tests.chaos --minutes 20
 
 demo:  ## Six tasks, two slots, and a witness
 	uv run lockgate demo
