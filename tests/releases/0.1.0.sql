@@ -1,4 +1,4 @@
--- A database of release 0.1.0 (schema version 1): its schema lockgate as pg_dump told it, with tasks in every status.
+-- A database of release 0.1.0, with tasks in every status, as pg_dump told it.
 set check_function_bodies = off;
 CREATE SCHEMA lockgate;
 COMMENT ON SCHEMA lockgate IS 'A task queue with a hard limit on what runs at once. Start at lockgate.task.';
@@ -697,9 +697,9 @@ ALTER TABLE lockgate.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 CREATE VIEW lockgate.queue_overview AS
- SELECT name AS queue,
-    slots,
-    paused,
+ SELECT q.name AS queue,
+    q.slots,
+    q.paused,
     ( SELECT count(*) AS count
            FROM lockgate.task t
           WHERE ((t.queue = q.name) AND (t.status = 'running'::lockgate.status))) AS running,
@@ -722,7 +722,7 @@ CREATE VIEW lockgate.queue_overview AS
                   WHERE ((t.queue = q.name) AND (t.status = 'scheduled'::lockgate.status))
                  LIMIT 10001) c) AS scheduled
    FROM lockgate.queue q
-  ORDER BY name;
+  ORDER BY q.name;
 COMMENT ON VIEW lockgate.queue_overview IS 'Queues: slots, and what is running and waiting (counted to 10,000).';
 CREATE TABLE lockgate.release (
     version integer NOT NULL,
@@ -747,16 +747,16 @@ COMMENT ON COLUMN lockgate.runner.runner IS 'Name of the runner process; the sam
 COMMENT ON COLUMN lockgate.runner.queues IS 'The queues it serves; null = all.';
 COMMENT ON COLUMN lockgate.runner.kinds IS 'The kinds it has handlers for.';
 CREATE VIEW lockgate.runner_overview AS
- SELECT session,
-    runner,
-    host,
-    pid,
-    backend_pid,
-    version,
-    concurrency,
-    queues,
-    kinds,
-    since,
+ SELECT r.session,
+    r.runner,
+    r.host,
+    r.pid,
+    r.backend_pid,
+    r.version,
+    r.concurrency,
+    r.queues,
+    r.kinds,
+    r.since,
     (EXISTS ( SELECT
            FROM pg_locks l
           WHERE ((l.locktype = 'advisory'::text) AND (l.objsubid = 2) AND l.granted AND (l.classid = (lockgate.lock_class(0))::oid) AND (l.objid = (r.session)::oid) AND (l.database = ( SELECT pg_database.oid
@@ -766,7 +766,7 @@ CREATE VIEW lockgate.runner_overview AS
            FROM lockgate.task t
           WHERE ((t.status = 'running'::lockgate.status) AND (t.runner = r.runner))) AS running
    FROM lockgate.runner r
-  ORDER BY session;
+  ORDER BY r.session;
 COMMENT ON VIEW lockgate.runner_overview IS 'Runner sessions, whether each is alive, and how many tasks it runs.';
 ALTER TABLE lockgate.runner ALTER COLUMN session ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME lockgate.runner_session_seq
@@ -793,35 +793,35 @@ CREATE VIEW lockgate.slot_overview AS
           WHERE ((x.queue = q.name) AND (x.status = 'running'::lockgate.status))) s)
      LEFT JOIN lockgate.watch() o(queue, slot, task, lease, runner, session, grace, cancel_requested, pid, backend_start, state_change) ON (((o.queue = q.id) AND (o.slot = s.slot))))
      LEFT JOIN lockgate.task t ON ((t.id = o.task)))
-     LEFT JOIN pg_stat_get_activity(NULL::integer) a(datid, pid, usesysid, application_name, state, query, wait_event_type, wait_event, xact_start, query_start, backend_start, state_change, client_addr, client_hostname, client_port, backend_xid, backend_xmin, backend_type, ssl, sslversion, sslcipher, sslbits, ssl_client_dn, ssl_client_serial, ssl_issuer_dn, gss_auth, gss_princ, gss_enc, gss_delegation, leader_pid, query_id) ON ((a.pid = o.pid)))
+     LEFT JOIN pg_stat_get_activity(NULL::integer) a(datid, pid, usesysid, application_name, state, query, wait_event_type, wait_event, xact_start, query_start, backend_start, state_change, client_addr, client_hostname, client_port, backend_xid, backend_xmin, backend_type, ssl, sslversion, sslcipher, sslbits, ssl_client_dn, ssl_client_serial, ssl_issuer_dn, gss_auth, gss_princ, gss_enc, leader_pid, query_id) ON ((a.pid = o.pid)))
   ORDER BY q.name, s.slot;
 COMMENT ON VIEW lockgate.slot_overview IS 'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent.';
 CREATE VIEW lockgate.task_detail AS
- SELECT id,
-    queue,
-    kind,
-    status,
-    priority,
-    create_time,
-    run_at,
-    start_time,
-    finish_time,
-    exec_time,
-    attempt,
-    max_attempts,
-    timeout,
-    slot,
-    lease,
-    runner,
-    cancel_requested,
-    payload,
-    result,
-    error,
-    progress,
-    tags,
-    metadata,
-    idempotency_key,
-    dedupe_key
+ SELECT task.id,
+    task.queue,
+    task.kind,
+    task.status,
+    task.priority,
+    task.create_time,
+    task.run_at,
+    task.start_time,
+    task.finish_time,
+    task.exec_time,
+    task.attempt,
+    task.max_attempts,
+    task.timeout,
+    task.slot,
+    task.lease,
+    task.runner,
+    task.cancel_requested,
+    task.payload,
+    task.result,
+    task.error,
+    task.progress,
+    task.tags,
+    task.metadata,
+    task.idempotency_key,
+    task.dedupe_key
    FROM lockgate.task;
 COMMENT ON VIEW lockgate.task_detail IS 'Tasks as the outside world sees them.';
 ALTER TABLE lockgate.task ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -832,21 +832,22 @@ ALTER TABLE lockgate.task ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
-INSERT INTO lockgate.attempt VALUES (2, 1, 2, 'failed', 'old-runner', 1, '2026-11-22 02:51:04.847546+00', '2026-11-22 02:51:04.851344+00', 0.1, '{"type": "E", "message": "m"}');
-INSERT INTO lockgate.queue OVERRIDING SYSTEM VALUE VALUES (1, 'default', 2, false, 5, 3, NULL, 1, 300, 604800, NULL, '2026-11-22 02:51:04.465846+00');
-INSERT INTO lockgate.queue OVERRIDING SYSTEM VALUE VALUES (2, 'gpu', 1, false, 5, 3, NULL, 1, 300, NULL, NULL, '2026-11-22 02:51:04.708993+00');
-INSERT INTO lockgate.release VALUES (1, '2026-11-22 02:51:04.465846+00');
-INSERT INTO lockgate.runner OVERRIDING SYSTEM VALUE VALUES (1, 'old-runner', 'host', 7, 1593, '0.1.0', 1, NULL, '{sleep}', '2026-11-22 02:51:04.837449+00');
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (5, 'gpu', 'train', 'queued', 0, '2026-11-22 02:51:04.82613+00', '2026-11-22 02:51:04.82613+00', NULL, NULL, NULL, 0, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"epochs": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, NULL);
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (1, 'default', 'sleep', 'succeeded', 5, '2026-11-22 02:51:04.770155+00', '2026-11-22 02:51:04.770155+00', '2026-11-22 02:51:04.8424+00', '2026-11-22 02:51:04.846237+00', 2.5, 1, 3, NULL, NULL, 1, 'old-runner', 1, 5, NULL, '{"max": 3}', '{"slept": 3}', NULL, NULL, '{a,b}', '{"trace": "1"}', '', NULL, NULL, NULL);
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (2, 'default', 'sleep', 'scheduled', 0, '2026-11-22 02:51:04.797867+00', '2026-11-22 02:51:06.02983+00', '2026-11-22 02:51:04.847546+00', NULL, 0.1, 1, 3, NULL, NULL, 2, 'old-runner', 1, 5, NULL, '{"max": 3}', NULL, '{"type": "E", "message": "m"}', NULL, '{}', '{}', '', 'first', 'c780d973-2dd5-bfec-ff77-5e617831c3eb', NULL);
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (6, 'default', 'sleep', 'running', 0, '2026-11-22 02:51:04.829608+00', '2026-11-22 02:51:04.829608+00', '2026-11-22 02:51:04.855631+00', NULL, NULL, 1, 3, NULL, 2, 3, 'old-runner', 1, 5, NULL, '{"max": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, NULL);
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (4, 'gpu', 'train', 'failed', 0, '2026-11-22 02:51:04.818996+00', '2026-11-22 02:51:04.818996+00', '2026-11-22 02:51:04.870985+00', '2026-11-22 02:51:04.881161+00', 0.1, 1, 3, NULL, NULL, 4, 'old-runner', 1, 5, NULL, '{"epochs": 3}', NULL, '{"type": "E", "message": "m"}', NULL, '{}', '{}', '', NULL, NULL, NULL);
-INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (3, 'default', 'sleep', 'cancelled', 0, '2026-11-22 02:51:04.810725+00', '2026-11-22 03:51:04.810725+00', NULL, '2026-11-22 02:51:04.888814+00', NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"max": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, 'hourly');
+INSERT INTO lockgate.attempt VALUES (2, 1, 2, 'failed', 'old-runner', 1, '2026-11-22 04:05:26.879001+00', '2026-11-22 04:05:26.879001+00', 0.1, '{"type": "E", "message": "m"}');
+INSERT INTO lockgate.queue OVERRIDING SYSTEM VALUE VALUES (1, 'default', 2, false, 5, 3, NULL, 1, 300, 604800, NULL, '2026-11-22 04:05:26.806898+00');
+INSERT INTO lockgate.queue OVERRIDING SYSTEM VALUE VALUES (2, 'gpu', 1, false, 5, 3, NULL, 1, 300, NULL, NULL, '2026-11-22 04:05:26.861545+00');
+INSERT INTO lockgate.release VALUES (1, '2026-11-22 04:05:26.806898+00');
+INSERT INTO lockgate.runner OVERRIDING SYSTEM VALUE VALUES (1, 'old-runner', 'host', 7, 16984, '0.1.0', 1, NULL, '{sleep}', '2026-11-22 04:05:26.871364+00');
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (5, 'gpu', 'train', 'queued', 0, '2026-11-22 04:05:26.868815+00', '2026-11-22 04:05:26.868815+00', NULL, NULL, NULL, 0, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"epochs": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (6, 'default', 'sleep', 'scheduled', 0, '2026-11-22 04:05:26.869756+00', '2026-11-22 06:05:26.869756+00', NULL, NULL, NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"max": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (1, 'default', 'sleep', 'succeeded', 5, '2026-11-22 04:05:26.862088+00', '2026-11-22 04:05:26.862088+00', '2026-11-22 04:05:26.875149+00', '2026-11-22 04:05:26.875149+00', 2.5, 1, 3, NULL, NULL, 1, 'old-runner', 1, 5, NULL, '{"max": 3}', '{"slept": 3}', NULL, NULL, '{a,b}', '{"trace": "1"}', '', NULL, NULL, NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (2, 'default', 'sleep', 'scheduled', 0, '2026-11-22 04:05:26.865738+00', '2026-11-22 04:05:27.907238+00', '2026-11-22 04:05:26.879001+00', NULL, 0.1, 1, 3, NULL, NULL, 2, 'old-runner', 1, 5, NULL, '{"max": 3}', NULL, '{"type": "E", "message": "m"}', NULL, '{}', '{}', '', 'first', 'c780d973-2dd5-bfec-ff77-5e617831c3eb', NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (7, 'default', 'sleep', 'running', 0, '2026-11-22 04:05:26.870811+00', '2026-11-22 04:05:26.870811+00', '2026-11-22 04:05:26.881514+00', NULL, NULL, 1, 3, NULL, 2, 3, 'old-runner', 1, 5, NULL, '{"max": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (4, 'gpu', 'train', 'failed', 0, '2026-11-22 04:05:26.86789+00', '2026-11-22 04:05:26.86789+00', '2026-11-22 04:05:26.882322+00', '2026-11-22 04:05:26.882322+00', 0.1, 1, 3, NULL, NULL, 4, 'old-runner', 1, 5, NULL, '{"epochs": 3}', NULL, '{"type": "E", "message": "m"}', NULL, '{}', '{}', '', NULL, NULL, NULL);
+INSERT INTO lockgate.task OVERRIDING SYSTEM VALUE VALUES (3, 'default', 'sleep', 'cancelled', 0, '2026-11-22 04:05:26.866892+00', '2026-11-22 05:05:26.866892+00', NULL, '2026-11-22 04:05:26.883692+00', NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"max": 3}', NULL, NULL, NULL, '{}', '{}', '', NULL, NULL, 'hourly');
 SELECT pg_catalog.setval('lockgate.lease', 4, true);
 SELECT pg_catalog.setval('lockgate.queue_id_seq', 2, true);
 SELECT pg_catalog.setval('lockgate.runner_session_seq', 1, true);
-SELECT pg_catalog.setval('lockgate.task_id_seq', 6, true);
+SELECT pg_catalog.setval('lockgate.task_id_seq', 7, true);
 ALTER TABLE ONLY lockgate.queue
     ADD CONSTRAINT a_queue_name_is_unique UNIQUE (name);
 ALTER TABLE ONLY lockgate.attempt
