@@ -1239,7 +1239,10 @@ comment on view lockgate.failures is 'The newest 10,000 failed tasks by queue, k
 
 create or replace view lockgate.slot_overview as
   with seen as materialized (select * from lockgate.watch())
-  select q.name as queue, s.slot, o.runner, o.pid as backend_pid, o.task, t.kind,
+  select q.name as queue, s.slot,
+    coalesce(o.runner, (select r.runner from lockgate.runner r where r.backend_pid = o.pid
+                        order by r.session desc limit 1)) as runner,
+    o.pid as backend_pid, o.task, t.kind,
     round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
     round(extract(epoch from clock_timestamp() - a.state_change)::numeric, 1) as seconds_silent
   from lockgate.queue q

@@ -27,15 +27,17 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
 
 
-def _database_url_file() -> str | None:
+def _database_url_file() -> str:
     """For secrets mounted as files.
 
     Raises:
-        click.UsageError: the file cannot be read.
+        click.UsageError: there is none, or it cannot be read.
     """
     name = os.environ.get("DATABASE_URL_FILE")
+    if not name:
+        raise click.UsageError("Missing option '--database-url' (env var: 'DATABASE_URL').")
     try:
-        return Path(name).read_text().strip() if name else None
+        return Path(name).read_text().strip()
     except OSError as error:
         raise click.UsageError(f"DATABASE_URL_FILE: {error}") from None
 

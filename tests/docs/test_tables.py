@@ -13,6 +13,9 @@ from lockgate.__main__ import main as lockgate
 from runner.__main__ import main as bare_runner
 from tests.docs.markdown import DOCUMENTS, ROOT, table
 
+PROGRAMS = ("up", "demo", "serve", "run", "migrate")
+"""Those that run it. The commands that use it say in their --help what a table would."""
+
 INTERNAL = {"LOCKGATE_INHERIT", "LOCKGATE_LIFELINE"}
 """Said by one of our programs to another, never by people."""
 
@@ -37,7 +40,7 @@ def default(option: click.Option) -> str | None:
     return None if value in (None, ()) or not isinstance(value, (str, int, float)) else str(value)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_table_of_a_command_has_its_options_and_defaults(name: str) -> None:
     rows = table("docs/operating.md", f"### `lockgate {name}`")
     assert [row[:2] for row in rows] == [[option.opts[0], option.envvar] for option in options(command(name))]
@@ -45,6 +48,11 @@ def test_the_table_of_a_command_has_its_options_and_defaults(name: str) -> None:
         assert row[2] == (default(option) or row[2]), f"default of {row[0]}"
         assert row[2]
         assert row[3].endswith(".")
+
+
+def test_every_command_is_named() -> None:
+    text = (ROOT / "docs/operating.md").read_text()
+    assert [name for name in COMMANDS if f"`lockgate {name}`" not in text] == []
 
 
 def test_the_settings_of_a_bare_runner_are_named_too() -> None:
@@ -57,7 +65,7 @@ def variables() -> dict[str, set[str | None]]:
     """Every variable that is read, and the defaults it has, one per command that has it."""
     found: dict[str, set[str | None]] = {name: {None} for name in {*environment.OTHERS, "DATABASE_URL_FILE"} - INTERNAL}
     for each in (*map(command, COMMANDS), bare_runner):
-        for option in options(each):
+        for option in [option for option in options(each) if option.envvar]:
             found.setdefault(str(option.envvar), set()).add(default(option))
     return found
 

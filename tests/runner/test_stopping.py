@@ -99,3 +99,13 @@ def test_a_database_url_that_is_none_ends_the_runner_without_repeating_it() -> N
         assert "secret" not in str(runner.lines) + runner.noise[0]
     finally:
         runner.close()
+
+
+def test_a_runner_without_a_database_url_says_what_is_missing() -> None:
+    runner = RunnerProcess("")
+    try:
+        assert runner.process.wait(20) == 2
+        until(lambda: "DATABASE_URL" in "".join(runner.noise), "a line that names it")
+        assert "Traceback" not in "".join(runner.noise)
+    finally:
+        runner.close()

@@ -97,7 +97,7 @@ def test_slot_overview_shows_every_slot_its_holder_and_its_task(q: Contract) -> 
     text = "select queue, slot, runner, backend_pid, task, kind, seconds >= 0 from slot_overview"
     assert read(q, text) == [
         ("default", 1, "busy", busy.pid, number, "mail", True),
-        ("default", 2, None, idle.pid, None, None, None),
+        ("default", 2, "idle", idle.pid, None, None, None),
         ("default", 3, None, None, None, None, None),
     ]
 
