@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-import psycopg
 from click.core import ParameterSource
 from psycopg.types.json import Jsonb
 
@@ -82,7 +81,7 @@ def create(database: Database, ctx: click.Context, name: str, **settings: Any) -
 def set_(database: Database, name: str, settings: tuple[str, ...]) -> None:
     given = parse(settings)
     with database.connect() as connection:
-        _change(connection, name, given)
+        connection.execute("select lockgate.change_queue(%s, %s)", [name, Jsonb(given)])
     click.echo(f"queue {name}: {spell(given)}")
 
 
@@ -141,7 +140,3 @@ def delete(database: Database, name: str) -> None:
     """
     delete_queue(database, name)
     click.echo(f"queue {name} is deleted")
-
-
-def _change(connection: psycopg.Connection[Any], name: str, settings: dict[str, Any]) -> None:
-    connection.execute("select lockgate.change_queue(%s, %s)", [name, Jsonb(settings)])

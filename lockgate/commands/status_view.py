@@ -2,20 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
 
-from rich import box
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from lockgate.commands.seconds import spoken
-from lockgate.commands.snapshot import Failure, Queue, Slot, Snapshot
+from lockgate.commands.slot_view import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    FINE,
+    LINE_WIDTH,
+    PLAIN,
+    Marks,
+    line_of_marks,
+    slot_box,
+    slot_lines,
+)
+from lockgate.commands.snapshot import Failure, Queue, Snapshot
 from lockgate.commands.table import printable
 
-BOX_WIDTH, BOX_HEIGHT, CELL_WIDTH = 26, 5, 36
 MARKS_MOST = 12  # in the heading; more have lines of their own
 NAME_LEAST = 10
 
@@ -26,18 +33,6 @@ class Detail(IntEnum):
     BOXES = 3
     LINES = 2
     MARKS = 1
-
-
-class Marks(NamedTuple):
-    """The letters of a terminal; those of one that has only ASCII are plain."""
-
-    busy: str
-    free: str
-    standby: str
-    bar: str
-
-
-FINE, PLAIN = Marks("■", "□", "○", "─"), Marks("#", ".", "o", "-")
 
 
 def fitting(console: Console, snapshot: Snapshot, where: str, when: str, trouble: str | None = None) -> RenderableType:
@@ -56,7 +51,7 @@ def fitting(console: Console, snapshot: Snapshot, where: str, when: str, trouble
 
 def _least_height(console: Console, snapshot: Snapshot, detail: Detail) -> int:
     """Return how many lines the slots take, without what is around them."""
-    width, height = (BOX_WIDTH + 1, BOX_HEIGHT) if detail is Detail.BOXES else (CELL_WIDTH, 1)
+    width, height = (BOX_WIDTH + 1, BOX_HEIGHT) if detail is Detail.BOXES else (LINE_WIDTH, 1)
     across = max(1, (console.width + 1) // width)
     return sum(-(-len(queue.slots) // across) * height for queue in snapshot.queues)
 
@@ -80,11 +75,11 @@ def _parts(
         yield _heading(console, queue, marks)
         yield _waiting(queue)
         if detail is Detail.BOXES:
-            yield Columns([_box(slot, queue) for slot in queue.slots], padding=(0, 1))
+            yield Columns([slot_box(slot, queue) for slot in queue.slots], padding=(0, 1))
         elif detail is Detail.LINES:
-            yield _cells(console, queue, marks)
+            yield slot_lines(console, queue, marks)
         elif len(queue.slots) > MARKS_MOST:
-            yield _marks(queue, marks)
+            yield line_of_marks(queue, marks)
     if snapshot.failures:
         yield Text()
         yield Text("newest failures", "bold")
@@ -97,7 +92,7 @@ def _heading(console: Console, queue: Queue, marks: Marks) -> RenderableType:
     full = busy >= slots > 0
     line = Text()
     if 0 < len(queue.slots) <= MARKS_MOST:
-        line.append_text(_marks(queue, marks)).append("  ")
+        line.append_text(line_of_marks(queue, marks)).append("  ")
     line.append(f"{busy} of {slots} busy" if queue.slots else "no slots", "bold yellow" if full else "bold")
     if standing:
         line.append(f"   {marks.standby * min(standing, 8)} ", "cyan")
@@ -111,10 +106,6 @@ def _heading(console: Console, queue: Queue, marks: Marks) -> RenderableType:
     return Text.assemble(name, "  ", line, no_wrap=True, overflow="ellipsis")
 
 
-def _marks(queue: Queue, marks: Marks) -> Text:
-    return Text.assemble(*((marks.busy if slot.busy else marks.free, _style(slot, queue)) for slot in queue.slots))
-
-
 def _waiting(queue: Queue) -> Text:
     line = Text(style="dim", no_wrap=True, overflow="ellipsis")
     line.append(f"{queue.queued} queued", "default" if queue.waiting else "dim")
@@ -122,65 +113,6 @@ def _waiting(queue: Queue) -> Text:
     if queue.oldest_wait is not None:
         line.append(f" · the oldest waits {spoken(queue.oldest_wait)}")
     return line
-
-
-def _style(slot: Slot, queue: Queue) -> str:
-    if slot.abandoned:
-        return "red"
-    if slot.number > queue.slot_count:
-        return "magenta"
-    return "yellow" if slot.busy else "green"
-
-
-def _remark(slot: Slot, queue: Queue) -> str:
-    """Who has it, or what there is to say about it."""
-    if slot.abandoned:
-        return "its runner is gone"
-    if slot.number > queue.slot_count:
-        return "the last one in it"
-    return slot.runner or ""
-
-
-def _box(slot: Slot, queue: Queue) -> Panel:
-    width = BOX_WIDTH - 4
-    first = Table.grid(expand=True)
-    first.add_column(no_wrap=True)
-    first.add_column(no_wrap=True, justify="right")
-    style = _style(slot, queue)
-    if slot.busy:
-        first.add_row(Text(f"task {slot.task}", "bold"), Text(spoken(slot.seconds), style))
-    else:
-        first.add_row(Text("free", style), Text("ready" if slot.held else "", style))
-    kind = Text(printable(slot.kind or ""))
-    kind.truncate(width, overflow="ellipsis")
-    runner = Text(_end(printable(_remark(slot, queue)), width), "red" if slot.abandoned else "dim")
-    return Panel(
-        Group(first, kind, runner), title=f"slot {slot.number}", title_align="left", width=BOX_WIDTH,
-        border_style=style if slot.busy else "dim", box=box.HEAVY if slot.busy else box.ROUNDED,
-    )  # fmt: skip
-
-
-def _cells(console: Console, queue: Queue, marks: Marks) -> Table:
-    """A line per slot, in as many columns as there is room for, counted downwards."""
-    across = max(1, console.width // CELL_WIDTH)
-    down = -(-len(queue.slots) // across)
-    digits = len(str(max((slot.number for slot in queue.slots), default=0)))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(across):
-        table.add_column(width=CELL_WIDTH - 2, no_wrap=True, overflow="ellipsis")
-    lines = [_cell(slot, queue, marks, digits) for slot in queue.slots]
-    for row in range(down):
-        table.add_row(*lines[row::down])
-    return table
-
-
-def _cell(slot: Slot, queue: Queue, marks: Marks, digits: int) -> Text:
-    style = _style(slot, queue)
-    line = Text.assemble((f"{slot.number:>{digits}} ", "dim"), (marks.busy if slot.busy else marks.free, style), " ")
-    if not slot.busy:
-        return line.append("free", "dim")
-    line.append(f"{slot.task} ", "bold").append(f"{spoken(slot.seconds)} ", style)
-    return line.append("runner gone" if slot.abandoned else printable(slot.kind or ""))
 
 
 def _failures(failures: Sequence[Failure]) -> Table:
@@ -193,8 +125,3 @@ def _failures(failures: Sequence[Failure]) -> Table:
         ago, task = Text(f"{spoken(failure.ago)} ago", "dim"), Text(f"task {failure.task}")
         table.add_row(ago, task, Text(printable(failure.kind)), Text(printable(failure.error), "red"))
     return table
-
-
-def _end(text: str, width: int) -> str:
-    """Return it cut to the width at its beginning: the names of runners differ at their ends."""
-    return text if len(text) <= width else "…" + text[-(width - 1) :]
