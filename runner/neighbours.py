@@ -9,6 +9,9 @@ from runner import db, deadline
 from runner.session import Session
 from runner.sightings import Sightings
 
+SOON = 0.02
+"""Seconds to the next look after something was done about a neighbour."""
+
 INHERIT_FOR = 3.0
 """Seconds after the start in which a dead predecessor's last statement may still come into effect."""
 
@@ -30,8 +33,8 @@ class Neighbours:
 
     async def look_after(
         self, session: Session, rows: list[db.Occupied], received: float, ours: Collection[tuple[int, int]]
-    ) -> bool:
-        """Acts on one look at the slots; whether anything changed, or is about to, so that another look is due.
+    ) -> float:
+        """Acts on one look at the slots; when the next one is due, on the clock of `deadline`: infinity for any time.
 
         Raises:
             psycopg.Error: the database refuses an adoption now.
@@ -48,7 +51,7 @@ class Neighbours:
         for silent in verdict.silent:
             await self._end(session, silent)
         adopted = [await self._adopt(session, orphan) for orphan in verdict.orphans]
-        return any(adopted) or bool(verdict.silent)
+        return received + SOON if any(adopted) or verdict.silent else verdict.next_at
 
     async def _end(self, session: Session, silent: db.Occupied) -> None:
         if silent.pid is None or silent.backend_start is None:

@@ -466,8 +466,8 @@ class Runner:
             if row.queue in taken and row.slot <= self._queues[row.queue].slots:
                 taken[row.queue] += 1
         self._free = {queue: self._queues[queue].slots - count for queue, count in taken.items()}
-        if await self._neighbours.look_after(session, rows, received, ours):
-            self._agenda.look_at = deadline.now() + 0.02
+        next_at = await self._neighbours.look_after(session, rows, received, ours)
+        self._agenda.look_at = min(self._agenda.look_at, next_at)
 
     async def _do_chores(self, session: Session) -> None:
         """Removes ended tasks whose time is over, if no other runner has the chores."""

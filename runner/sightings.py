@@ -3,6 +3,7 @@
 Pure bookkeeping over rows of `lockgate.watch()` and readings of this host's clock; it decides, the runner acts.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ class Verdict(NamedTuple):
 
     silent: list[Occupied]
     """Held slots whose holder has not said a word for twice the grace, by our clock."""
+
+    next_at: float
+    """When the next of the waits is over, if nothing changes until then; infinity when there is none."""
 
 
 class Sightings:
@@ -43,21 +47,25 @@ class Sightings:
             slots: (queue, slot) of those we hold or are about to take back; their tasks are no orphans to us.
             inherited: names of runners that are known to be dead with all their hands: nothing to wait for.
         """
-        verdict = Verdict([], [])
+        orphans: list[Occupied] = []
+        silent: list[Occupied] = []
+        next_at = math.inf
         seen: dict[tuple[object, ...], float] = {}
         for row in rows:
             if row.pid == pid or (row.pid is None and (row.queue, row.slot) in slots):
                 continue
             if row.pid is None:
                 key: tuple[object, ...] = ("free", row.task, row.lease, row.session)
-                wait, due = row.grace, verdict.orphans
+                wait, due = row.grace, orphans
             else:
                 key = ("held", row.queue, row.slot, row.pid, row.backend_start, row.state_change)
-                wait, due = 2 * row.grace, verdict.silent
+                wait, due = 2 * row.grace, silent
                 if row.state_change is None:
                     continue  # another login's session, which we may not look into
             first = seen[key] = self._first.get(key, received)
             if received - first >= wait or row.runner in inherited:
                 due.append(row)
+            elif due is orphans:
+                next_at = min(next_at, first + wait)
         self._first = seen
-        return verdict
+        return Verdict(orphans, silent, next_at)

@@ -81,7 +81,7 @@ def test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others(qui
     long = quick.submit(kind="nap", payload={"seconds": 60})
     full.says("taken", task=long)
     victim.kill()
-    full.says("adopted", task=task, status="queued", limit=GRACE + 2)
+    full.says("adopted", task=task, status="queued", limit=GRACE + 5)
     assert quick.task(task).status == "queued"
     assert quick.task(long).status == "running"
 
