@@ -24,7 +24,7 @@ def test_every_slot_is_listed_with_its_holder_and_its_task(http: httpx.Client, q
     ] == [
         ("a", 1, None, None, None, None),
         ("default", 1, "busy", busy.pid, number, "mail"),
-        ("default", 2, None, idle.pid, None, None),
+        ("default", 2, "idle", idle.pid, None, None),
         ("default", 3, None, None, None, None),
     ]
     assert items[1]["seconds"] >= 0
