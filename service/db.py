@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import json
 
-from service.messages import Attempt, Due, Output, SeedTask, Status, Task, TaskDetail, TaskSummary
+from service.messages import Attempt, BriefTask, Due, Output, Status, Task, TaskDetail, TaskSummary
 from service.pool import Pool
 
 READY_LIMIT = 1.0  # seconds
@@ -79,7 +79,7 @@ async def outputs(pool: Pool, task_id: int) -> list[Output] | None:
     return [Output(lease, text) for lease, text in rows if lease is not None] if rows else None
 
 
-async def seed_task(pool: Pool, task_id: int) -> SeedTask | None:
+async def brief_task(pool: Pool, task_id: int) -> BriefTask | None:
     """None if there is no such task."""
     rows = await pool.rows(
         f"""
@@ -90,7 +90,7 @@ async def seed_task(pool: Pool, task_id: int) -> SeedTask | None:
         """,
         (task_id,),
     )
-    return SeedTask(*rows[0]) if rows else None
+    return BriefTask(*rows[0]) if rows else None
 
 
 async def tasks(

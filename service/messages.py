@@ -7,7 +7,7 @@ from msgspec import Meta, Raw, Struct, field
 
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 Due = Literal["now", "soon"]  # soon: within a minute
-SeedStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
+BriefStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
 
 # As Postgres writes it, so that no year is beyond us: 2026-05-01T12:00:00.000000Z.
 Time = Annotated[
@@ -166,10 +166,10 @@ class CancelRequest(Struct, forbid_unknown_fields=True):
     force: Annotated[bool, Meta(description="Kill a running handler at once instead of asking it first.")] = False
 
 
-class SeedTask(Struct):
+class BriefTask(Struct):
     """The least there is to know about a task."""
 
-    status: SeedStatus
+    status: BriefStatus
     create_time: Time
     start_time: Annotated[Time, Meta(description="null until it first starts.")] | None
     time_to_execute: Annotated[float, Meta(description="Seconds; null until it has ended.")] | None

@@ -89,7 +89,7 @@ class Slot(Struct):
 
     queue: Name
     slot: Annotated[int, Meta(description="From 1.")]
-    runner: Annotated[str, Meta(description="Who executes the task.")] | None
+    runner: Annotated[str, Meta(description="Who holds the slot.")] | None
     backend_pid: Annotated[int, Meta(description="Of the database session that holds the slot; null: free.")] | None
     task: int | None
     kind: str | None

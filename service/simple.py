@@ -10,7 +10,7 @@ from service import db
 from service.docs import LOCATION, NO_TASK, problems
 from service.errors import refused
 from service.gather import Gatherer
-from service.messages import NewTask, SeedTask
+from service.messages import BriefTask, NewTask
 from service.parameters import TaskId
 from service.pool import Pool
 from service.problem import invalid, no_task
@@ -45,8 +45,8 @@ async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDepe
     tags=["simple"],
     responses=problems(400, 503, missing=NO_TASK),
 )
-async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> SeedTask:
+async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
     """Its status in plain words, and its times."""
-    if (task := await db.seed_task(pool, task_id)) is None:
+    if (task := await db.brief_task(pool, task_id)) is None:
         raise no_task(task_id)
     return task
