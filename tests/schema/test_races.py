@@ -278,6 +278,119 @@ def test_a_cancel_that_waited_for_the_end_of_an_attempt_goes_by_what_came_of_it(
     assert (q.task(number).status, q.task(number).cancel_requested) == (status, None)
 
 
+def test_an_adoption_that_waited_for_a_cancel_ends_the_task(
+    q: Contract, race: Race, lost: tuple[Session, Session, Any]
+) -> None:
+    _, adopter, claimed = lost
+    with q.service.transaction():
+        assert q.cancel(claimed.task) == "running"
+        adoption = race(adopter.conn, q.service, adopter.adopt, q.task(claimed.task))
+    assert answer(adoption) == "cancelled"
+
+
+def test_a_cancel_that_waited_for_an_adoption_ends_the_task(
+    q: Contract, race: Race, lost: tuple[Session, Session, Any]
+) -> None:
+    _, adopter, claimed = lost
+    with adopter.conn.transaction():
+        assert adopter.adopt(q.task(claimed.task)) == "queued"
+        cancel = race(q.service, adopter.conn, q.cancel, claimed.task)
+    assert answer(cancel) == "cancelled"
+    assert q.task(claimed.task).status == "cancelled"
+
+
+def test_a_promotion_passes_by_what_is_being_cancelled(q: Contract) -> None:
+    number = q.row("scheduled", run_at="2000-01-01")
+    with q.service.transaction():
+        assert q.cancel(number) == "cancelled"
+        assert q.db.value("select lockgate.promote('default')") == 0
+    assert q.task(number).status == "cancelled"
+
+
+def test_a_cancel_waits_for_a_promotion_and_cancels_all_the_same(q: Contract, race: Race) -> None:
+    number = q.row("scheduled", run_at="2000-01-01")
+    owner = q.db.connect("owner")
+    with owner.transaction():
+        owner.execute("select lockgate.promote('default')")
+        cancel = race(q.service, owner, q.cancel, number)
+    assert answer(cancel) == "cancelled"
+
+
+# Retrying and deleting -----------------------------------------------------------------------------------------------
+
+
+def call(conn: psycopg.Connection[Any], function: str, task: int) -> Any:
+    row = conn.execute(f"select lockgate.{function}(%s)", (task,)).fetchone()
+    return row and row[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sqlstate"),
+    [
+        ("retry", "retry", "LG007"),
+        ("retry", "cancel", None),
+        ("retry", "delete_task", None),
+        ("delete_task", "retry", "LG006"),
+        ("delete_task", "cancel", "LG006"),
+        ("delete_task", "delete_task", "LG006"),
+    ],
+)
+def test_of_two_who_act_on_an_ended_task_the_second_goes_by_what_the_first_left(
+    q: Contract, race: Race, first: str, second: str, sqlstate: str | None
+) -> None:
+    number = q.row("failed")
+    rival = q.db.connect("service")
+    with q.service.transaction():
+        call(q.service, first, number)
+        waiting = race(rival, q.service, call, rival, second, number)
+    if sqlstate:
+        with q.refused(sqlstate):
+            answer(waiting)
+    else:
+        answer(waiting)
+
+
+def test_a_claim_passes_by_what_is_being_deleted(q: Contract) -> None:
+    first, second = q.submit(), q.submit()
+    with q.service.transaction():
+        call(q.service, "delete_task", first)
+        assert q.runner().work().task == second
+
+
+def test_a_deletion_that_waited_for_a_claim_is_refused(q: Contract, race: Race) -> None:
+    number = q.submit()
+    runner = q.runner()
+    with runner.conn.transaction():
+        runner.work()
+        deletion = race(q.service, runner.conn, call, q.service, "delete_task", number)
+    with q.refused("LG007"):
+        answer(deletion)
+    assert q.task(number).status == "running"
+
+
+def test_a_purge_passes_by_what_is_being_retried(q: Contract) -> None:
+    number, old = q.row("failed"), q.row("failed")
+    with q.service.transaction():
+        call(q.service, "retry", number)
+        assert q.db.value("select lockgate.purge('default')") == 1
+    assert [task.id for task in q.tasks()] == [number]
+    assert old != number
+
+
+def test_progress_that_waited_for_the_end_is_not_stored(q: Contract, race: Race) -> None:
+    q.submit()
+    runner = q.runner("one")
+    claimed = runner.work()
+    other = q.runner("other")
+    with runner.conn.transaction():
+        runner.finish(claimed)
+        report = race(
+            other.conn, runner.conn, other.value, "select lockgate.report_progress(%s, %s, 'one', '1')",
+            claimed.task, claimed.lease,
+        )  # fmt: skip
+    assert answer(report) is False
+
+
 # Applying ------------------------------------------------------------------------------------------------------------
 
 
