@@ -1244,14 +1244,13 @@ create or replace view lockgate.slot_overview as
                         order by r.session desc limit 1)) as runner,
     o.pid as backend_pid, o.task, t.kind,
     round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
-    round(extract(epoch from clock_timestamp() - a.state_change)::numeric, 1) as seconds_silent
+    round(extract(epoch from clock_timestamp() - o.state_change)::numeric, 1) as seconds_silent
   from lockgate.queue q
   cross join lateral (
     select generate_series(1, q.slots) as slot
     union select x.slot from seen x where x.queue = q.id) s
   left join seen o on o.queue = q.id and o.slot = s.slot
   left join lockgate.task t on t.id = o.task
-  left join pg_stat_get_activity(null) a on a.pid = o.pid
   order by q.name, s.slot;
 comment on view lockgate.slot_overview is
   'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent. '
