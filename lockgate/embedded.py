@@ -38,6 +38,7 @@ SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 Mode = Literal["fast", "immediate"]
 
 SETTINGS = {
+    "listen_addresses": HOST,
     "max_connections": "100",
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
@@ -216,9 +217,10 @@ class Server:
         """Start postgres; where in the log its words begin."""
         self.socket_folder = self._make_socket_folder()
         settings = self.settings | {
-            "listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": str(self.socket_folder),
+            "port": str(self.port),
+            "unix_socket_directories": str(self.socket_folder),
             "unix_socket_permissions": "0700",
-        }  # fmt: skip
+        }
         command = [str(self.binaries / "postgres"), "-D", str(self._cluster)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,17 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class RunnerProcess:
-    """``python -P -m runner``, its log lines as they come, and the signals it may get."""
+    """``python -P -m runner``, its log lines as they come, and the signals it may get. ``prefix``: of the command."""
 
     def __init__(
-        self, url: str, witness: str | None = None, *, module: str = "runner", cwd: Path = CHECKOUT, **settings: Any
+        self,
+        url: str,
+        witness: str | None = None,
+        *,
+        module: str = "runner",
+        cwd: Path = CHECKOUT,
+        prefix: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
         environment = {
             **({"DATABASE_URL": url} if url else {}),
@@ -30,7 +38,7 @@ class RunnerProcess:
         self.lines: list[dict[str, Any]] = []
         self.noise: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *module.split()],
+            [*prefix, sys.executable, "-P", "-m", *module.split()],
             env={k: v for k, v in os.environ.items() if not k.startswith("LOCKGATE_")} | environment,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
