@@ -16,6 +16,8 @@ SECTIONS = {
         "serve": ("service.__main__:main", "The HTTP service."),
         "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
+        "passwords": ("lockgate.passwords:passwords", "Make a password for each login, as files."),
+        "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),
     },
     "To use it": {
         "submit": ("lockgate.commands.submit:submit", "Submit a task and print its number, or wait for its result."),

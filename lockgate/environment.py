@@ -14,9 +14,11 @@ OURS = frozenset(
         "LOCKGATE_DEMO_MIN",
         "LOCKGATE_DEMO_TASKS",
         "LOCKGATE_LOGIN_PASSWORD",
+        "LOCKGATE_LOGIN_PASSWORD_FILE",
         "LOCKGATE_LOGIN_PREFIX",
         "LOCKGATE_RUNNERS",
         "LOCKGATE_SLOTS",
+        "LOCKGATE_SPARE",
     }
 )
 # Read by runners and their hands, and no option of any command.

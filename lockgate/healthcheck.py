@@ -1,0 +1,62 @@
+"""`lockgate healthcheck`: whether the program beside it does its work, for who runs it in a container."""
+
+import http.client
+import json
+import socket
+
+import click
+
+from lockgate.database_url import database_url
+from lockgate.refusal import Refusal
+
+LIMIT = 3  # seconds for an answer
+
+NEWEST = """
+select min(extract(epoch from clock_timestamp() - state_change))::float8 from pg_stat_activity
+where datname = current_database() and starts_with(application_name, %s)
+"""
+
+
+@click.group()
+def healthcheck() -> None:
+    """Ask whether the program in this container does its work: 0 if so, else 1 and why, in one line."""
+
+
+@healthcheck.command("serve")
+@click.option(
+    "--port", envvar="LOCKGATE_PORT", show_envvar=True, type=int, default=8000, show_default=True, help="Where it is."
+)
+def serve(port: int) -> None:
+    """Whether the service can take tasks."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Refusal(f"the service does not answer: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise Refusal(f"the service is not ready: {said.get('detail')}")
+
+
+@healthcheck.command("run")
+@database_url("That of the runner.", required=True, default="the content of the file DATABASE_URL_FILE")
+@click.option("--poll", envvar="LOCKGATE_POLL", show_envvar=True, type=float, default=1.0, show_default=True)
+def run(database_url: str, poll: float) -> None:
+    """Whether a runner of this host has a session, and has said something on it of late.
+
+    It asks the database, which sees a frozen runner for what it is.
+    """
+    import psycopg
+
+    with psycopg.connect(
+        database_url, autocommit=True, connect_timeout=LIMIT, prepare_threshold=None, application_name="lockgate-health"
+    ) as connection:
+        row = connection.execute(NEWEST, [f"lockgate-runner {socket.gethostname()}-"[:63]]).fetchone()
+    silent = row[0] if row else None
+    if silent is None:
+        raise Refusal("no runner of this host has a session")
+    if silent > 2 * poll + 5:
+        raise Refusal(f"the runner has been silent for {silent:.0f} s")
