@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos demo up lock
+.PHONY: help check format lint types test versions chaos demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,23 @@ demo:  ## Six tasks, two slots, and a witness
 up:  ## Everything on this machine
 	uv run lockgate up
 
-lock:  ## Write requirements.lock anew
-	uv export --quiet --no-dev --no-emit-project --no-annotate --no-header --format requirements-txt \
-	  --output-file requirements.lock
+all:  ## Everything in containers, with the broker
+	docker compose --profile amqp up --build --wait
+
+down:  ## Stop the containers; their data stays
+	docker compose --profile amqp down
+
+logs-app:  ## What the service says
+	docker compose logs --follow service
+
+logs-worker:  ## What the runners say
+	docker compose logs --follow runner
+
+psql:  ## The database in its container: select * from queue_overview \watch 1
+	docker compose exec db psql -U lockgate_app_operator -d lockgate
+
+EXPORT = uv export --quiet --no-emit-project --no-annotate --no-header --format requirements-txt
+
+lock:  ## Write requirements.lock and requirements-build.lock anew
+	$(EXPORT) --no-dev --output-file requirements.lock
+	$(EXPORT) --only-group build --output-file requirements-build.lock
