@@ -469,6 +469,11 @@ begin
         and same_dedupe.status in ('scheduled', 'queued', 'running')
     ) judged
     where found is not null;
+    if v_outcomes && '{replayed, deduplicated}' then
+      -- What we found may have been committed and not have reached a synchronous standby: the wait for that was
+      -- cancelled, or cut short by a restart. We wait for it here, and only a transaction that writes does wait.
+      perform pg_logical_emit_message(true, 'lockgate', '');
+    end if;
     return query select * from unnest(v_items, v_tasks, v_outcomes);
     v_open := array(select i from unnest(v_open) i where i <> all (v_items) order by i);
   end loop;
