@@ -125,6 +125,17 @@ def test_every_claim_has_a_new_and_greater_lease(q: Contract) -> None:
     assert q.task(number).lease == leases[2]
 
 
+def test_every_claim_counts_as_an_attempt(q: Contract) -> None:
+    q.submit(max_attempts=9)
+    runner = q.runner()
+    attempts = []
+    for _ in range(3):
+        claimed = runner.work()
+        attempts.append((claimed.attempt, q.task(claimed.task).attempt))
+        runner.fail(claimed, retry_after=0)
+    assert attempts == [(1, 1), (2, 2), (3, 3)]
+
+
 def test_a_claim_forgets_what_the_last_attempt_left(q: Contract) -> None:
     number = q.row("queued", error=BOOM, exec_time=3, progress={"done": 1}, attempt=1)
     q.runner().work()

@@ -95,6 +95,21 @@ def test_a_lease_is_worth_nothing_in_another_runners_name(q: Contract) -> None:
         other.finish(claimed)
 
 
+def test_the_lease_of_an_earlier_attempt_is_lost_to_the_runner_of_both(q: Contract) -> None:
+    """Its hand was given up for dead, the task came back to it, and now the first hand answers."""
+    number = q.submit()
+    runner = q.runner()
+    earlier = runner.work()
+    runner.give_back(earlier)
+    current = runner.claim()
+    assert current is not None
+    before = q.task(number)
+    with q.refused("LG002"):
+        runner.finish(earlier)
+    assert q.task(number) == before
+    assert runner.finish(current)
+
+
 def test_a_task_that_is_not_there_cannot_be_finished(q: Contract) -> None:
     runner = q.runner()
     with q.refused("LG002"):

@@ -66,6 +66,18 @@ def test_a_lost_lease_cannot_give_back(q: Contract) -> None:
     assert q.task(number) == before
 
 
+def test_an_earlier_attempt_does_not_give_back_the_present_one(q: Contract) -> None:
+    number = q.submit()
+    runner = q.runner()
+    earlier = runner.work()
+    runner.give_back(earlier)
+    runner.claim()
+    before = q.task(number)
+    with q.refused("LG002"):
+        runner.give_back(earlier)
+    assert q.task(number) == before
+
+
 def test_what_was_finished_is_not_given_back(q: Contract) -> None:
     number = q.submit()
     runner = q.runner()

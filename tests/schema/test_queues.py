@@ -150,6 +150,13 @@ def test_a_queue_whose_slots_somebody_holds_stays(q: Contract) -> None:
     delete(q, "default")
 
 
+def test_while_a_queue_is_being_deleted_nobody_gets_a_slot_of_it(q: Contract) -> None:
+    runner = q.runner()
+    with q.service.transaction():
+        delete(q, "default")
+        assert (runner.take(), runner.take(1), runner.take(2)) == (None, None, None)
+
+
 def test_whoever_held_a_slot_of_a_deleted_queue_claims_nothing(q: Contract) -> None:
     number = q.queue_id()
     delete(q, "default")

@@ -1,0 +1,8 @@
+"""Guards, each weakened on purpose: a suite that does not notice has a gap."""
+
+from collections.abc import Sequence
+
+from tests.mutants import schema
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Sequence[Mutant] = [*schema.MUTANTS]

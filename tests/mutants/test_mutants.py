@@ -1,0 +1,78 @@
+"""Whether the mutants still fit: run them with `make mutants`."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import MUTANTS
+from tests.mutants.mutant import Edit, Mutant, Stale
+from tests.mutants.scratch import CHECKOUT
+
+SOURCE = """\
+def first():
+    return guard()
+
+
+class Two:
+    def second(self):
+        if guard():
+            return guard()
+
+    def third(self): return guard()
+"""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_weakens_is_in_the_source_just_once(mutant: Mutant) -> None:
+    sources: dict[str, str] = {}
+    for edit in mutant.edits:
+        source = sources.get(edit.file) or (CHECKOUT / edit.file).read_text()
+        sources[edit.file] = edit.apply(source)
+        assert sources[edit.file] != source
+    for name, weakened in sources.items():
+        if name.endswith(".py"):
+            ast.parse(weakened)
+
+
+def test_every_mutant_has_a_name_of_its_own() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if not re.fullmatch("[a-z0-9-]+", name)]
+
+
+def test_the_tests_that_are_to_catch_a_mutant_are_there() -> None:
+    for selected in {test for mutant in MUTANTS for test in mutant.caught_by}:
+        path, _, test = selected.partition("::")
+        tests = {
+            node.name for node in ast.parse((CHECKOUT / path).read_text()).body if isinstance(node, ast.FunctionDef)
+        }
+        assert not test or test.partition("[")[0] in tests, selected
+
+
+def test_an_edit_changes_the_one_place_it_names() -> None:
+    assert "first():\n    return True" in Edit("x.py", "first", "guard()", "True").apply(SOURCE)
+    assert "third(self): return True" in Edit("x.py", "Two.third", "guard()", "True").apply(SOURCE)
+    assert "if True:" in Edit("x.py", "", "if guard()", "if True").apply(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("within", "text", "says"),
+    [
+        ("Two.second", "guard()", "2 times in Two.second of x.py"),
+        ("first", "other()", "0 times in first of x.py"),
+        ("second", "guard()", "x.py has 0 of 'second'"),
+        ("", "guard()", "4 times in x.py"),
+    ],
+)
+def test_an_edit_that_does_not_fit_just_once_says_so(within: str, text: str, says: str) -> None:
+    with pytest.raises(Stale, match=re.escape(says)):
+        Edit("x.py", within, text, "True").apply(SOURCE)
+
+
+def test_a_mutant_weakens_the_copy_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text(SOURCE)
+    edits = (Edit("x.py", "first", "guard()", "True"), Edit("x.py", "Two.third", "guard()", "False"))
+    Mutant("both", "two guards at once", edits, ()).weaken(tmp_path)
+    assert (tmp_path / "x.py").read_text().count("guard()") == 2
