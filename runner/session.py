@@ -171,6 +171,7 @@ class Session:
             raise
         if not done:
             self.hang_up()
+            statement.add_done_callback(lambda it: it.cancelled() or it.exception())  # asked for, or asyncio complains
             await asyncio.wait({statement}, timeout=1)
             raise SessionLost(f"no answer within {self.limit:.1f} s")
         error = statement.exception()

@@ -10,6 +10,17 @@ import structlog
 CHECK_EVERY = 5.0
 """Seconds of silence after which the connection is asked whether it lives, and seconds it has to answer."""
 
+UNHEARD = 3000
+"""Milliseconds after which either side gives the other up. Keepalives alone are mute while data is under way, and a
+server that has lost us would keep this session, one of few that it has room for, for up to hours."""
+
+LISTEN = f"""
+set idle_session_timeout = 0;
+set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3;
+set tcp_user_timeout = {UNHEARD};
+listen lockgate
+"""
+
 log = structlog.get_logger()
 
 
@@ -26,9 +37,9 @@ async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
                 keepalives_idle=2,
                 keepalives_interval=1,
                 keepalives_count=3,
+                tcp_user_timeout=UNHEARD,
             ) as connection:
-                await connection.execute("set idle_session_timeout = 0")
-                await connection.execute("listen lockgate")
+                await connection.execute(LISTEN)
                 heard("")
                 pause = 0.1
                 while True:
