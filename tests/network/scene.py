@@ -1,0 +1,96 @@
+"""A database, a witness, and runners on hosts of their own."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from lockgate.embedded import Server
+from lockgate.witness import Witness
+from tests.contract import Contract
+from tests.database import template
+from tests.network.network import Host, Network
+from tests.runner.process import RunnerProcess
+
+AUDIT = """
+create table lockgate.audit (task bigint not null, status text not null);
+create function lockgate.audit() returns trigger language plpgsql security definer as
+$$ begin insert into lockgate.audit values (new.id, new.status); return null; end $$;
+create trigger audit after update on lockgate.task for each row
+  when (new.status in ('succeeded', 'failed', 'cancelled') and old.status is distinct from new.status)
+  execute function lockgate.audit();
+"""
+
+
+class Scene:
+    """What a story of a broken network plays in."""
+
+    def __init__(self, q: Contract, witness: Witness, network: Network) -> None:
+        self.q = q
+        self.witness = witness
+        self.network = network
+        self.runners: list[RunnerProcess] = []
+
+    def start(self, host: Host, module: str = "lockgate run", **settings: Any) -> RunnerProcess:
+        """Starts a runner there, with all settings that matter here at their defaults."""
+        url = make_conninfo(self.q.db.runner, host=self.network.server)
+        handlers = "tests.network.handlers"
+        runner = RunnerProcess(
+            url, self.witness.address, module=module, prefix=host.command, handlers=handlers, **settings
+        )
+        self.runners.append(runner)
+        return runner
+
+    def sessions(self, host: Host) -> int:
+        """How many sessions from that host the server believes in."""
+        count: int = self.q.db.value("select count(*) from pg_stat_activity where client_addr = %s::inet", host.address)
+        return count
+
+    def ended_twice(self) -> list[int]:
+        return [row[0] for row in self.q.db.query("select task from lockgate.audit group by task having count(*) > 1")]
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+
+
+@contextmanager
+def scene() -> Iterator[Scene]:
+    """A new one, and nothing left of it at the end.
+
+    Raises:
+        NoNetwork: there can be none here.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lockgate-network-", dir="/tmp"))
+    folder.chmod(0o755)  # as root, the server runs as somebody who has to get there
+    try:
+        with Network() as network:
+            settings = {"listen_addresses": f"127.0.0.1,{network.server}", "fsync": "off"}
+            with Server(folder / "data", settings=settings) as server:
+                let_in(server, folder, network)
+                with (
+                    template(server.dsn(database="postgres")) as made,
+                    made.clone() as db,
+                    Witness(network.witness) as witness,
+                ):
+                    db.query(AUDIT)
+                    it = Scene(Contract(db), witness, network)
+                    try:
+                        yield it
+                    finally:
+                        it.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def let_in(server: Server, folder: Path, network: Network) -> None:
+    """Lets the network's hosts connect, with a password like everybody."""
+    with (folder / "data" / "cluster" / "pg_hba.conf").open("a") as file:
+        file.write(f"host all all {network.block}.0/24 scram-sha-256\n")
+    with psycopg.connect(server.dsn()) as connection:
+        connection.execute("select pg_reload_conf()")

@@ -1,0 +1,83 @@
+"""A runner that is parted from the database in whatever way: nobody executes twice, and nothing waits for long.
+
+All kinds of partition are played once, at the same time; each test looks at one side of what was seen.
+"""
+
+import pytest
+
+from tests.network.partition import KINDS, Partition, play
+from tests.network.scene import Scene
+
+BOUND = 15.0
+"""Seconds that anything may take with the settings as they come: a grace of 5."""
+
+RETURNING = [name for name in KINDS if name != "host gone"]
+
+
+@pytest.fixture(scope="module")
+def partitions(scene: Scene) -> dict[str, Partition]:
+    return play(scene)
+
+
+@pytest.fixture
+def partition(partitions: dict[str, Partition], request: pytest.FixtureRequest) -> Partition:
+    it = partitions[request.param]
+    if it.failure:
+        raise it.failure
+    return it
+
+
+def every(names: list[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("partition", names, indirect=True)
+
+
+# The first of these tests plays everything.
+pytestmark = pytest.mark.timeout(400)
+
+
+@every(list(KINDS))
+def test_a_parted_runners_hand_is_dead_before_its_task_executes_elsewhere(partition: Partition, scene: Scene) -> None:
+    first, second = partition.executions(partition.task)
+    assert first.end is not None
+    assert first.end <= second.begin
+    assert scene.witness.most[partition.queue] == 1
+
+
+@every(list(KINDS))
+def test_a_parted_runners_task_executes_elsewhere_within_15_seconds(partition: Partition) -> None:
+    assert partition.row is not None
+    assert (partition.row.attempt, partition.row.result) == (2, {"attempt": 2, "lease": partition.row.lease})
+    assert partition.elsewhere < BOUND
+
+
+@every(list(KINDS))
+def test_the_server_keeps_no_session_of_a_parted_host_for_longer_than_15_seconds(partition: Partition) -> None:
+    assert partition.gone < BOUND
+
+
+@every(RETURNING)
+def test_a_partition_shorter_than_the_deadline_stops_nothing(partition: Partition) -> None:
+    (execution,) = partition.executions(partition.kept)
+    (taken,) = partition.runner.events("taken", task=partition.kept)
+    (finished,) = partition.runner.events("finished", task=partition.kept)
+    assert execution.lease == taken["lease"] == finished["lease"]
+    assert not partition.runner.events("hand died", task=partition.kept)
+
+
+@every(RETURNING)
+def test_what_a_runner_still_says_about_a_task_it_was_parted_from_changes_nothing(partition: Partition) -> None:
+    (lost,) = partition.runner.events("lease lost", task=partition.task)
+    assert partition.row is not None
+    assert lost["lease"] < (partition.row.lease or 0)
+    assert partition.row_later == partition.row
+
+
+@every(RETURNING)
+def test_a_runner_takes_slots_again_after_a_long_partition(partition: Partition) -> None:
+    assert partition.runner.events("finished", task=partition.later, status="succeeded")
+
+
+def test_no_task_has_ended_twice(partitions: dict[str, Partition], scene: Scene) -> None:
+    assert not [partition.failure for partition in partitions.values() if partition.failure]
+    assert scene.ended_twice() == []
+    assert scene.q.tasks("status <> 'succeeded'") == []
