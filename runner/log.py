@@ -1,14 +1,33 @@
-"""One structured line per event, on standard output."""
+"""One structured line per event, on standard output, written by a thread of its own.
 
+Whoever reads it may be slow or stop reading. A runner that waited for him would stop to ping, and lose its hands.
+"""
+
+import atexit
 import logging
+import os
+import select
 import sys
+import threading
+import time
+from collections import deque
 
 import structlog
+
+WAITING_LIMIT = 4 * 1024 * 1024
+"""Characters that may wait to be written; lines beyond that are left out, and their number is said later."""
+
+LAST_LIMIT = 1.0
+"""Seconds a process that ends gives its last lines to be written."""
+
+log = structlog.get_logger()
 
 
 def configure(format: str, level: str, **bound: str) -> None:  # noqa: A002 - the option's name
     """Sets the format ("auto", "json", "console") and the level; ``bound`` goes with every line."""
     console = format == "console" or (format == "auto" and sys.stdout.isatty())
+    writer = Writer(sys.stdout.fileno())
+    atexit.register(writer.flush, LAST_LIMIT)
     structlog.configure(
         processors=[
             _head_first,
@@ -19,8 +38,63 @@ def configure(format: str, level: str, **bound: str) -> None:  # noqa: A002 - th
             structlog.dev.ConsoleRenderer(pad_event_to=12) if console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=lambda *_: writer,
     )
     structlog.contextvars.bind_contextvars(**bound)
+
+
+class Writer:
+    """Takes lines without ever waiting, and writes them in their order as fast as they are read."""
+
+    def __init__(self, descriptor: int, limit: int = WAITING_LIMIT) -> None:
+        self._descriptor = descriptor
+        self._limit = limit
+        self._lines: deque[str] = deque()
+        self._waiting = 0
+        self._left_out = 0
+        self._changed = threading.Condition()
+        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+
+    def msg(self, line: str) -> None:
+        with self._changed:
+            if self._waiting + len(line) > self._limit:
+                self._left_out += 1
+                return
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            log.warning("log lines left out", lines=left_out)
+        with self._changed:
+            self._lines.append(line)
+            self._waiting += len(line)
+            self._changed.notify_all()
+
+    debug = info = warning = error = critical = msg
+
+    def flush(self, limit: float) -> None:
+        """Waits until all is written, at most so many seconds."""
+        end = time.monotonic() + limit
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, max(0.0, end - time.monotonic()))
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                line = self._lines.popleft()
+            self._write(f"{line}\n".encode(errors="backslashreplace"))
+            with self._changed:
+                self._waiting -= len(line)
+                self._changed.notify_all()
+
+    def _write(self, data: bytes) -> None:
+        # Not through sys.stdout, whose lock the end of the interpreter would wait for in vain.
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return  # nobody will ever read it; work goes on
 
 
 def _head_first(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
