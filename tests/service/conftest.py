@@ -19,8 +19,8 @@ from service.app import create_app
 from service.settings import Settings
 from tests.contract import until
 from tests.database import Database, Template
+from tests.proxy import Proxy
 from tests.runner.process import RunnerProcess
-from tests.service.proxy import Proxy
 
 ServiceStart = Callable[[str], httpx.Client]
 ProcessStart = Callable[..., "Process"]

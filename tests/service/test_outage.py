@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract import Contract, until
 from tests.database import Database
+from tests.proxy import Proxy
 from tests.service.conftest import ServiceStart
-from tests.service.proxy import Proxy
 
 
 def is_unavailable(response: httpx.Response) -> bool:

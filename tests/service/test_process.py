@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from service.__main__ import main
 from tests.contract import until
 from tests.database import Database
+from tests.proxy import Proxy
 from tests.service.conftest import Process, ProcessStart
-from tests.service.proxy import Proxy
 
 
 def serving(process: ProcessStart, dsn: str, *arguments: str) -> Process:
