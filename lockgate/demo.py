@@ -92,7 +92,7 @@ def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack
             service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
             settings = {"LOCKGATE_WITNESS": witness.address}
             port = ports.a_free_one()
-            stack = Stack(service, runner, "127.0.0.1", port, runners, server, settings, lambda _: None, output)
+            stack = Stack(service, runner, "127.0.0.1", port, runners, server, False, settings, lambda _: None, output)
             stack.start()
             yield stack, server.dsn(logins["operator"])
         except StackError:

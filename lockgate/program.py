@@ -49,9 +49,19 @@ class Program:
         self.started = time.monotonic()
 
     @property
+    def pid(self) -> int:
+        """Its process id; 0 when it was never started."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """As of a Popen: None while it runs, or when it was never started; negative = killed by that signal."""
+        return self._process.poll() if self._process else None
+
+    @property
     def ended(self) -> str | None:
         """How it ended, in words; None while it runs, or when it was never started."""
-        code = self._process.poll() if self._process else None
+        code = self.exit_code
         if code is None:
             return None
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -60,11 +70,6 @@ class Program:
     def lived(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self.started
-
-    @property
-    def refused(self) -> bool:
-        """Whether it ended by itself, soon and with an error: what it was told does not suit it."""
-        return self._process is not None and (self._process.poll() or 0) > 0 and self.lived < SHORT_LIFE
 
     def ask(self) -> None:
         """Ask it to stop."""

@@ -1,7 +1,6 @@
 """`lockgate run`: a runner and, when it dies, its successors."""
 
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,28 +9,38 @@ from click.core import ParameterSource
 
 from lockgate.interruption import Interruption
 from lockgate.program import environment
-from lockgate.supervisor import Supervisor
-from runner.__main__ import main as runner
+from lockgate.runner_program import RunnerProgram
+from lockgate.spare import Spare, spare_option
+from lockgate.supervisor import Supervisor, watch
+from runner.settings import options
 
-# The supervisor names its runners itself, each with a new name, and tells each what it inherits.
-OPTIONS = [option for option in runner.params if option.name not in ("name", "inherit")]
 
-
+@click.command()
+@options
+@spare_option
 @click.pass_context
-def supervise(ctx: click.Context, /, **_: Any) -> None:
+def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
     """Take tasks out of the queue and execute them.
 
     A runner that dies is replaced at once, and its successor takes over its slots. TERM or Ctrl-C stops it in order, a
     second one in a hurry. Handlers come from the modules named in LOCKGATE_HANDLERS.
     """
-    supervisor = Supervisor(environment(**dict(_as_environment(ctx))))
+    settings = environment(**dict(_as_environment(ctx)))
+
+    def make() -> RunnerProgram:
+        return RunnerProgram(settings)
+
+    kept = Spare(make) if spare else None
+    supervisor = Supervisor(make, kept)
     with Interruption() as interruption:
         try:
             supervisor.start()
             while not supervisor.refused:
                 if how := supervisor.tend():
                     click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
-                time.sleep(0.1)
+                if kept:
+                    kept.tend(supervisor.serving)
+                watch([supervisor], 0.5)
             sys.exit(1)  # it has said why
         except KeyboardInterrupt:
             asked = 0
@@ -41,6 +50,12 @@ def supervise(ctx: click.Context, /, **_: Any) -> None:
                     asked += 1
 
 
+# The supervisor names its runners itself, each with a new name, and tells each when it is needed.
+run.params = [option for option in run.params if option.name not in ("name", "cue")]
+OPTIONS = [option for option in run.params if option.name != "spare"]
+"""What a runner is told, and how."""
+
+
 def _as_environment(ctx: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the options of the command line as environment variables: that is how the runner is told."""
     for option in OPTIONS:
@@ -48,6 +63,3 @@ def _as_environment(ctx: click.Context) -> Iterator[tuple[str, str]]:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = ctx.params[name]
             yield variable, " ".join(value) if isinstance(value, tuple) else str(value)
-
-
-run = click.Command("run", params=OPTIONS, callback=supervise, help=supervise.__doc__)

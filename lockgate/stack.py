@@ -10,7 +10,9 @@ from typing import IO, Any
 
 from lockgate.embedded import Server
 from lockgate.program import SHORT_LIFE, Program, environment
-from lockgate.supervisor import Supervisor
+from lockgate.runner_program import RunnerProgram
+from lockgate.spare import Spare
+from lockgate.supervisor import Supervisor, watch
 
 ASK_LIMIT = 10.0  # seconds for an answer
 READY_LIMIT = 30.0  # seconds until the service answers
@@ -28,8 +30,9 @@ class StackError(Exception):
 class Stack:
     """Start, look after and stop the programs, in the order in which they need each other.
 
-    `settings`: environment of all programs; `say`: gets a line about whatever happens to them; `output`: where their
-    own words go, None = where ours go.
+    `spare`: whether to keep one runner more, loaded and waiting, for whichever dies first; `settings`: environment of
+    all programs; `say`: gets a line about whatever happens to them; `output`: where their own words go, None = where
+    ours go.
     """
 
     service_url: str
@@ -38,6 +41,7 @@ class Stack:
     port: int
     runner_count: int
     server: Server | None = None
+    spare: bool = True
     settings: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = print
     output: IO[bytes] | None = None
@@ -47,9 +51,12 @@ class Stack:
         self.service = Program(
             "service", environment(**self.settings, **here, DATABASE_URL=self.service_url), self.output
         )
+        of_runners = environment(**self.settings, DATABASE_URL=self.runner_url)
+        self._spare = (
+            Spare(lambda: RunnerProgram(of_runners, self.output)) if self.spare and self.runner_count else None
+        )
         self.runners = [
-            Supervisor(environment(**self.settings, DATABASE_URL=self.runner_url), self.output)
-            for _ in range(self.runner_count)
+            Supervisor(lambda: RunnerProgram(of_runners, self.output), self._spare) for _ in range(self.runner_count)
         ]
 
     @property
@@ -100,6 +107,12 @@ class Stack:
                 raise StackError(f"the runner did not start ({runner.ended}); its own words are above")
             if how := runner.tend():
                 self.say(f"a runner died ({how}); another has its place")
+        if self._spare:
+            self._spare.tend(all(runner.serving for runner in self.runners))
+
+    def watch(self, limit: float) -> None:
+        """Wait until a runner has died, at most `limit` seconds."""
+        watch(self.runners, limit)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the runners, then the service, then the server; at once as soon as `hurry()`."""
@@ -108,7 +121,7 @@ class Stack:
         if self.server:
             self.server.stop("immediate" if hurry() else "fast")
 
-    def _stop(self, programs: Sequence[Program], hurry: Callable[[], bool]) -> None:
+    def _stop(self, programs: Sequence[Program | Supervisor], hurry: Callable[[], bool]) -> None:
         for program in programs:
             program.ask()
         end = time.monotonic() + self._stop_limit()

@@ -1,7 +1,6 @@
 """`lockgate up`: a whole Lockgate on this machine."""
 
 import shlex
-import time
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from lockgate import ports, schema
 from lockgate.database_url import data_option, database_url
 from lockgate.embedded import Server
 from lockgate.interruption import Interruption
+from lockgate.spare import spare_option
 from lockgate.stack import Stack, StackError
 
 
@@ -46,7 +46,10 @@ from lockgate.stack import Stack, StackError
     type=click.IntRange(0, 1000),
     help="How many tasks of the queue `default` may execute at once. [default: as it was; 2 at first]",
 )
-def up(data: Path, database_url: str | None, host: str, port: int, runners: int, slots: int | None) -> None:
+@spare_option
+def up(
+    data: Path, database_url: str | None, host: str, port: int, runners: int, slots: int | None, spare: bool
+) -> None:
     """Start everything on this machine: a database, the service and runners.
 
     Ctrl-C stops it in order, a second one in a hurry. Whatever dies is started again.
@@ -59,14 +62,14 @@ def up(data: Path, database_url: str | None, host: str, port: int, runners: int,
                 server.start()
             if obstacle := ports.obstacle(port, host):
                 raise StackError(f"{obstacle}; choose another with --port")
-            stack, psql = _build(server, database_url or "", host, port, runners)
+            stack, psql = _build(server, database_url or "", host, port, runners, spare)
             if slots is not None:
                 _set_slots(stack.service_url, slots)
             stack.start()
             _greet(stack, psql)
             while True:
                 stack.look_after()
-                time.sleep(0.1)
+                stack.watch(0.1)
         except KeyboardInterrupt:
             _say("stopping; once more to hurry")
         finally:
@@ -76,16 +79,18 @@ def up(data: Path, database_url: str | None, host: str, port: int, runners: int,
                 server.stop()
 
 
-def _build(server: Server | None, database_url: str, host: str, port: int, runners: int) -> tuple[Stack, str]:
+def _build(
+    server: Server | None, database_url: str, host: str, port: int, runners: int, spare: bool
+) -> tuple[Stack, str]:
     """Apply the schema; the programs, and a shell command that opens psql with the rights to look and to submit."""
     schema.apply(server.dsn() if server else database_url)
     if server is None:
         without_password = make_conninfo("", **conninfo_to_dict(database_url) | {"password": None})  # psql asks for it
         psql = f"PGOPTIONS='-c search_path=lockgate,public' psql {shlex.quote(without_password)}"
-        return Stack(database_url, database_url, host, port, runners, say=_say), psql
+        return Stack(database_url, database_url, host, port, runners, spare=spare, say=_say), psql
     logins = schema.create_logins(server.dsn(), server.password)
     service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
-    return Stack(service, runner, host, port, runners, server, say=_say), server.psql(logins["operator"])
+    return Stack(service, runner, host, port, runners, server, spare, say=_say), server.psql(logins["operator"])
 
 
 def _set_slots(database_url: str, slots: int) -> None:

@@ -12,6 +12,7 @@ import click
 import psycopg
 
 from runner import log
+from runner.cue import Cue
 from runner.hand import HandlersNotLoaded
 from runner.runner import Runner
 from runner.session import NotDirect, SchemaTooOld
@@ -23,8 +24,8 @@ def default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-async def serve(settings: Settings, name: str) -> None:
-    runner = Runner(settings, name)
+async def serve(settings: Settings, name: str, cue: Cue | None) -> None:
+    runner = Runner(settings, name, cue)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)
@@ -42,10 +43,12 @@ def main(**given: Any) -> None:
     settings = Settings(**given)
     name = settings.name or default_name()
     log.configure(settings.log_format, settings.log_level, runner=name)
+    cue = None if settings.cue is None else Cue(settings.cue)
+    what = "" if cue is None or cue.is_here else "no spare runner: "
     try:
-        asyncio.run(serve(settings, name))
+        asyncio.run(serve(settings, name, cue))
     except HandlersNotLoaded as error:
-        sys.exit(f"lockgate: the handlers cannot be loaded: {error}")
+        sys.exit(f"lockgate: {what}the handlers cannot be loaded: {error}")
     except (NotDirect, SchemaTooOld) as error:
         sys.exit(f"lockgate: {error}")
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):

@@ -1,7 +1,7 @@
 """The hands of a runner: one for each slot it holds, started beside its work, replaced when dead or worn."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -24,6 +24,8 @@ class Hands:
     def __init__(self, settings: Settings, agenda: Agenda, words: Words) -> None:
         self.blocked_until = 0.0
         """After a hand that did not start: no new slot before this time, on the clock of `deadline`."""
+        self.on_spare_died: Callable[[], None] = lambda: None
+        """A hand that no slot has is dead, and was not told to end."""
         self._settings = settings
         self._agenda = agenda
         self._words = words
@@ -38,7 +40,7 @@ class Hands:
             HandlersNotLoaded: they do not.
         """
         hand = await self._start()
-        self._spare.append(hand)
+        self._keep(hand)
         return hand.kinds
 
     def give(self, slot: Slot) -> None:
@@ -64,7 +66,7 @@ class Hands:
     def take_back(self, slot: Slot) -> None:
         """From a slot that is let go; the hand may serve another."""
         if slot.hand and slot.hand.alive:
-            self._spare.append(slot.hand)
+            self._keep(slot.hand)
         slot.hand = None
 
     def worn(self, hand: Hand) -> bool:
@@ -78,8 +80,8 @@ class Hands:
 
     async def stop_spare(self) -> None:
         """A standby needs no hand."""
-        while self._spare:
-            await self._spare.pop().stop()
+        for hand in list(self._spare):
+            await hand.stop()
 
     async def stop(self, slots: list[Slot]) -> None:
         """Ends all of them."""
@@ -107,7 +109,20 @@ class Hands:
         if slot.held and slot.hand is None:
             self._tie(slot, hand)
         else:
+            self._keep(hand)
+
+    def _keep(self, hand: Hand) -> None:
+        """Keeps it for the next slot."""
+
+        def died(code: int) -> None:
+            self._spare.remove(hand)
+            if not hand.stopping:
+                log.warning("hand died", hand=hand.pid, code=code)
+                self.on_spare_died()
+
+        if hand.alive:
             self._spare.append(hand)
+            hand.on_ended, hand.on_died = lambda _: None, died
 
     def _tie(self, slot: Slot, hand: Hand) -> None:
         slot.hand = hand

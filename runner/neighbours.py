@@ -5,27 +5,27 @@ from collections.abc import Collection
 import psycopg
 import structlog
 
-from runner import db, deadline
+from runner import db
 from runner.session import Session
 from runner.sightings import Sightings
 
 SOON = 0.02
 """Seconds to the next look after something was done about a neighbour."""
 
-INHERIT_FOR = 3.0
-"""Seconds after the start in which a dead predecessor's last statement may still come into effect."""
-
 log = structlog.get_logger()
 
 
 class Neighbours:
-    """Watches the slots of other sessions. ``inherited``: names of runners proved dead together with their hands."""
+    """Watches the slots of other sessions."""
 
-    def __init__(self, inherited: Collection[str]) -> None:
-        self._inherited = inherited
-        self._inherit_until = deadline.now() + INHERIT_FOR
+    def __init__(self) -> None:
+        self._inherited: frozenset[str] = frozenset()
         self._sightings = Sightings()
         self._warned = False
+
+    def inherit(self, names: Collection[str]) -> None:
+        """These runners are proved dead together with their hands, and their names are never used again."""
+        self._inherited = frozenset(names)
 
     def forget(self) -> None:
         """After a lost session: nobody knows what happened meanwhile, every wait begins anew."""
@@ -33,8 +33,10 @@ class Neighbours:
 
     async def look_after(
         self, session: Session, rows: list[db.Occupied], received: float, ours: Collection[tuple[int, int]]
-    ) -> float:
-        """Acts on one look at the slots; when the next one is due, on the clock of `deadline`: infinity for any time.
+    ) -> tuple[list[db.Occupied], float]:
+        """Acts on one look at the slots: what was adopted, its slot free again, and when the next look is due.
+
+        That is on the clock of `deadline`: infinity for any time.
 
         Raises:
             psycopg.Error: the database refuses an adoption now.
@@ -46,12 +48,11 @@ class Neighbours:
                 hint="a frozen runner under another login keeps its slot: give all runners one login, or this one "
                 "pg_read_all_stats and pg_signal_backend",
             )
-        heirs = self._inherited if received < self._inherit_until else ()
-        verdict = self._sightings.judge(rows, received, pid=session.pid, slots=ours, inherited=heirs)
+        verdict = self._sightings.judge(rows, received, pid=session.pid, slots=ours, inherited=self._inherited)
         for silent in verdict.silent:
             await self._end(session, silent)
-        adopted = [await self._adopt(session, orphan) for orphan in verdict.orphans]
-        return received + SOON if any(adopted) or verdict.silent else verdict.next_at
+        adopted = [orphan for orphan in verdict.orphans if await self._adopt(session, orphan)]
+        return adopted, received + SOON if adopted or verdict.silent else verdict.next_at
 
     async def _end(self, session: Session, silent: db.Occupied) -> None:
         if silent.pid is None or silent.backend_start is None:

@@ -16,6 +16,7 @@ import structlog
 from runner import db, deadline
 from runner.agenda import Agenda
 from runner.claimed import Claimed
+from runner.cue import Cue
 from runner.hands import Hands
 from runner.messages import Ended, Error
 from runner.neighbours import Neighbours
@@ -46,19 +47,23 @@ log = structlog.get_logger()
 class Runner:
     """One runner process. Times are on the clock of `deadline`."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, cue: Cue | None = None) -> None:
         self._settings = settings
         self._name = name
+        self._cue = cue
+        """What it waits for once it is loaded; None for a runner without a supervisor."""
+        self._waiting = False
         self._kinds: Sequence[str] = ()
         self._agenda = Agenda()
         self._words = Words(name)
         self._hands = Hands(settings, self._agenda, self._words)
-        self._neighbours = Neighbours(settings.inherit)
+        self._neighbours = Neighbours()
         self._slots: list[Slot] = []
         self._queues: dict[int, db.Queue] = {}
         self._free: dict[int, int] = {}
         """Free slots of each queue, as last seen."""
         self._session: Session | None = None
+        self._waking: asyncio.Task[None] | None = None
         self._ghosts: list[tuple[int, datetime]] = []
         self._connected_before = False
         self._start_after = 0.0
@@ -79,7 +84,9 @@ class Runner:
                 no such thing.
         """
         self._kinds = await self._hands.first()
-        waking = asyncio.create_task(listen(self._settings.database_url, self._name, self._heard), name="wake")
+        if self._cue and not await self._cued(self._cue):
+            await self._hands.stop_spare()
+            return
         try:
             while not self._wound_up():
                 try:
@@ -94,15 +101,34 @@ class Runner:
                     self._lose_session(f"refused: {str(error).strip()}")
                     await asyncio.sleep(REFUSED_FOR)
         finally:
-            waking.cancel()
+            if self._waking:
+                self._waking.cancel()
             await self._hands.stop(self._slots)
             if self._session:
                 await self._session.close()
 
+    async def _cued(self, cue: Cue) -> bool:
+        """Waits, holding nothing but a hand, until a runner is needed in the place of a dead one; whether one is."""
+        self._waiting = True
+        self._hands.on_spare_died = cue.dismiss
+        if self._stop_at is not None:
+            cue.dismiss()
+        elif not cue.is_here:
+            log.info("spare ready")
+        names = await cue.given()
+        self._waiting = False
+        if names:
+            log.info("takes over", predecessor=names[-1])
+        self._neighbours.inherit(names or ())
+        return names is not None
+
     def stop(self) -> None:
         """Stops: claims no more, lets what runs finish within the stop limit. Called again: stops now."""
         now = deadline.now()
-        if self._stop_at is None:
+        if self._cue and self._waiting:
+            self._cue.dismiss()
+            self._stop_at = now  # the cue may have been given a moment ago
+        elif self._stop_at is None:
             log.info("stopping", running=sum(slot.executing for slot in self._slots), limit=self._settings.stop_limit)
             self._stop_at = now + self._settings.stop_limit
         else:
@@ -152,6 +178,9 @@ class Runner:
             if self._slots and deadline.now() >= session.sent + self._ping_every():
                 await session.ping()
             self._extend(session)
+            if self._waking is None:  # not before the first look: a successor's first claim is not to wait for it
+                listening = listen(self._settings.database_url, self._name, self._heard)
+                self._waking = asyncio.create_task(listening, name="wake")
             await self._agenda.wait(self._times(session))
 
     def _times(self, session: Session) -> list[float]:
@@ -229,6 +258,8 @@ class Runner:
             self._start_after = now + max((queue.grace for queue in self._queues.values()), default=GRACE)
             for slot in self._slots:
                 slot.regain_until = max(slot.until, now + 1.0)
+        elif self._cue:
+            self._cue.serving()
         self._connected_before = True
         self._neighbours.forget()
         self._agenda.look()
@@ -466,7 +497,10 @@ class Runner:
             if row.queue in taken and row.slot <= self._queues[row.queue].slots:
                 taken[row.queue] += 1
         self._free = {queue: self._queues[queue].slots - count for queue, count in taken.items()}
-        next_at = await self._neighbours.look_after(session, rows, received, ours)
+        adopted, next_at = await self._neighbours.look_after(session, rows, received, ours)
+        for orphan in adopted:
+            if orphan.queue in taken and orphan.slot <= self._queues[orphan.queue].slots:
+                self._free[orphan.queue] += 1  # or a standby would let its only hand go, a moment before it needs it
         self._agenda.look_at = min(self._agenda.look_at, next_at)
 
     async def _do_chores(self, session: Session) -> None:

@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     recycle_tasks: int
     recycle_memory: int
     memory_limit: int
-    inherit: tuple[str, ...]
+    cue: int | None
     log_format: str
     log_level: str
 
@@ -84,7 +84,7 @@ OPTIONS: list[Callable[[Any], Any]] = [
         "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,
         help="Name of this process, never used again. [default: host-pid-random]",
     ),
-    click.option("--inherit", envvar="LOCKGATE_INHERIT", multiple=True, hidden=True),
+    click.option("--cue", envvar="LOCKGATE_CUE", type=click.IntRange(0), hidden=True),
     click.option(
         "--log-format", envvar="LOCKGATE_LOG_FORMAT", type=click.Choice(["auto", "json", "console"]), default="auto",
         show_default=True, show_envvar=True, help="auto: console on a terminal, JSON lines elsewhere.",

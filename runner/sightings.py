@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 from runner.db import Occupied
 
+GHOST = 0.1
+"""Seconds after which the session of a dead runner that still holds a lock is ended. Mostly the server sees by itself
+that its client is gone; and whoever holds the lock instead, to adopt or to start, says something more by then."""
+
 
 class Verdict(NamedTuple):
     """What there is to do now."""
@@ -54,18 +58,19 @@ class Sightings:
         for row in rows:
             if row.pid == pid or (row.pid is None and (row.queue, row.slot) in slots):
                 continue
+            heir = row.runner in inherited
             if row.pid is None:
                 key: tuple[object, ...] = ("free", row.task, row.lease, row.session)
-                wait, due = row.grace, orphans
+                wait, due = 0.0 if heir else row.grace, orphans
             else:
                 key = ("held", row.queue, row.slot, row.pid, row.backend_start, row.state_change)
-                wait, due = 2 * row.grace, silent
+                wait, due = GHOST if heir else 2 * row.grace, silent
                 if row.state_change is None:
                     continue  # another login's session, which we may not look into
             first = seen[key] = self._first.get(key, received)
-            if received - first >= wait or row.runner in inherited:
+            if received >= first + wait:
                 due.append(row)
-            elif due is orphans:
+            elif due is orphans or heir:
                 next_at = min(next_at, first + wait)
         self._first = seen
         return Verdict(orphans, silent, next_at)

@@ -58,4 +58,16 @@ def test_what_is_ours_or_of_another_login_is_left_alone() -> None:
 
 def test_a_proved_death_is_not_waited_for() -> None:
     assert judge(Sightings(), FREE, 10.0, inherited=("other",)).orphans == [FREE]
-    assert judge(Sightings(), HELD, 10.0, inherited=("other",)).silent == [HELD]
+
+
+def test_the_session_of_a_proved_dead_runner_is_ended_when_it_says_no_more() -> None:
+    sightings = Sightings()
+    assert judge(sightings, HELD, 10.0, inherited=("other",)) == Verdict([], [], 10.1)
+    assert judge(sightings, HELD, 10.1, inherited=("other",)).silent == [HELD]
+
+
+def test_a_living_adopter_of_a_proved_dead_runners_task_is_left_alone() -> None:
+    sightings = Sightings()
+    judge(sightings, HELD, 10.0, inherited=("other",))
+    adopting = msgspec.structs.replace(HELD, state_change=datetime(2030, 1, 1, 0, 0, 1, tzinfo=UTC))
+    assert judge(sightings, adopting, 10.1, inherited=("other",)).silent == []

@@ -1,0 +1,72 @@
+"""A runner as a child process: kept waiting until its turn, and known to be dead when nothing of it is left."""
+
+import os
+import secrets
+import select
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+from lockgate.program import Program
+
+
+class RunnerProgram(Program):
+    """One runner process under a name that no other ever has. It loads its handlers, and waits for its cue."""
+
+    def __init__(self, environment: Mapping[str, str], output: IO[bytes] | None = None) -> None:
+        super().__init__("runner", environment, output)
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.lifeline: int
+        """From the start on. Reads its end of file when the runner and its hands are all dead."""
+        self.cue: socket.socket
+        """From the start on. Takes the cue, and gives a byte when the runner serves."""
+        self._serving = False
+
+    def start(self) -> None:
+        self.lifeline, theirs = os.pipe()
+        self.cue, cue = socket.socketpair()
+        self.cue.setblocking(False)
+        self.pass_fds = (theirs, cue.fileno())
+        self.environment = {
+            **self.environment,
+            "LOCKGATE_RUNNER_NAME": self.name,
+            "LOCKGATE_LIFELINE": str(theirs),
+            "LOCKGATE_CUE": str(cue.fileno()),
+        }
+        try:
+            super().start()
+        finally:
+            os.close(theirs)
+            cue.close()
+
+    def go(self, inherit: Sequence[str] = ()) -> None:
+        """Gives the cue: it is to take tasks, and may adopt at once those of the runners with these names."""
+        self.started = time.monotonic()
+        with suppress(OSError):  # it is dead, and that is seen to like any death
+            self.cue.send(" ".join(["go", *inherit]).encode() + b"\n")
+
+    @property
+    def serving(self) -> bool:
+        """Whether it has had a session, and thus could start."""
+        if not self._serving:
+            with suppress(OSError):
+                self._serving = self.cue.recv(1) == b"s"
+        return self._serving
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the kernel has proved that it and its hands are all dead."""
+        return bool(select.select([self.lifeline], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Forgets one that is dead."""
+        os.close(self.lifeline)
+        self.cue.close()
+
+    def discard(self) -> None:
+        """Ends one that nobody needs: it holds nothing, and has nothing to give back."""
+        self.kill()
+        select.select([self.lifeline], [], [], 1)  # its hand dies with it, a moment later
+        self.close()

@@ -1,0 +1,103 @@
+"""What recovery is measured on: a server of its own, supervised runners, and a witness outside."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from lockgate.embedded import Server
+from lockgate.schema import apply, create_logins
+from lockgate.witness import Execution, Witness
+from tests.contract import until
+from tests.recovery.supervised import Supervised
+
+GRACE = 5.0
+"""Seconds, the default: all that is measured here is measured with the defaults."""
+
+
+class Ground:
+    """A context. `settings`: of the server."""
+
+    def __init__(self, slots: int, settings: Mapping[str, str] = {}) -> None:
+        self.slots = slots
+        self.witness = Witness()
+        self.supervised: list[Supervised] = []
+        self._folder = Path(tempfile.mkdtemp(prefix="lockgate-recovery-", dir="/tmp"))
+        self._folder.chmod(0o755)  # as root, the server runs as somebody who has to get there
+        self.server = Server(self._folder / "data", settings=settings)
+
+    def __enter__(self) -> Self:
+        self.witness.__enter__()
+        self.server.start()
+        apply(self.server.dsn())
+        self._login = create_logins(self.server.dsn(), self.server.password)["runner"]
+        with self.owner() as owner:
+            owner.execute("select lockgate.set_slots('default', %s)", (self.slots,))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in list(self.supervised):
+            self.close(one)
+        self.server.stop("immediate")
+        self.witness.__exit__(None, None, None)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def owner(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(self.server.dsn(), autocommit=True, connect_timeout=2)
+
+    def start(self, number: int) -> list[Supervised]:
+        """Starts so many more `lockgate run`, and waits until each has a session."""
+        url = self.server.dsn(self._login)
+        new = [
+            Supervised(url, self.witness.address, module="lockgate run", handlers="tests.recovery.handlers")
+            for _ in range(number)
+        ]
+        self.supervised += new
+        for one in new:
+            one.says("connected", limit=60)
+        return new
+
+    def close(self, one: Supervised) -> None:
+        """Ends one, with all below it."""
+        one.close()
+        self.supervised.remove(one)
+
+    def submit(self, kind: str, payload: Mapping[str, object] = {}, times: int = 1) -> list[int]:
+        with self.owner() as owner:
+            rows = owner.execute(
+                "select lockgate.submit('default', %s, %s::jsonb) from generate_series(1, %s)",
+                (kind, json.dumps(payload), times),
+            )
+            return [row[0] for row in rows]
+
+    def executing(self, one: Supervised) -> int:
+        """Waits until its runner executes something, by the table and the witness; what it is."""
+        query = (
+            "select t.id from lockgate.task t join lockgate.runner r on r.session = t.session"
+            " where t.status = 'running' and r.pid = %s"
+        )
+        with self.owner() as owner:
+
+            def found() -> int | None:
+                row = owner.execute(query, (one.runner(),)).fetchone()
+                return row[0] if row and any(e.task == row[0] for e in self.witness.current()) else None
+
+            return until(found, "a runner to execute", 60)
+
+    def begins(self, task: int, after: float, limit: float) -> float:
+        """Waits until that task begins again; when that was, on the monotonic clock."""
+
+        def begun() -> Execution | None:
+            return next((e for e in self.witness.executions if e.task == task and e.begin > after), None)
+
+        return until(begun, f"task {task} to begin again", limit, 0.005).begin
+
+
+def pause(seconds: float) -> None:
+    """The length of something, not a wait for anything."""
+    time.sleep(seconds)

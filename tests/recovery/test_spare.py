@@ -1,0 +1,214 @@
+"""The spare: a runner that waits for another one's death, and until then is nobody's business."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lockgate.program import environment
+from lockgate.runner_program import RunnerProgram
+from tests.contract import Contract, until
+from tests.database import Database
+from tests.lockgate.up import descendants
+from tests.recovery.supervised import Supervised
+from tests.runner.process import CHECKOUT, children, exists
+
+Run = Callable[..., Supervised]
+LIMIT = 60.0
+DIED = "lockgate: the runner died (killed by SIGKILL); another has its place\n"
+
+
+@pytest.fixture
+def run(db: Database) -> Iterator[Run]:
+    """Starts a `lockgate run`, and waits until it has a session. Nobody waits out the grace here: it is an hour."""
+    db.query("update lockgate.queue set grace = 3600")
+    started: list[Supervised] = []
+
+    def one(cwd: Path = CHECKOUT, **settings: str) -> Supervised:
+        started.append(Supervised(db.runner, module="lockgate run", cwd=cwd, **settings))
+        started[-1].says("connected", limit=LIMIT)
+        return started[-1]
+
+    yield one
+    for each in started:
+        each.close()
+        print(f"--- {each.pid}:", *each.lines, *each.noise, sep="\n")  # noqa: T201 - pytest shows it when the test failed
+
+
+@pytest.fixture
+def program(db: Database, tmp_path: Path) -> Iterator[RunnerProgram]:
+    """A runner that waits for its cue; its words are in `words`."""
+    with (tmp_path / "words").open("wb") as words:
+        one = RunnerProgram(environment(DATABASE_URL=db.runner, LOCKGATE_LOG_FORMAT="json"), words)
+        one.start()
+        until(lambda: "spare ready" in (tmp_path / "words").read_text(), "it to be loaded", LIMIT)
+        yield one
+        one.kill()
+        one.close()
+
+
+def busy(q: Contract, run: Supervised, seconds: float = 600) -> int:
+    """A task that its runner executes."""
+    task = q.submit(kind="nap", payload={"seconds": seconds})
+    run.says("taken", task=task)
+    return task
+
+
+def names(db: Database) -> set[str]:
+    """Of all runners that ever registered."""
+    return {str(name) for (name,) in db.query("select runner from lockgate.runner")}
+
+
+def test_a_spare_takes_the_place_of_a_killed_runner_and_another_spare_is_made(
+    q: Contract, db: Database, run: Run
+) -> None:
+    supervised = run()
+    first, spare = supervised.runner(), supervised.spare()
+    assert first != spare
+    name = supervised.events("spare ready")[0]["runner"]
+    task = busy(q, supervised)
+    os.kill(first, signal.SIGKILL)
+    supervised.says("taken", task=task, runner=name, attempt=2)
+    assert supervised.runner() == spare
+    [takes_over] = supervised.events("takes over")
+    assert (takes_over["runner"], takes_over["predecessor"]) == (name, supervised.events("connected")[0]["runner"])
+    assert len(supervised.events("hand started", runner=name)) == 1, "the hand it had, and no other"
+    assert supervised.spare() not in (first, spare)
+    assert supervised.noise == [DIED]
+
+
+def test_a_spare_has_no_row_no_connection_and_no_slot(db: Database, run: Run) -> None:
+    supervised = run()
+    supervised.says("slot taken")
+    supervised.spare()
+    name = supervised.events("connected")[0]["runner"]
+    assert names(db) == {name}
+    assert [row[0] for row in db.query("select runner from lockgate.runner_overview")] == [name]
+    connected = db.query("select application_name from pg_stat_activity where application_name ~ '^lockgate'")
+    assert sorted(row[0] for row in connected) == [f"lockgate-runner {name}"[:63], f"lockgate-wake {name}"[:63]]
+
+
+def test_a_task_survives_that_its_runner_and_then_the_successor_are_killed(q: Contract, run: Run) -> None:
+    supervised = run()
+    supervised.spare()
+    q.db.query("update lockgate.queue set backoff_base = 0.1")
+    task = busy(q, supervised)
+    first = supervised.runner()
+    os.kill(first, signal.SIGKILL)
+    second = until(lambda: (pid := supervised.runner()) != first and pid, "a successor", LIMIT)
+    os.kill(second, signal.SIGKILL)  # it may or may not have adopted by now
+    until(
+        lambda: {line["runner"] for line in supervised.events("taken", task=task)} - set(dead(supervised)),
+        "the third to execute it",
+        LIMIT,
+    )
+
+
+def dead(supervised: Supervised) -> list[str]:
+    """The names of runners that others have followed."""
+    return [line["predecessor"] for line in supervised.events("takes over")]
+
+
+def test_a_dead_spare_is_replaced_and_is_no_runners_death(q: Contract, run: Run) -> None:
+    supervised = run()
+    task = busy(q, supervised)
+    runner, spare = supervised.runner(), supervised.spare()
+    os.kill(spare, signal.SIGKILL)
+    supervised.says("spare ready", count=2, limit=LIMIT)
+    assert supervised.runner() == runner
+    assert q.task(task).attempt == 1
+    assert supervised.noise == []
+
+
+def test_a_spare_whose_hand_dies_is_of_no_use_and_replaced(run: Run) -> None:
+    supervised = run()
+    spare = supervised.spare()
+    (hand,) = [pid for pid in children(spare) if "hand_process" in descendants(spare)[pid]]
+    os.kill(hand, signal.SIGKILL)
+    supervised.says("spare ready", count=2, limit=LIMIT)
+    assert not exists(spare)
+    assert len(supervised.events("hand died", hand=hand)) == 1
+    assert supervised.noise == []
+
+
+def test_a_killed_supervisor_takes_its_spare_along(db: Database, run: Run) -> None:
+    supervised = run()
+    supervised.spare()
+    below = descendants(supervised.pid)
+    assert sum("-m runner" in command for command in below.values()) == 2 + 2, "two runners, and a hand of each"
+    supervised.kill()
+    until(lambda: not [pid for pid in below if exists(pid)], "all of them to be gone")
+    assert len(names(db)) == 1
+
+
+def test_the_end_of_its_supervisor_is_no_cue(db: Database, program: RunnerProgram) -> None:
+    program.cue.close()
+    assert program.wait(LIMIT)
+    assert program.exit_code == 0
+    assert names(db) == set()
+
+
+def test_a_spare_that_is_told_to_stop_ends_without_a_word(db: Database, program: RunnerProgram, tmp_path: Path) -> None:
+    said = (tmp_path / "words").read_text()
+    program.ask()
+    assert program.wait(LIMIT)
+    assert program.exit_code == 0
+    assert (tmp_path / "words").read_text() == said
+    assert names(db) == set()
+
+
+def test_a_cue_does_not_make_a_runner_forget_that_it_was_told_to_stop(program: RunnerProgram) -> None:
+    os.kill(program.pid, signal.SIGSTOP)
+    program.go()
+    program.ask()
+    os.kill(program.pid, signal.SIGCONT)
+    assert program.wait(LIMIT)
+    assert program.exit_code == 0
+
+
+def test_term_ends_runner_and_spare_and_leaves_no_process(q: Contract, run: Run) -> None:
+    supervised = run()
+    task = busy(q, supervised, seconds=1)
+    supervised.spare()
+    below = descendants(supervised.pid)
+    assert supervised.stop(LIMIT) == 0
+    assert not [pid for pid in below if exists(pid)]
+    assert q.task(task).status == "succeeded"
+    assert supervised.noise == []
+
+
+def test_without_a_spare_a_successor_is_started_when_it_is_needed(q: Contract, run: Run) -> None:
+    supervised = run(spare="off")
+    task = busy(q, supervised)
+    os.kill(supervised.runner(), signal.SIGKILL)
+    supervised.says("taken", task=task, attempt=2, limit=LIMIT)
+    assert len(supervised.events("takes over")) == 1
+    assert supervised.events("spare ready") == []
+
+
+def test_a_runner_that_was_killed_before_its_spare_was_loaded_has_a_successor_all_the_same(
+    q: Contract, run: Run
+) -> None:
+    supervised = run()
+    task = busy(q, supervised)
+    os.kill(supervised.runner(), signal.SIGKILL)
+    supervised.says("taken", task=task, attempt=2, limit=LIMIT)
+    supervised.spare()
+
+
+def test_handlers_that_are_broken_by_now_are_said_by_the_spare_and_the_runner_goes_on(
+    q: Contract, run: Run, tmp_path: Path
+) -> None:
+    handlers = tmp_path / "mended.py"
+    handlers.write_text("")
+    supervised = run(cwd=tmp_path, handlers="mended")
+    runner = supervised.runner()
+    spare = supervised.spare()
+    handlers.write_text("import no_such_module")
+    os.kill(spare, signal.SIGKILL)
+    complaint = "lockgate: no spare runner: the handlers cannot be loaded: ModuleNotFoundError"
+    until(lambda: any(line.startswith(complaint) for line in supervised.noise), "a complaint", LIMIT)
+    assert supervised.runner() == runner
+    assert q.submit(kind="sleep", payload={"max": 0}) == supervised.says("finished")["task"]
