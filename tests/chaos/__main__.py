@@ -2,31 +2,42 @@
 
 import random
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
-import psycopg
+from click.core import ParameterSource
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from lockgate.witness import Witness
-from tests.chaos import faults
+from tests.chaos.disk import Disk
+from tests.chaos.faults import FAULTS, restore
 from tests.chaos.field import Field
+from tests.chaos.record import Breach, Injection
+from tests.chaos.supervised import soon
 from tests.chaos.verdict import judge
-from tests.contract import until
+from tests.chaos.view import View
+
+BEGINNING = 60.0
+"""Seconds until the first execution."""
 
 ENDING = 120.0
 """Seconds in which all tasks have to end once the faults are over."""
 
+TWO_AT_ONCE = 0.3
+"""How often a fault gets company."""
 
-@click.command()
+EPILOG = "Faults (`--faults list` says what each does): " + ", ".join(FAULTS) + "."
+
+
+@click.command(epilog=EPILOG)
 @click.option("--minutes", type=click.FloatRange(0.1, 600), default=1.0, show_default=True, help="Of faults.")
 @click.option("--seed", type=int, default=None, help="Of everything that is random. [default: a new one, printed]")
 @click.option("--slots", type=click.IntRange(1, 100), default=2, show_default=True)
@@ -34,78 +45,135 @@ ENDING = 120.0
 @click.option("--concurrency", type=click.IntRange(1, 100), default=1, show_default=True)
 @click.option("--grace", type=click.FloatRange(1, 60), default=2.0, show_default=True, help="Of the queue, in seconds.")
 @click.option("--pause", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between faults.")
-@click.option("--faults", "names", multiple=True, help="Only these. [default: all]")
-@click.option("--keep", is_flag=True, help="Keep the folder with logs and data.")
+@click.option("--faults", "names", multiple=True, metavar="NAME", help="Only these; `list` says which. [default: all]")
+@click.option("--keep", is_flag=True, help="Keep the folder with logs and tables, also if the promise held.")
+@click.pass_context
 def main(
-    minutes: float,
-    seed: int | None,
-    slots: int,
-    runners: int,
-    concurrency: int,
-    grace: float,
-    pause: float,
-    names: tuple[str, ...],
-    keep: bool,
+    ctx: click.Context, /, minutes: float, seed: int | None, names: tuple[str, ...], keep: bool, **given: Any
 ) -> None:
     """Breaks what can be broken for a while, then judges: exit code 0 only if nothing of the promise was broken."""
-    if unknown := set(names) - set(faults.FAULTS):
-        raise click.UsageError(f"no such fault: {', '.join(unknown)}; there are {', '.join(faults.FAULTS)}")
+    if "list" in names:
+        for name, fault in FAULTS.items():
+            click.echo(f"{name:<20} {fault.__doc__}")
+        return
+    if unknown := set(names) - set(FAULTS):
+        raise click.UsageError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
     seed = secrets.randbelow(100_000) if seed is None else seed
     console = Console()
-    console.print(f"seed {seed}: {minutes} minutes, {slots} slots, {runners} runners with {concurrency} hands each")
+    again = command(ctx, seed)
+    console.print(f"$ {again}", markup=False, highlight=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="lockgate-chaos-", dir="/tmp"))
     folder.chmod(0o755)
-    chosen = list(names or faults.FAULTS)
-    dice = random.Random(seed)
-    counts: Counter[str] = Counter()
+    disk = Disk(folder / "data")
     try:
-        with Witness() as witness, Field(folder, seed, slots, runners, concurrency, grace, witness) as field:
-            until(lambda: witness.executions, "the first execution", 30)
-            end = time.monotonic() + minutes * 60
-            with Live(console=console, refresh_per_second=2) as live:
-                while time.monotonic() < end:
-                    name = dice.choice(chosen)
-                    counts[name] += 1
-                    live.update(picture(field, counts, name, end - time.monotonic()))
-                    faults.FAULTS[name](field, dice)
-                    time.sleep(dice.uniform(0.2, 1.8) * pause)
-                    live.update(picture(field, counts, "", end - time.monotonic()))
-            field.done.set()
-            with suppress(AssertionError):
-                until(lambda: all_ended(field), "every task to end", ENDING, 0.5)
-            verdict = judge(field, faults.KILLS)
-        verdict.show(console, dict(counts), seed)
-        for execution in verdict.too_many:
-            console.print(f"beyond the slots: {execution}")
+        breaches = run(console, folder, disk, minutes, seed, list(names or FAULTS), given)
+        keep = keep or bool(breaches)
+    except BaseException:
+        keep = True
+        raise
     finally:
+        disk.close()
         if keep:
-            console.print(f"kept: {folder}")
+            console.print(f"Logs and tables: {folder}", highlight=False)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(0 if verdict.holds else 1)
+    console.print(f"Seed {seed}; once more: {again}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1 if breaches else 0)
 
 
-def all_ended(field: Field) -> bool:
-    with suppress(psycopg.Error), field.owner() as owner:
-        row = owner.execute(
-            "select count(*) from lockgate.task where status in ('scheduled', 'queued', 'running')"
-        ).fetchone()
-        return row == (0,)
-    return False
+def command(ctx: click.Context, seed: int) -> str:
+    """The command line that repeats this run."""
+    words = ["uv", "run", "python", "-m", "tests.chaos"]
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name == "seed":
+            words += ["--seed", str(seed)]
+        elif ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = ctx.params[name]
+            for each in value if isinstance(value, tuple) else [value]:
+                words += [parameter.opts[0]] if each is True else [parameter.opts[0], str(each)]
+    return shlex.join(words)
 
 
-def picture(field: Field, counts: Counter[str], name: str, left: float) -> Table:
-    table = Table(title=f"{left:.0f} s of faults left", show_header=False)
-    current = field.witness.current()
-    table.add_row("now", name or "(a pause)")
-    table.add_row("faults so far", str(counts.total()))
-    table.add_row("accepted", str(len(field.accepted)))
-    table.add_row("executions", str(len(field.witness.executions)))
-    table.add_row(
-        "executing", ", ".join(f"{e.task} ({time.monotonic() - e.begin:.1f} s)" for e in current) or "nothing"
-    )
-    table.add_row("most at once", str(field.witness.most.get("default", 0)))
-    return table
+def run(
+    console: Console, folder: Path, disk: Disk, minutes: float, seed: int, chosen: list[str], given: dict[str, Any]
+) -> list[Breach]:
+    """One run, shown; what was broken."""
+    pause = given.pop("pause")
+    cannot = {"disk-full": disk.refused} if disk.refused and "disk-full" in chosen else {}
+    chosen = [name for name in chosen if name not in cannot]
+    for name, why in cannot.items():
+        console.print(f"{name} cannot run here: {why}", style="yellow", markup=False)
+    with Witness() as witness, Field(folder, disk, witness, seed=seed, **given) as field, ThreadPoolExecutor(2) as pool:
+        try:
+            with View(console, field, seed) as view:
+                view.phase = "waiting for the first execution"
+                if not soon(lambda: bool(witness.executions), BEGINNING):
+                    field.breach("nothing executes", f"within {BEGINNING:.0f} s of the start")
+                elif chosen:
+                    inject(field, view, pool, steps(chosen, seed), pause, minutes * 60)
+                restore(field)
+                view.phase = "faults are over; waiting for every task to end"
+                field.wind_up(ENDING)
+            breaches = [*judge(field.record), *proves_nothing(field)]
+            field.record.write(folder)
+            view.conclude(field.record, breaches, chosen, cannot)
+        finally:
+            field.over.set()
+    return breaches
+
+
+def steps(chosen: list[str], seed: int) -> Iterator[list[tuple[str, random.Random]]]:
+    """Rounds of all faults in random order, one at a time or two, each with dice of its own: the same for a seed,
+    however long each of them takes."""
+    dice = random.Random(seed)
+    while True:
+        names = dice.sample(chosen, len(chosen))
+        while names:
+            count = 2 if dice.random() < TWO_AT_ONCE else 1
+            yield [(name, random.Random(dice.random())) for name in names[:count]]
+            names = names[count:]
+
+
+def inject(
+    field: Field,
+    view: View,
+    pool: ThreadPoolExecutor,
+    plan: Iterator[list[tuple[str, random.Random]]],
+    pause: float,
+    seconds: float,
+) -> None:
+    """Injects one fault after another, or two at once, for so many seconds.
+
+    Raises whatever a fault raises that it should not.
+    """
+    end = time.monotonic() + seconds
+    for step in plan:
+        if time.monotonic() >= end:
+            return
+        view.phase = f"{end - time.monotonic():.0f} s of faults left"
+        view.now = dict.fromkeys((name for name, _ in step), time.monotonic())
+        under_way: list[Future[Injection]] = [pool.submit(one, field, name, dice) for name, dice in step]
+        for future in under_way:
+            injection = future.result()
+            field.record.injections.append(injection)
+            view.say(injection)
+        view.now = {}
+        time.sleep(step[0][1].uniform(0.2, 1.8) * pause)
+
+
+def one(field: Field, name: str, dice: random.Random) -> Injection:
+    fault: Callable[[Field, random.Random], str | None] = FAULTS[name]
+    begin = time.monotonic()
+    effect = fault(field, dice)
+    return Injection(name, begin, time.monotonic(), effect)
+
+
+def proves_nothing(field: Field) -> list[Breach]:
+    """A run that broke nothing, or executed nothing, must not look like one that held."""
+    if field.record.injections and not any(injection.effect for injection in field.record.injections):
+        return [Breach("no fault took effect", f"of {len(field.record.injections)}")]
+    return []
 
 
 if __name__ == "__main__":

@@ -1,169 +1,253 @@
 """The system under test: a server, supervised runners, a witness outside, and somebody who submits."""
 
-import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-import uuid
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
 from lockgate.embedded import Server
 from lockgate.schema import apply, create_logins
-from lockgate.witness import Witness
-from tests.runner.process import CHECKOUT, children, command_line
+from lockgate.witness import Execution, Witness
+from tests.chaos.disk import Disk
+from tests.chaos.feeder import Feeder, item
+from tests.chaos.record import AUDIT, Breach, Kill, Record
+from tests.chaos.supervised import Supervised, left_behind, soon
 
-AUDIT = """
-create table audit (task bigint not null, lease bigint, status text not null);
-create function audit() returns trigger language plpgsql as
-$$ begin insert into audit values (new.id, new.lease, new.status); return null; end $$;
-create trigger audit after update on lockgate.task for each row
-  when (new.status in ('succeeded', 'failed', 'cancelled') and old.status is distinct from new.status)
-  execute function audit();
-"""
+T = TypeVar("T")
 
+CONNECTIONS = 400
+"""Of the server: 300 may idle, and there is still room for those who work."""
 
-@dataclass
-class Supervised:
-    """One ``lockgate run``, started again when the supervisor itself was killed."""
+MEMORY_LIMIT = 150
+"""MiB a hand may occupy."""
 
-    environment: dict[str, str]
-    log: Path
-    process: "subprocess.Popen[bytes] | None" = None
+ASK_LIMIT = 1.0
+"""Seconds between asking a handler to stop and killing it."""
 
-    def start(self) -> None:
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lockgate", "run"],
-                env=self.environment,
-                cwd=CHECKOUT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+STOP_LIMIT = 1.0
+"""Seconds a stopping runner leaves its tasks, so that some are given back."""
 
-    def runner(self) -> int | None:
-        """The process id of its runner now."""
-        if self.process is None:
-            return None
-        return next((pid for pid in children(self.process.pid) if "-m runner" in command_line(pid)), None)
+BUSY = 0.8
+"""How often a fault looks for a runner that executes something."""
 
-    def hands(self) -> list[int]:
-        runner = self.runner()
-        return [] if runner is None else [p for p in children(runner) if "runner.hand_process" in command_line(p)]
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+"""What a statement raises while the server is away, or is about to be."""
 
-    def stop(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+LATE = 0.5
+"""Seconds by which a witness with a busy machine may hear of an end too late."""
+
+STOPPED_IN = 40.0
+"""Seconds after which a runner that was told to stop, and has a server to say goodbye to, must be gone."""
 
 
-@dataclass
-class Field:
-    """Everything of one run. `accepted` maps each task whose submission was answered to when that was."""
+class Doing(NamedTuple):
+    """An execution under way, and the grace it goes by."""
 
-    folder: Path
-    seed: int
-    slots: int
-    runners: int
-    concurrency: int
+    execution: Execution
     grace: float
-    witness: Witness
-    server: Server = field(init=False)
-    supervised: list[Supervised] = field(default_factory=list)
-    accepted: dict[int, float] = field(default_factory=dict)
-    slot_history: list[tuple[float, int]] = field(default_factory=list)
-    done: threading.Event = field(default_factory=threading.Event)
 
-    def __post_init__(self) -> None:
-        self.server = Server(self.folder / "data")
-        self.random = random.Random(self.seed)
-        self._feeder = threading.Thread(target=self._feed, name="feeder", daemon=True)
+
+class Field:
+    """Everything of one run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        witness: Witness,
+        *,
+        seed: int,
+        slots: int,
+        runners: int,
+        concurrency: int,
+        grace: float,
+    ) -> None:
+        self.disk = disk
+        self.witness = witness
+        self.slots = slots
+        self.grace = grace
+        self.record = Record()
+        self.over = threading.Event()
+        """Set when everybody should come to an end."""
+        settings = {"max_connections": str(CONNECTIONS), "max_wal_size": "64MB", "min_wal_size": "32MB"}
+        self.server = Server(disk.path, settings=settings)
+        self.feeder = Feeder(self.owner, seed, self.record.keys, self.record.accepted)
+        self.supervised: list[Supervised] = []
+        self._folder = folder
+        self._runners = runners
+        self._concurrency = concurrency
+        # Children are ended by the kernel with the thread that started them.
+        self._server_thread = ThreadPoolExecutor(1, "server")
+        self._starting_thread = ThreadPoolExecutor(1, "starting")
 
     def __enter__(self) -> "Field":
-        self.server.start()
-        apply(self.server.dsn())
-        logins = create_logins(self.server.dsn(), self.server.password)
-        with self.owner() as owner:
-            owner.execute(AUDIT)
-            owner.execute("update lockgate.queue set grace = %s, backoff_base = 0.1, max_attempts = 50", (self.grace,))
-            owner.execute("select lockgate.set_slots('default', %s)", (self.slots,))
-        self.slot_history.append((time.monotonic(), self.slots))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("LOCKGATE_", "DATABASE_"))} | {
-            "DATABASE_URL": self.server.dsn(logins["runner"]),
-            "LOCKGATE_HANDLERS": "tests.chaos.handlers",
-            "LOCKGATE_WITNESS": self.witness.address,
-            "LOCKGATE_CONCURRENCY": str(self.concurrency),
-            "LOCKGATE_MEMORY_LIMIT": "300",
-            "LOCKGATE_ASK_LIMIT": "1",
-            "LOCKGATE_LOG_FORMAT": "json",
-        }
-        for number in range(self.runners):
-            one = Supervised(environment, self.folder / f"runner-{number}.log")
-            one.start()
-            self.supervised.append(one)
-        self._feeder.start()
+        try:
+            self.on_server(self.server.start)
+            apply(self.server.dsn())
+            logins = create_logins(self.server.dsn(), self.server.password)
+            with self.owner() as owner:
+                owner.execute(AUDIT)
+                owner.execute(
+                    "update lockgate.queue set grace = %s, slots = %s, backoff_base = 0.1, backoff_max = 1,"
+                    " max_attempts = 100",
+                    (self.grace, self.slots),
+                )
+            self.record.slots.append((time.monotonic(), self.slots))
+            environment = {k: v for k, v in os.environ.items() if not k.startswith(("LOCKGATE_", "DATABASE_"))} | {
+                "DATABASE_URL": self.server.dsn(logins["runner"]),
+                "LOCKGATE_HANDLERS": "tests.chaos.handlers",
+                "LOCKGATE_WITNESS": self.witness.address,
+                "LOCKGATE_CONCURRENCY": str(self._concurrency),
+                "LOCKGATE_MEMORY_LIMIT": str(MEMORY_LIMIT),
+                "LOCKGATE_ASK_LIMIT": str(ASK_LIMIT),
+                "LOCKGATE_STOP_LIMIT": str(STOP_LIMIT),
+                "LOCKGATE_LOG_FORMAT": "json",
+            }
+            for number in range(1, self._runners + 1):
+                one = Supervised(number, environment, self._folder / f"runner-{number}.log")
+                self.supervised.append(one)
+                self.start(one)
+            self.feeder.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self._feeder.join(10)
+        self.over.set()
+        self.feeder.stop()
         for one in self.supervised:
-            one.stop()
-        for one in self.supervised:
-            if one.process:
-                try:
-                    one.process.wait(15)
-                except subprocess.TimeoutExpired:
-                    one.process.kill()
-        self.server.stop("immediate")
+            one.close()
+        with suppress(OSError):
+            log = self.disk.path / "server.log"
+            (self._folder / "server.log").write_bytes(log.read_bytes())
+        self.on_server(lambda: self.server.stop("immediate"))
+        self._server_thread.shutdown()
+        self._starting_thread.shutdown()
+
+    # -- for the faults -----------------------------------------------------------------------------------------------
 
     def owner(self) -> "psycopg.Connection[Any]":
+        """A connection of the one who may do everything. Raises psycopg.Error while the server is away."""
         return psycopg.connect(self.server.dsn(), autocommit=True, connect_timeout=2)
 
-    def _task(self) -> tuple[str, dict[str, float]]:
-        seconds = self.random.choice([0.0, 0.05, 0.2, 0.5, 1.0, 2.0])
-        kind = self.random.choices(["work", "compute", "crash", "leave", "refuse", "swell"], [80, 8, 3, 3, 3, 1])[0]
-        match kind:
-            case "crash" | "leave":
-                return kind, {}
-            case "swell":
-                return kind, {"megabytes": 100, "seconds": seconds}
-            case _:
-                return kind, {"seconds": seconds}
+    def ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Rows, or none while the server is away."""
+        with suppress(*AWAY), self.owner() as owner:
+            return owner.execute(query, parameters).fetchall()
+        return []
 
-    def _feed(self) -> None:
-        """Keeps about 20 tasks waiting. Each is sent again under its key until somebody says it is stored."""
-        connection: psycopg.Connection[Any] | None = None
-        pending: tuple[str, dict[str, float], str] | None = None
-        while not self.done.is_set():
-            try:
-                if connection is None:
-                    connection = self.owner()
-                row = connection.execute("select count(*) from lockgate.task where status = 'queued'").fetchone()
-                if pending is None and row and row[0] >= 20:
-                    self.done.wait(0.1)
-                    continue
-                kind, payload, key = pending or (*self._task(), str(uuid.uuid4()))
-                pending = (kind, payload, key)
-                stored = connection.execute(
-                    "select lockgate.submit('default', %s, %s::jsonb, idempotency_key => %s)",
-                    (kind, json.dumps(payload), key),
-                ).fetchone()
-                if stored:
-                    self.accepted[stored[0]] = time.monotonic()
-                pending = None
-            except psycopg.Error:
-                if connection:
-                    with suppress(psycopg.Error):
-                        connection.close()
-                connection = None
-                self.done.wait(0.2)
+    def insist(self, query: str, *parameters: object) -> None:
+        """Executes it, as often as it takes."""
+        while not self.over.is_set():
+            with suppress(*AWAY), self.owner() as owner:
+                owner.execute(query, parameters)
+                return
+            self.sleep(0.2)
+
+    def sleep(self, seconds: float) -> None:
+        """Unless it is over before."""
+        self.over.wait(seconds)
+
+    def on_server(self, work: Callable[[], T]) -> T:
+        """Does something to the server, on the thread that lives as long as it. One after another."""
+        return self._server_thread.submit(work).result()
+
+    def start(self, one: Supervised) -> None:
+        self._starting_thread.submit(one.start).result()
+
+    @contextmanager
+    def borrow(
+        self, dice: random.Random, needs: Callable[[Supervised], object] = Supervised.runner
+    ) -> Iterator[Supervised | None]:
+        """A supervised runner that has what is needed and that nobody else is about to break; None if there is none.
+
+        One that executes something is preferred, as a rule.
+        """
+        candidates = dice.sample(self.supervised, len(self.supervised))
+        if dice.random() < BUSY:
+            candidates.sort(key=lambda one: not self.executing(one.runner() or 0))
+        for one in candidates:
+            if one.lock.acquire(blocking=False):
+                try:
+                    if soon(lambda one=one: bool(needs(one)), 0.5):  # type: ignore[misc]
+                        yield one
+                        return
+                finally:
+                    one.lock.release()
+        yield None
+
+    def executing(self, runner: int | None = None) -> list[Doing]:
+        """What executes at this moment by the witness and the table; of one runner's process, or of all."""
+        graces = dict(
+            self.ask(
+                "select t.lease, t.grace from lockgate.task t join lockgate.runner r on r.session = t.session"
+                " where t.status = 'running' and (%s::int is null or r.pid = %s)",
+                runner,
+                runner,
+            )
+        )
+        return [Doing(e, graces[e.lease]) for e in self.witness.current() if e.lease in graces]
+
+    def executes_again(self, what: str, killed: list[Doing], at: float) -> None:
+        """Notes a kill and waits until what it hit executes again, or has taken too long for that."""
+        for execution, _ in killed:
+            self.record.kills.append(Kill(what, at, execution.task, execution.lease))
+        waiting = {execution.task for execution, _ in killed}
+        end = time.monotonic() + 3 * self.grace
+        while waiting and time.monotonic() < end and not self.over.is_set():
+            waiting -= {e.task for e in self.witness.executions[-100:] if e.begin > at}
+            self.sleep(0.02)
+
+    def submit(self, kind: str, **more: Any) -> int | None:
+        """Submits one that goes first; its number, or None while the server is away."""
+        with suppress(*AWAY), self.owner() as owner:
+            return self.feeder.send(owner, [item(kind, priority=50, **more)])[0]
+        return None
+
+    def breach(self, what: str, how: str) -> None:
+        self.record.breaches.append(Breach(what, how))
+
+    def set_slots(self, number: int) -> bool:
+        """Whether it is known to be so now. What is allowed is noted on the careful side."""
+        with suppress(*AWAY), self.owner() as owner:
+            if number >= self.record.slots[-1][1]:
+                self.record.slots.append((time.monotonic(), number))
+            owner.execute("select lockgate.set_slots('default', %s)", (number,))
+            self.record.slots.append((time.monotonic(), number))
+            return True
+        return False
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def wind_up(self, limit: float) -> None:
+        """Once the faults are over: waits for every task to end, stops everything, and completes the record."""
+        self.feeder.stop()
+        if not soon(lambda: self.ask(UNENDED) == [(0,)], limit):
+            self.breach("not all tasks have ended", f"{self.ask(UNENDED)[0][0]} after {limit:.0f} s")
+        for one in self.supervised:
+            one.ask()
+        for one in self.supervised:
+            if not one.wait(STOPPED_IN):
+                self.breach("a runner does not stop", f"{one}: {one.tree()}")
+                one.kill()
+        for execution in self.witness.current():
+            self.breach("executing at the very end", str(execution))
+        if held := self.ask(HELD):
+            self.breach("a slot is held at the very end", str(held))
+        with self.owner() as owner:
+            self.record.read(owner, self.witness.executions)
+        soon(lambda: not left_behind(self.witness.address), 5)
+        for process in left_behind(self.witness.address):
+            self.breach("a process is left behind", process)
+
+
+UNENDED = "select count(*) from lockgate.task where status in ('scheduled', 'queued', 'running')"
+HELD = "select queue, slot, pid from lockgate.occupied()"

@@ -1,43 +1,73 @@
-"""What runs in a chaos run: tasks of many lengths, some of which misbehave."""
+"""What runs in a chaos run: tasks of many lengths, some of which misbehave. What succeeds returns its lease."""
 
 import ctypes
 import os
+import subprocess
 import time
 
 from lockgate import Cancelled, Task, handler
 
+MEGABYTE = 1024 * 1024
+
 
 @handler
-def work(seconds: float) -> str:
+def work(task: Task, seconds: float) -> int:
     time.sleep(seconds)
-    return "done"
+    return task.lease
 
 
 @handler
-def compute(seconds: float) -> int:
+def compute(task: Task, seconds: float) -> int:
     end, rounds = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         rounds += 1
-    return rounds
+    return task.lease
 
 
 @handler
-def crash(task: Task) -> str:
+def print_much(task: Task, lines: int) -> int:
+    for number in range(lines):
+        print(f"line {number} of task {task.id} {'.' * 80}")  # noqa: T201 - it is what this one does
+    return task.lease
+
+
+@handler
+def use_child(task: Task, seconds: float) -> int:
+    """Has a process of its own do the work: it must not live on when this one is killed."""
+    subprocess.run(["/bin/sleep", str(seconds)], check=True)
+    return task.lease
+
+
+@handler
+def segfault(task: Task) -> int:
     """Fells its process on the first attempt."""
     if task.attempt == 1:
         ctypes.string_at(0)
-    return "done"
+    return task.lease
 
 
 @handler
-def leave(task: Task) -> str:
+def leave(task: Task) -> int:
+    """Ends its process on the first attempt."""
     if task.attempt == 1:
         os._exit(7)
-    return "done"
+    return task.lease
 
 
 @handler
-def refuse(seconds: float) -> str:
+def eat_memory(task: Task, megabytes: int) -> int:
+    """Takes this much on the first attempt, and then waits to be killed for it."""
+    eaten = []
+    if task.attempt == 1:
+        for _ in range(megabytes // 25):
+            eaten.append(b"x" * (25 * MEGABYTE))
+            time.sleep(0.05)
+        time.sleep(60)
+    return task.lease
+
+
+@handler
+def ignore(task: Task, seconds: float) -> int:
     """Will not be asked to stop."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -45,12 +75,20 @@ def refuse(seconds: float) -> str:
             time.sleep(0.1)
         except Cancelled:
             continue
-    return "done"
+    return task.lease
 
 
 @handler
-def swell(megabytes: int, seconds: float) -> str:
-    memory = bytearray(megabytes * 1024 * 1024)
-    memory[::4096] = b"x" * len(memory[::4096])
-    time.sleep(seconds)
-    return "done"
+def fail() -> None:
+    """Meant to fail, for good."""
+    raise ValueError("as it should")
+
+
+@handler
+def overrun() -> None:
+    """Meant to fail: submitted with a timeout, which it ignores."""
+    while True:
+        try:
+            time.sleep(60)
+        except Cancelled:
+            continue

@@ -1,88 +1,180 @@
-"""What the run has shown, judged by the witness and the table."""
+"""Whether the promise held, from the record of a run alone: by the witness, the audit and the table, each against the
+others."""
 
-import statistics
-from dataclasses import dataclass
-
-from rich.console import Console
-from rich.table import Table
+import heapq
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from lockgate.witness import Execution
-from tests.chaos.field import Field
+from tests.chaos.feeder import MEANT_TO_FAIL
+from tests.chaos.record import Breach, Change, Record
 
-SETTLE = 2.0
-"""Seconds for which a task may still begin under a number of slots that has been lowered since: claimed before, or a
-slot taken in the same moment."""
+SETTLE = 1.0
+"""Seconds for which a claim may still go by what the queue said before: it reads the queue first, and writes then."""
 
+LATE = 1.0
+"""Seconds by which the witness, a thread on a busy machine, may hear of a killed hand too late."""
 
-@dataclass
-class Verdict:
-    tasks: int
-    executions: int
-    most: int
-    too_many: list[Execution]
-    lost: list[int]
-    unended: int
-    twice: list[int]
-    failed: int
-    again: list[float]
-
-    @property
-    def holds(self) -> bool:
-        return not (self.too_many or self.lost or self.unended or self.twice or self.failed)
-
-    def show(self, console: Console, faults: dict[str, int], seed: int) -> None:
-        table = Table("fault", "times", title="Faults")
-        for name, times in sorted(faults.items()):
-            table.add_row(name, str(times))
-        console.print(table)
-        table = Table("", "", show_header=False, title=f"Seed {seed}")
-        table.add_row("accepted tasks", str(self.tasks))
-        table.add_row("executions", str(self.executions))
-        table.add_row("most at once, by the witness", str(self.most))
-        table.add_row("begun beyond the slots", str(len(self.too_many)))
-        table.add_row("accepted and lost", str(len(self.lost)))
-        table.add_row("without an end", str(self.unended))
-        table.add_row("ended twice", str(len(self.twice)))
-        table.add_row("failed", str(self.failed))
-        if self.again:
-            again = sorted(self.again)
-            p99 = again[min(len(again) - 1, int(len(again) * 0.99))]
-            middle = statistics.median(again)
-            table.add_row("killed to executing again, s", f"median {middle:.2f}, p99 {p99:.2f}, max {again[-1]:.2f}")
-        console.print(table)
-        console.print("[green]The promise held." if self.holds else "[bold red]BROKEN.")
+ENDED = ("succeeded", "failed", "cancelled")
+AFTER = {
+    "scheduled": ("queued", "cancelled"),
+    "queued": ("running", "cancelled"),
+    "running": ("queued", "scheduled", *ENDED),
+}
+"""What a status may become, as drawn in schema.sql. Nobody retries or deletes anything here."""
 
 
-def judge(field: Field, kills: list[tuple[float, int]]) -> Verdict:
-    """Judges a run whose faults are over and whose tasks have had their time to end."""
-    executions = sorted(field.witness.executions, key=lambda execution: execution.begin)
-    too_many = []
-    most = 0
+def judge(record: Record) -> list[Breach]:
+    """Everything that must not be and was; an empty list when the promise held."""
+    return [*record.breaches, *_by_the_witness(record), *_by_the_audit(record), *_by_the_table(record)]
+
+
+# -- what executed ----------------------------------------------------------------------------------------------------
+
+
+def _by_the_witness(record: Record) -> Iterator[Breach]:
+    claims = {change.new_lease: change for change in record.changes if change.after == "running"}
+    leaves = {change.lease: change for change in record.changes if change.before == "running"}
+    executions = sorted(record.executions, key=lambda execution: execution.begin)
+    yield from _beyond_the_slots(executions, record.slots)
+    yield from _twice(executions)
+    by_task, by_slot = defaultdict(list), defaultdict(list)
     for execution in executions:
-        begin = execution.begin
-        at_once = sum(1 for other in executions if other.begin <= begin and (other.end is None or other.end > begin))
-        most = max(most, at_once)
-        earlier = [number for time, number in field.slot_history if time <= begin - SETTLE]
-        recent = [number for time, number in field.slot_history if begin - SETTLE < time <= begin]
-        if at_once > max(earlier[-1:] + recent):
-            too_many.append(execution)
-    with field.owner() as owner:
-        rows = owner.execute("select id, status::text from lockgate.task").fetchall()
-        twice = [r[0] for r in owner.execute("select task from audit group by task having count(*) > 1")]
-    statuses = dict(rows)
-    again = []
-    for killed, task in kills:
-        begins = [e.begin for e in executions if e.task == task and e.begin > killed]
-        if begins:
-            again.append(min(begins) - killed)
-    return Verdict(
-        tasks=len(field.accepted),
-        executions=len(executions),
-        most=most,
-        too_many=too_many,
-        lost=[task for task in field.accepted if task not in statuses],
-        unended=sum(status not in ("succeeded", "failed", "cancelled") for status in statuses.values()),
-        twice=twice,
-        failed=sum(status == "failed" for status in statuses.values()),
-        again=again,
-    )
+        by_task[execution.task].append(execution)
+        claim = claims.get(execution.lease)
+        if claim is None or claim.task != execution.task:
+            yield Breach("executed without a claim", str(execution))
+            continue
+        by_slot[claim.slot].append(execution)
+        left = leaves.get(execution.lease)
+        if left and execution.begin > left.at + LATE:
+            yield Breach("executed after its end was recorded", f"{execution}: {left}")
+        elif left and _end(execution) > left.at + LATE:
+            yield Breach("still executing when its end was recorded", f"{execution}: {left}")
+    yield from _overlaps("two at once in one slot", by_slot.values())
+    yield from _overlaps("one task twice at once", by_task.values())
+    for some in by_task.values():
+        for earlier, later in pairwise(some):
+            if later.lease < earlier.lease:
+                yield Breach("executed under an old lease", f"{later} after {earlier}")
+
+
+def most_at_once(executions: Iterable[Execution]) -> int:
+    return max((len(alive) for _, alive in _at_once(executions)), default=0)
+
+
+def _at_once(executions: Iterable[Execution]) -> Iterator[tuple[Execution, list[Execution]]]:
+    """Each execution with all that execute when it begins, itself included."""
+    alive: list[tuple[float, int, Execution]] = []
+    for number, execution in enumerate(sorted(executions, key=lambda execution: execution.begin)):
+        while alive and alive[0][0] <= execution.begin:
+            heapq.heappop(alive)
+        heapq.heappush(alive, (_end(execution), number, execution))
+        yield execution, [other for _, _, other in alive]
+
+
+def _beyond_the_slots(executions: list[Execution], slots: list[tuple[float, int]]) -> Iterator[Breach]:
+    """Lowered, the number binds new claims; what was claimed above it goes on."""
+    for execution, alive in _at_once(executions):
+        allowed = _most_allowed(slots, min(other.begin for other in alive) - SETTLE, execution.begin)
+        if len(alive) > allowed:
+            yield Breach("more at once than slots", f"{len(alive)} and not {allowed}: {alive}")
+
+
+def _most_allowed(slots: list[tuple[float, int]], since: float, until: float) -> int:
+    """The greatest number of slots in effect at any time between these."""
+    first = max(bisect_right(slots, since, key=lambda change: change[0]) - 1, 0)
+    return max(number for time, number in slots[first:] if time <= until or time == slots[first][0])
+
+
+def _twice(executions: list[Execution]) -> Iterator[Breach]:
+    leases: dict[int, Execution] = {}
+    for execution in executions:
+        if (earlier := leases.setdefault(execution.lease, execution)) is not execution:
+            yield Breach("one claim executed twice", f"{earlier} and {execution}")
+
+
+def _overlaps(what: str, groups: Iterable[list[Execution]]) -> Iterator[Breach]:
+    for some in groups:
+        for earlier, later in pairwise(some):
+            if _end(earlier) > later.begin:
+                yield Breach(what, f"{later} beside {earlier}")
+
+
+def _end(execution: Execution) -> float:
+    return math.inf if execution.end is None else execution.end
+
+
+# -- what was written down --------------------------------------------------------------------------------------------
+
+
+def _by_the_audit(record: Record) -> Iterator[Breach]:
+    latest: dict[int, Change] = {}
+    in_slot: dict[int | None, Change] = {}
+    for change in record.changes:
+        before = latest.get(change.task)
+        latest[change.task] = change
+        if change.before in ENDED:
+            yield Breach("changed after its outcome was recorded", f"{change} after {before}")
+        elif change.after not in AFTER.get(change.before, ()):
+            yield Breach("a change of status that is none", str(change))
+        if before and (before.after, before.new_lease) != (change.before, change.lease):
+            yield Breach("changed unseen", f"{change} after {before}")
+        if (change.new_lease or 0) < (change.lease or 0):
+            yield Breach("a lease that does not grow", str(change))
+        if change.attempt > change.max_attempts:
+            yield Breach("more attempts than allowed", str(change))
+        if change.before == "running":
+            in_slot.pop(change.slot, None)
+        if change.after == "running":
+            yield from _claim(record, change)
+            if occupant := in_slot.get(change.slot):
+                yield Breach("two running tasks in one slot", f"{change} beside {occupant}")
+            in_slot[change.slot] = change
+
+
+def _claim(record: Record, claim: Change) -> Iterator[Breach]:
+    if claim.new_lease is None or claim.new_lease <= (claim.lease or 0):
+        yield Breach("a lease that does not grow", str(claim))
+    allowed = _most_allowed(record.slots, claim.at - SETTLE, claim.at + 0.01)
+    if claim.slot is None or not 1 <= claim.slot <= allowed:
+        yield Breach("claimed into a slot there is not", f"{claim}; there are {allowed}")
+    for begin, end in record.paused:
+        if begin + SETTLE < claim.at < end:
+            yield Breach("claimed while paused", str(claim))
+
+
+def _by_the_table(record: Record) -> Iterator[Breach]:
+    rows = {row.task: row for row in record.rows}
+    executed = {execution.lease for execution in record.executions}
+    keys: dict[str | None, int] = {}
+    for task in sorted(record.accepted - rows.keys()):
+        yield Breach("accepted and lost", f"task {task}")
+    for row in record.rows:
+        if row.key not in record.keys:
+            yield Breach("a task that nobody submitted", str(row))
+        if row.key in keys:
+            yield Breach("stored twice", f"{row} and task {keys[row.key]}")
+        keys[row.key] = row.task
+        match row.status:
+            case "succeeded":
+                if row.kind in MEANT_TO_FAIL or row.task in record.cancelled:
+                    yield Breach("ended otherwise than it should", str(row))
+                if row.result != row.lease:
+                    yield Breach("the result of another lease", str(row))
+                if row.lease not in executed:
+                    yield Breach("succeeded without being executed", str(row))
+            case "failed":
+                if row.kind not in MEANT_TO_FAIL or row.task in record.cancelled:
+                    yield Breach("ended otherwise than it should", str(row))
+            case "cancelled":
+                if row.task not in record.asked:
+                    yield Breach("cancelled without being asked", str(row))
+            case _:
+                yield Breach("without an end", str(row))
+    for change in record.changes:
+        if change.after in ENDED and change.task in rows and rows[change.task].status != change.after:
+            yield Breach("ended otherwise than recorded", f"{rows[change.task]}: {change}")
