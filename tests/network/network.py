@@ -23,6 +23,9 @@ SPACE = "lockgate-"
 BLOCKS = [f"198.{18 + n // 256}.{n % 256}" for n in range(512)]
 """Addresses set aside for tests between devices (RFC 2544); a run uses one block."""
 
+NUMBERS = count(1)
+"""For names: no two things of one process have the same."""
+
 
 class NoNetwork(Exception):
     """No namespaces can be made here; the text says why."""
@@ -33,19 +36,18 @@ class Network:
 
     def __init__(self) -> None:
         self.hosts: list[Host] = []
-        self._numbers = count(1)
+        self._numbers = count(4)
         self._anchor = -1
 
     def __enter__(self) -> Self:
         possible()
         remove_leftovers()
         taken = run("ip", "-4", "-o", "addr") + run("ip", "-4", "route")
-        self.block = next(
-            block for block in BLOCKS[os.getpid() % 512 :] + BLOCKS if f" {block}." not in taken and block not in taken
-        )
+        start = os.getpid() % len(BLOCKS)
+        self.block = next(block for block in BLOCKS[start:] + BLOCKS if f"{block}." not in taken)
         self.server, self.witness = f"{self.block}.1", f"{self.block}.2"
         # Both addresses live on a device that no packet takes, and go with this process.
-        self._anchor = tun(device := f"lg{os.getpid()}a")
+        self._anchor = tun(device := f"lg{os.getpid()}a{next(NUMBERS)}")
         batch(
             f"addr add {self.server}/32 dev {device}",
             f"addr add {self.witness}/32 dev {device}",
@@ -74,16 +76,16 @@ class Network:
 class Host:
     """A namespace with two links: a wire to the server, and a veth pair to the witness that is never cut."""
 
-    def __init__(self, network: Network, number: int) -> None:
+    def __init__(self, network: Network, place: int) -> None:
         self.network = network
-        self.name = f"{SPACE}{os.getpid()}-{number}"
-        self.address, self._other_address = f"{network.block}.{2 * number + 8}", f"{network.block}.{2 * number + 9}"
+        self.address, self._other_address = f"{network.block}.{2 * place}", f"{network.block}.{2 * place + 1}"
+        self._number = next(NUMBERS)
+        self.name = f"{SPACE}{os.getpid()}-{self._number}"
         self.command = ["ip", "netns", "exec", self.name]
         """What a command begins with to be executed on this host."""
         self.wire: Wire
         self._wired = False
-        self._number = number
-        self._outside = f"lg{os.getpid()}v{number}"
+        self._outside = f"lg{os.getpid()}v{self._number}"
 
     def join(self) -> None:
         server, runner, inside = (f"lg{os.getpid()}{end}{self._number}" for end in "srw")
@@ -135,15 +137,16 @@ def possible() -> None:
         raise NoNetwork("only root may make network namespaces")
     if shutil.which("ip") is None:
         raise NoNetwork("there is no command ip (Debian's package iproute2)")
-    name = f"{SPACE}{os.getpid()}-0"
+    number = next(NUMBERS)
+    name = f"{SPACE}{os.getpid()}-{number}"
     try:
         run("ip", "netns", "add", name)
-        run(*["ip", "netns", "exec", name, "true"])
+        run("ip", "netns", "exec", name, "true")
         run("ip", "netns", "del", name)
     except subprocess.CalledProcessError as error:
         raise NoNetwork(f"{' '.join(error.cmd)}: {error.stderr.strip()}") from None
     try:
-        os.close(tun(f"lg{os.getpid()}a"))
+        os.close(tun(f"lg{os.getpid()}a{number}"))
     except OSError as error:
         raise NoNetwork(f"no TUN device can be made: {error}") from None
 

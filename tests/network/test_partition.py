@@ -81,3 +81,11 @@ def test_no_task_has_ended_twice(partitions: dict[str, Partition], scene: Scene)
     assert not [partition.failure for partition in partitions.values() if partition.failure]
     assert scene.ended_twice() == []
     assert scene.q.tasks("status <> 'succeeded'") == []
+
+
+def test_a_runner_stops_when_it_is_told_to_in_a_partition(partitions: dict[str, Partition]) -> None:
+    partition = partitions["everything lost"]
+    lost = len(partition.runner.events("session lost"))
+    partition.host.wire.cut()
+    partition.runner.says("session lost", count=lost + 1)
+    assert partition.runner.stop(limit=15) == 0
