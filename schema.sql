@@ -15,7 +15,8 @@
 -- A slot is a session-level advisory lock: class = lock_class(queue.id), object = the slot's number. Whoever holds
 -- slot k may claim into it. Three guards, each against a different failure:
 --   the session lock       two runners never start work in one slot at once;
---   one_running_task_per_slot     the table can never show more running tasks than slots, whatever the programs do;
+--   task.turn              a slot's claims are numbered. The next turn begins only after the latest has ended, and a
+--                          turn is taken once: the table never shows more running tasks than slots;
 --   task.lease             new and greater at each claim. Every write about a running task names its (id, lease,
 --                          runner), so the words of a runner that lost its slot unknowingly change nothing.
 --
@@ -46,7 +47,7 @@
 
 do $schema$
 declare
-  v_current constant int := 2;
+  v_current constant int := 3;
   v_version int;
   v_role text;
 begin
@@ -83,6 +84,27 @@ create table lockgate.release (
 comment on table lockgate.release is 'One row: the version of this schema.';
 insert into lockgate.release (version) values (v_current);
 
+end if;  -- of a new database; its tables follow what their indexes are made of
+
+
+-- Order -------------------------------------------------------------------------------------------------------------
+-- Two numbers that only ever grow, so that the newest index entry is found without a crawl over the dead ones before
+-- it: those stay for as long as anybody anywhere keeps an old transaction open.
+
+create or replace function lockgate.rank(p_priority smallint, p_id bigint) returns bigint
+language sql immutable
+return p_id - (p_priority::bigint << 48);
+comment on function lockgate.rank(smallint, bigint) is
+  'Where a task stands in the line of its queue: the smallest goes first. Higher priority, then smaller id.';
+
+create or replace function lockgate.first_turn(p_slot int) returns bigint
+language sql immutable
+return p_slot::bigint << 40;
+comment on function lockgate.first_turn(int) is
+  'Turns of a slot lie between its own first turn and the first turn of the next slot.';
+
+
+if v_version is null then
 
 -- Types -------------------------------------------------------------------------------------------------------------
 
@@ -183,6 +205,7 @@ create table lockgate.task (
   idempotency_key text collate "C",
   request_digest uuid,
   dedupe_key text collate "C",
+  turn bigint,
   constraint task_pkey primary key (id),
   constraint kind_is_1_to_200_characters check (length(kind) between 1 and 200),
   constraint priority_is_between_minus_100_and_100 check (priority between -100 and 100),
@@ -194,8 +217,10 @@ create table lockgate.task (
   constraint ended_iff_it_has_a_finish_time
     check ((status in ('succeeded', 'failed', 'cancelled')) = (finish_time is not null)),
   constraint started_before_it_runs
-    check (status <> 'running' or (start_time is not null and lease is not null and runner is not null
-                                   and session is not null and grace is not null and attempt > 0)),
+    check (status <> 'running' or (start_time is not null and turn is not null and lease is not null
+                                   and runner is not null and session is not null and grace is not null
+                                   and attempt > 0)),
+  constraint a_turn_is_of_its_slot check (turn >= lockgate.first_turn(slot) and turn < lockgate.first_turn(slot + 1)),
   constraint a_result_only_when_succeeded check (result is null or status = 'succeeded'),
   constraint a_failed_task_has_an_error check (status <> 'failed' or error is not null),
   constraint idempotency_key_is_1_to_200_characters check (length(idempotency_key) between 1 and 200),
@@ -212,6 +237,8 @@ comment on column lockgate.task.exec_time is 'Seconds the latest attempt took, b
 comment on column lockgate.task.attempt is 'Attempts counted so far, the current one included.';
 comment on column lockgate.task.timeout is 'Seconds one attempt may take; null = no limit.';
 comment on column lockgate.task.slot is 'The slot it executes in; null unless running.';
+comment on column lockgate.task.turn is
+  'Which turn of its slot the latest attempt took. Stays when it has ended: a slot''s newest turn tells whether it is free.';
 comment on column lockgate.task.lease is 'The latest claim''s number: new and greater at each claim. Stays on ended rows.';
 comment on column lockgate.task.runner is 'The name of the runner process of the latest attempt.';
 comment on column lockgate.task.session is 'That runner''s database session (runner.session), rewritten when it reconnects.';
@@ -224,8 +251,8 @@ comment on column lockgate.task.request_digest is 'Digest of the request that ca
 comment on column lockgate.task.dedupe_key is 'At most one unfinished task per queue and key.';
 
 -- Every index taxes every claim; each names the query it serves.
-create index task_claim on lockgate.task (queue, priority desc, id) where status = 'queued';       -- claim, look
-create unique index one_running_task_per_slot on lockgate.task (queue, slot) where status = 'running';    -- claim, occupied
+create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';    -- claim, look
+create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim, running
 create index task_due on lockgate.task (queue, run_at) where status = 'scheduled';                 -- promote, look
 create unique index task_idempotency on lockgate.task (idempotency_scope, idempotency_key)
   where idempotency_key is not null;                                                               -- submit_batch
@@ -234,7 +261,8 @@ create unique index task_dedupe on lockgate.task (queue, dedupe_key)
 create index task_ended on lockgate.task (queue, finish_time)
   where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge
 create index task_failed on lockgate.task (id) where status = 'failed';                            -- list by status
-comment on index lockgate.one_running_task_per_slot is 'Refuses a second running task in a slot, whatever the programs do.';
+comment on index lockgate.a_turn_is_taken_once is
+  'Refuses a second claim of a slot''s next turn, whatever the programs do.';
 
 -- Leases come from one sequence, so that they order the claims of all tasks: a handler may use its lease as a fencing
 -- token for anything it touches elsewhere.
@@ -310,6 +338,28 @@ if v_version = 1 then
     add constraint dedupe_key_is_1_to_200_characters check (length(dedupe_key) between 1 and 200);
   v_version := 2;
 end if;
+
+if v_version = 2 then
+  drop index lockgate.task_claim;
+  create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
+  alter table lockgate.task add column turn bigint;
+  update lockgate.task set turn = lockgate.first_turn(slot) + 1 where status = 'running';
+  alter table lockgate.task
+    drop constraint started_before_it_runs,
+    add constraint started_before_it_runs
+      check (status <> 'running' or (start_time is not null and turn is not null and lease is not null
+                                     and runner is not null and session is not null and grace is not null
+                                     and attempt > 0)),
+    add constraint a_turn_is_of_its_slot
+      check (turn >= lockgate.first_turn(slot) and turn < lockgate.first_turn(slot + 1));
+  drop index lockgate.one_running_task_per_slot;
+  create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;
+  comment on column lockgate.task.turn is
+    'Which turn of its slot the latest attempt took. Stays when it has ended: a slot''s newest turn tells whether it is free.';
+  comment on index lockgate.a_turn_is_taken_once is
+    'Refuses a second claim of a slot''s next turn, whatever the programs do.';
+  v_version := 3;
+end if;
 update lockgate.release set version = v_current, applied_at = now() where version <> v_current;
 
 
@@ -321,7 +371,7 @@ language sql immutable
 return 1279721472 + p_queue;
 comment on function lockgate.lock_class(int) is 'Advisory lock class of a queue''s slots: a fixed base plus queue.id.';
 
--- pg_locks is the one place that knows; asking it costs a claim about 50 microseconds.
+-- pg_locks is the one place that tells without touching anything; asking it takes 50 microseconds and more.
 create or replace function lockgate.holds_slot(p_queue int, p_slot int) returns boolean
 language sql stable
 as $$
@@ -331,6 +381,36 @@ as $$
       and classid = lockgate.lock_class(p_queue)::oid and objid = p_slot::oid and objsubid = 2)
 $$;
 comment on function lockgate.holds_slot(int, int) is 'Whether this session holds the lock of that slot.';
+
+-- For claims, where every microsecond counts. The lock of the transaction keeps all others out while the lock of the
+-- session is put down, which tells whether it was there, and taken up again. Nothing can come between: the lock's
+-- entry in shared memory exists already.
+create or replace function lockgate.keep_slot(p_queue int, p_slot int) returns boolean
+language sql volatile
+as $$
+  select pg_try_advisory_xact_lock(lockgate.lock_class(p_queue), p_slot)
+    and pg_advisory_unlock(lockgate.lock_class(p_queue), p_slot)
+    and pg_try_advisory_lock(lockgate.lock_class(p_queue), p_slot)
+$$;
+comment on function lockgate.keep_slot(int, int) is
+  'Whether this session holds the lock of that slot; if so nobody else can before this transaction has ended.';
+
+-- The newest turn of each slot, read backwards: never the turns before it, dead or alive.
+create or replace function lockgate.running() returns setof lockgate.task
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  select t.*
+  from lockgate.queue q
+  cross join lateral generate_series(1, greatest(q.slots, (
+    select (t.turn >> 40)::int from lockgate.task t
+    where t.queue = q.name and t.turn is not null order by t.turn desc limit 1))) s
+  cross join lateral (
+    select * from lockgate.task t
+    where t.queue = q.name and t.turn >= lockgate.first_turn(s) and t.turn < lockgate.first_turn(s + 1)
+    order by t.turn desc limit 1) t
+  where t.status = 'running'
+$$;
+comment on function lockgate.running() is 'The running tasks: at most one per slot.';
 
 -- Called by a runner with room. Tries the free slots one by one by literal number, because a lock function in a
 -- WHERE with a LIMIT locks rows that are never returned. Leaves a slot alone while its row still says running: its
@@ -345,7 +425,9 @@ begin
     select s
     from lockgate.queue q cross join generate_series(1, q.slots) s
     where q.id = p_queue and not q.paused
-      and not exists (select from lockgate.task t where t.queue = q.name and t.slot = s and t.status = 'running')
+      and (select t.status from lockgate.task t
+           where t.queue = q.name and t.turn >= lockgate.first_turn(s) and t.turn < lockgate.first_turn(s + 1)
+           order by t.turn desc limit 1) is distinct from 'running'
       and not exists (
         select from pg_locks l
         where l.locktype = 'advisory' and l.objsubid = 2
@@ -549,9 +631,10 @@ returns table (
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$
   select q.id, q.name, q.slots, q.paused, q.grace,
-    -- Not EXISTS, which drops the order and with it the index: a queue just emptied would cost a read of the table.
+    -- Not EXISTS, which drops the order and with it the index: a queue just emptied would cost a read of the table. From
+    -- the end of the line, where no claim has left dead entries.
     (select true from lockgate.task t where t.queue = q.name and t.status = 'queued'
-     order by t.priority desc, t.id limit 1) is not null or coalesce(s.run_at <= now(), false),
+     order by lockgate.rank(t.priority, t.id) desc limit 1) is not null or coalesce(s.run_at <= now(), false),
     extract(epoch from s.run_at - now())::double precision
   from lockgate.queue q
   left join lateral (
@@ -576,8 +659,7 @@ as $$
       and database = (select oid from pg_database where datname = current_database())
   ), busy as (
     select q.id as queue, t.slot, t.id, t.lease, t.runner, t.session, t.grace, t.cancel_requested
-    from lockgate.task t join lockgate.queue q on q.name = t.queue
-    where t.status = 'running'
+    from lockgate.running() t join lockgate.queue q on q.name = t.queue
   )
   select q.id, coalesce(b.slot, h.slot::int), b.id, b.lease, b.runner, b.session, coalesce(b.grace, q.grace),
     b.cancel_requested, h.pid
@@ -654,15 +736,76 @@ $$;
 comment on function lockgate.promote(text) is
   'scheduled -> queued for at most 100 tasks whose time has come; called by every claim. How many it moved.';
 
--- Called by a runner for a slot it holds. The CTE is a fence: without it a plan may update more rows than the limit.
+-- Claims leave dead entries at the head of each priority's line, and they stay there while any transaction is open that is
+-- older than they are. Where a look from the very beginning had to read more than a hundred of them, the session goes on
+-- for a while from where it was last in each priority, which it keeps in settings of its own. What came into the line
+-- further ahead meanwhile (put back, promoted, retried, committed late) is found by the next look from the beginning:
+-- when the short way finds nothing, and otherwise as often as takes a twentieth of the time.
+create or replace function lockgate.first_in_line(p_queue int, p_name text) returns bigint
+language plpgsql
+as $$
+declare
+  v_heads_setting text := 'lockgate.heads_' || p_queue;
+  v_short_setting text := 'lockgate.short_until_' || p_queue;
+  v_heads bigint[] := coalesce(nullif(current_setting(v_heads_setting, true), ''), '{}')::bigint[];  -- ascending ranks
+  v_begin timestamptz := clock_timestamp();
+  v_read bigint;
+  v_from bigint := lockgate.rank(101::smallint, 0);
+  v_id bigint;
+  v_rank bigint;
+  v_i int := 1;
+begin
+  if v_begin < nullif(current_setting(v_short_setting, true), '')::timestamptz then
+    -- From each head to where the next head's priority begins.
+    for v_n in 1 .. cardinality(v_heads) + 1 loop
+      select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
+      where queue = p_name and status = 'queued' and lockgate.rank(priority, id) >= v_from
+        and lockgate.rank(priority, id) < coalesce((v_heads[v_n] >> 48) << 48, lockgate.rank((-101)::smallint, 0))
+      order by lockgate.rank(priority, id) limit 1 for update skip locked;
+      exit when found;
+      v_from := v_heads[v_n];
+    end loop;
+  end if;
+  if v_id is null then
+    v_read := pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass);
+    select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
+    where queue = p_name and status = 'queued'
+    order by lockgate.rank(priority, id) limit 1 for update skip locked;
+    if pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass) - v_read > 100 then
+      perform set_config(v_short_setting, (clock_timestamp() + 20 * (clock_timestamp() - v_begin))::text, false);
+    else
+      perform set_config(v_short_setting, '', false);
+    end if;
+  end if;
+  if v_id is not null then
+    while v_heads[v_i] >> 48 < v_rank >> 48 loop
+      v_i := v_i + 1;
+    end loop;
+    if v_heads[v_i] >> 48 = v_rank >> 48 then
+      v_heads[v_i] := v_rank;
+    else
+      v_heads := v_heads[:v_i - 1] || v_rank || v_heads[v_i:];
+    end if;
+    perform set_config(v_heads_setting, v_heads::text, false);
+  end if;
+  return v_id;
+end
+$$;
+comment on function lockgate.first_in_line(int, text) is
+  'Locks the queued task that goes first in that queue (and that nobody else has locked); its id, or null.';
+
+-- Called by a runner for a slot it holds.
 create or replace function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
 returns setof lockgate.claimed
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
   v_queue lockgate.queue;
+  v_turn bigint;
+  v_status lockgate.status;
+  v_next bigint;
 begin
-  if not lockgate.holds_slot(p_queue, p_slot) then
+  if not lockgate.keep_slot(p_queue, p_slot) then
     raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
       hint = 'take the slot first, on this connection';
   end if;
@@ -670,8 +813,10 @@ begin
   if not found or v_queue.paused or p_slot not between 1 and v_queue.slots then
     return;
   end if;
-  perform from lockgate.task where queue = v_queue.name and status = 'running' and slot = p_slot;
-  if found then
+  select turn, status into v_turn, v_status from lockgate.task
+    where queue = v_queue.name and turn >= lockgate.first_turn(p_slot) and turn < lockgate.first_turn(p_slot + 1)
+    order by turn desc limit 1;
+  if v_status = 'running' then
     return;
   end if;
   perform set_config('synchronous_commit', 'on', true);
@@ -680,16 +825,16 @@ begin
       <= now() then
     perform lockgate.promote(v_queue.name);
   end if;
+  v_next := lockgate.first_in_line(p_queue, v_queue.name);
+  if v_next is null then
+    return;
+  end if;
   return query
-  with next as materialized (
-    select id from lockgate.task
-    where queue = v_queue.name and status = 'queued'
-    order by priority desc, id limit 1 for update skip locked
-  )
   update lockgate.task t
-  set status = 'running', slot = p_slot, lease = nextval('lockgate.lease'), runner = p_runner, session = p_session,
-    grace = v_queue.grace, attempt = t.attempt + 1, start_time = now(), exec_time = null, error = null, progress = null
-  from next where t.id = next.id
+  set status = 'running', slot = p_slot, turn = coalesce(v_turn, lockgate.first_turn(p_slot)) + 1, lease = nextval('lockgate.lease'),
+    runner = p_runner, session = p_session, grace = v_queue.grace, attempt = t.attempt + 1, start_time = now(),
+    exec_time = null, error = null, progress = null
+  where t.id = v_next
   returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
     t.cancel_requested;
 end
@@ -918,8 +1063,11 @@ begin
   perform set_config('synchronous_commit', 'on', true);
   return query
   update lockgate.task t set session = p_session
-  from lockgate.queue q
-  where q.id = p_queue and t.queue = q.name and t.slot = p_slot and t.status = 'running' and t.runner = p_runner
+  from lockgate.queue q, lateral (
+    select n.id from lockgate.task n
+    where n.queue = q.name and n.turn >= lockgate.first_turn(p_slot) and n.turn < lockgate.first_turn(p_slot + 1)
+    order by n.turn desc limit 1) newest
+  where q.id = p_queue and t.id = newest.id and t.status = 'running' and t.runner = p_runner
   returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
     t.cancel_requested;
 end
@@ -1163,7 +1311,7 @@ begin
   end if;
   if exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'queued')
       or exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'scheduled')
-      or exists (select from lockgate.task t where t.queue = v_queue.name and t.status = 'running')
+      or exists (select from lockgate.running() t where t.queue = v_queue.name)
       or exists (select from lockgate.task t where t.queue = v_queue.name
                  and t.status in ('succeeded', 'failed', 'cancelled')) then
     raise exception 'queue "%" is not empty', queue using errcode = 'LG009',
@@ -1206,8 +1354,9 @@ create or replace view lockgate.queue_detail as
 comment on view lockgate.queue_detail is 'Queues and all their settings; durations in seconds.';
 
 create or replace view lockgate.queue_overview as
+  with running as materialized (select queue, count(*) as n from lockgate.running() group by queue)
   select q.name as queue, q.slots, q.paused,
-    (select count(*) from lockgate.task t where t.queue = q.name and t.status = 'running') as running,
+    coalesce((select r.n from running r where r.queue = q.name), 0) as running,
     case when queued.n > 10000 then '10000+' else queued.n::text end as queued,
     case when scheduled.n > 10000 then '10000+' else scheduled.n::text end as scheduled,
     round(extract(epoch from clock_timestamp() - queued.oldest)::numeric, 1) as oldest_wait
@@ -1215,7 +1364,7 @@ create or replace view lockgate.queue_overview as
   cross join lateral (
     select count(*) as n, min(c.run_at) as oldest
     from (select t.run_at from lockgate.task t where t.queue = q.name and t.status = 'queued'
-          order by t.priority desc, t.id limit 10001) c) queued
+          order by lockgate.rank(t.priority, t.id) limit 10001) c) queued
   cross join lateral (
     select count(*) as n
     from (select from lockgate.task t where t.queue = q.name and t.status = 'scheduled'
@@ -1262,13 +1411,14 @@ comment on view lockgate.slot_overview is
   'Those above a number that was lowered stay until they are let go.';
 
 create or replace view lockgate.runner_overview as
+  with running as materialized (select runner, count(*) as n from lockgate.running() group by runner)
   select r.session, r.runner, r.host, r.pid, r.backend_pid, r.version, r.concurrency, r.queues, r.kinds, r.since,
     exists (
       select from pg_locks l
       where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
         and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid
         and l.database = (select oid from pg_database where datname = current_database())) as alive,
-    (select count(*) from lockgate.task t where t.status = 'running' and t.runner = r.runner) as running
+    coalesce((select b.n from running b where b.runner = r.runner), 0) as running
   from lockgate.runner r
   order by r.session;
 comment on view lockgate.runner_overview is 'Runner sessions, whether each is alive, and how many tasks it runs.';
@@ -1307,7 +1457,8 @@ grant execute on function
 grant select on lockgate.task_detail, lockgate.attempt_detail, lockgate.output_detail, lockgate.queue_detail,
   lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures
   to lockgate_service;
-grant execute on function lockgate.occupied(), lockgate.watch() to lockgate_service;
+grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch()
+  to lockgate_service, lockgate_viewer;
 
 grant execute on function
   lockgate.look(text[]), lockgate.occupied(), lockgate.watch(),
@@ -1322,7 +1473,6 @@ grant execute on function
   lockgate.tidy(int)
   to lockgate_runner;
 
-grant execute on function lockgate.occupied(), lockgate.watch() to lockgate_viewer;
 grant select on all tables in schema lockgate to lockgate_viewer;
 
 end

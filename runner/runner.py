@@ -26,7 +26,7 @@ from runner.slot import Outcome, Slot
 from runner.wake import listen
 from runner.words import Words
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the schema this program is written for."""
 
 GRACE = 5.0

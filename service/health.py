@@ -13,7 +13,7 @@ from service.log import logger
 from service.pool import Pool
 from service.problem import unavailable
 
-SCHEMA_VERSION = 2  # what this service is written for; functions are only ever added, so newer ones serve too
+SCHEMA_VERSION = 3  # what this service is written for; functions are only ever added, so newer ones serve too
 
 
 class Alive(Struct):

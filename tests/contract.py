@@ -363,6 +363,8 @@ class Contract:
             lease = self.db.value("select nextval('lockgate.lease')")
             values |= {"attempt": 1, "start_time": self.now(), "runner": "somebody", "session": 1, "grace": 5.0}
             values |= {"lease": lease} | ({"slot": 1} if status == "running" else {"finish_time": self.now()})
+        if status == "running":
+            values["turn"] = ((columns.get("slot") or 1) << 40) + lease
         if status == "failed":
             values["error"] = BOOM
         values |= {"status": status} | columns

@@ -19,13 +19,14 @@ ASKED = "v_row.cancel_requested is not null"
 MUTANTS = [
     # The slot: its lock, and one running row.
     schema(
-        "index-not-unique", "the table may show two running tasks in one slot",
-        sql("", "create unique index one_running_task_per_slot", "create index one_running_task_per_slot"),
-        "test_tables.py::test_the_table_never_shows_two_running_tasks_in_a_slot",
+        "index-not-unique", "two claims may take the same turn of a slot",
+        sql("", "create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim",
+            "create index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim"),
+        "test_tables.py::test_a_turn_of_a_slot_is_taken_once",
     ),
     schema(
         "claim-without-lock", "claim does not look whether its session holds the slot",
-        sql("claim", HELD, "false"),
+        sql("claim", "not lockgate.keep_slot(p_queue, p_slot)", "false"),
         "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
         "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
     ),
@@ -44,7 +45,6 @@ MUTANTS = [
         "anybodys-lock", "a slot held by whatever session counts as held by this one",
         sql("holds_slot", " and pid = pg_backend_pid()", ""),
         "test_slots.py::test_only_the_holder_holds_a_slot",
-        "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
     ),
     schema(
         "lock-of-another-kind", "a lock with one number counts as that of a slot",
@@ -58,12 +58,12 @@ MUTANTS = [
     ),
     schema(
         "slot-still-running", "a slot is given out though its last task still says running",
-        sql("take_slot", "and t.slot = s and t.status = 'running'", "and t.slot = s and false"),
+        sql("take_slot", "is distinct from 'running'", "is distinct from 'scheduled'"),
         "test_slots.py::test_a_slot_whose_task_still_says_running_is_left_to_its_owner",
     ),
     schema(
         "claim-over-running", "claim does not look whether the slot's last task still says running",
-        sql("claim", "status = 'running' and slot = p_slot", "status = 'running' and false"),
+        sql("claim", "v_status = 'running'", "false"),
         "test_claim.py::test_nothing_is_claimed_into_a_slot_whose_last_task_still_says_running",
     ),
     schema(
@@ -74,7 +74,7 @@ MUTANTS = [
     ),
     schema(
         "claim-waits", "two claims want the same row: the second waits, then takes it again",
-        sql("claim", "limit 1 for update skip locked", "limit 1"),
+        sql("first_in_line", "limit 1 for update skip locked;\n    if pg_stat", "limit 1;\n    if pg_stat"),
         "test_races.py::test_a_claim_does_not_wait_for_another_and_takes_the_next",
         "test_races.py::test_one_task_is_claimed_once",
     ),

@@ -19,6 +19,8 @@ FUNCTIONS: dict[str, set[Role]] = {
     "lock_class": EVERYBODY,
     "holds_slot": EVERYBODY,
     "schema_version": EVERYBODY,
+    "rank": {"service", "viewer"},
+    "running": {"service", "viewer"},
     "submit": {"service"},
     "submit_batch": {"service"},
     "wake": {"service"},
@@ -56,6 +58,9 @@ FUNCTIONS: dict[str, set[Role]] = {
     "put_back": NOBODY,
     "end_task": NOBODY,
     "backoff": NOBODY,
+    "first_turn": NOBODY,
+    "keep_slot": NOBODY,
+    "first_in_line": NOBODY,
 }
 
 # Who may read what. Nobody but the owner may write anything.
@@ -78,7 +83,10 @@ RELATIONS: dict[str, set[Role]] = {
 }
 
 # Called with the rights of the caller: they touch no table.
-INVOKER = {"lock_class", "holds_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"}
+INVOKER = {
+    *("lock_class", "holds_slot", "keep_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"),
+    *("rank", "first_turn", "first_in_line"),
+}
 
 
 def names(db: Database, text: str) -> set[str]:
@@ -225,7 +233,8 @@ def test_no_step_of_a_runner_reads_the_table_from_end_to_end(q: Contract, analyz
         for _ in range(8):  # often enough for the plans that do not know their parameters
             work()
         assert scans("task") == 0
-        assert scans("task_claim") - claims == 16  # in each round, one of look and one of claim
+        # In each round one of look, and of claim one or, from where it was last and from the beginning, two or three.
+        assert 16 <= scans("task_claim") - claims <= 32
     q.db.query("delete from lockgate.task where status = 'queued'")
     with runner.conn.transaction():
         work()

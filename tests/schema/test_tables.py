@@ -29,8 +29,10 @@ IMPOSSIBLE_TASKS: list[tuple[str, str, dict[str, Any]]] = [
     ("running_iff_it_has_a_slot", "queued", {"slot": 1}),
     ("running_iff_it_has_a_slot", "succeeded", {"slot": 1}),
     ("running_iff_it_has_a_slot", "running", {"slot": None}),
-    ("slot_is_1_to_1000", "running", {"slot": 0}),
-    ("slot_is_1_to_1000", "running", {"slot": -1}),
+    ("a_turn_is_of_its_slot", "running", {"turn": 1}),
+    ("a_turn_is_of_its_slot", "running", {"slot": 1, "turn": 2 << 40}),
+    ("slot_is_1_to_1000", "running", {"slot": 0, "turn": 1}),
+    ("slot_is_1_to_1000", "running", {"slot": -1, "turn": -1}),
     ("slot_is_1_to_1000", "running", {"slot": 1001}),
     ("ended_iff_it_has_a_finish_time", "queued", {"finish_time": "now"}),
     ("ended_iff_it_has_a_finish_time", "running", {"finish_time": "now"}),
@@ -38,6 +40,7 @@ IMPOSSIBLE_TASKS: list[tuple[str, str, dict[str, Any]]] = [
     ("ended_iff_it_has_a_finish_time", "failed", {"finish_time": None}),
     ("ended_iff_it_has_a_finish_time", "cancelled", {"finish_time": None}),
     ("started_before_it_runs", "running", {"start_time": None}),
+    ("started_before_it_runs", "running", {"turn": None}),
     ("started_before_it_runs", "running", {"lease": None}),
     ("started_before_it_runs", "running", {"runner": None}),
     ("started_before_it_runs", "running", {"session": None}),
@@ -95,13 +98,13 @@ def test_the_name_of_a_queue_is_unique(q: Contract) -> None:
         q.db.query("insert into lockgate.queue (name) values ('default')")
 
 
-def test_the_table_never_shows_two_running_tasks_in_a_slot(q: Contract) -> None:
-    q.row("running", slot=1)
+def test_a_turn_of_a_slot_is_taken_once(q: Contract) -> None:
+    turn = q.db.value("select lockgate.first_turn(1) + 1")
+    q.row("running", turn=turn)
     q.queue("other")
-    q.row("running", slot=1, queue="other")
-    q.row("running", slot=2)
-    with q.breaks("one_running_task_per_slot"):
-        q.row("running", slot=1)
+    q.row("running", queue="other", turn=turn)
+    with q.breaks("a_turn_is_taken_once"):
+        q.row("running", turn=turn)
 
 
 def test_an_idempotency_key_is_unique_in_its_scope(q: Contract) -> None:
