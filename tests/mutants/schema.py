@@ -12,6 +12,7 @@ def schema(name: str, weakens: str, edit: Edit, *caught_by: str) -> Mutant:
 
 
 HELD = "not lockgate.holds_slot(p_queue, p_slot)"
+TURNS = "a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null"
 MY_LEASE = "lease = p_lease and "
 MY_NAME = "runner = p_runner and "
 ASKED = "v_row.cancel_requested is not null"
@@ -20,8 +21,7 @@ MUTANTS = [
     # The slot: its lock, and one running row.
     schema(
         "index-not-unique", "two claims may take the same turn of a slot",
-        sql("", "create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim",
-            "create index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim"),
+        sql("", f"create unique index {TURNS};    -- claim", f"create index {TURNS};    -- claim"),
         "test_tables.py::test_a_turn_of_a_slot_is_taken_once",
     ),
     schema(
