@@ -80,8 +80,8 @@ class Session:
         set_json_loads(_raw, connection)
         session = cls(connection, grace)
         try:
+            await session.ping()  # first: what `fit` sets behind a pooler would stay with somebody else's session
             await session.fit(grace)
-            await session.ping()
             session.backend_start = await session.value(
                 "select backend_start from pg_stat_activity where pid = pg_backend_pid()"
             )
