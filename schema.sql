@@ -220,7 +220,7 @@ create table lockgate.task (
     check (status <> 'running' or (start_time is not null and turn is not null and lease is not null
                                    and runner is not null and session is not null and grace is not null
                                    and attempt > 0)),
-  constraint a_turn_is_of_its_slot check (turn >= lockgate.first_turn(slot) and turn < lockgate.first_turn(slot + 1)),
+  constraint a_turn_is_of_its_slot check (turn >> 40 = slot),
   constraint a_result_only_when_succeeded check (result is null or status = 'succeeded'),
   constraint a_failed_task_has_an_error check (status <> 'failed' or error is not null),
   constraint idempotency_key_is_1_to_200_characters check (length(idempotency_key) between 1 and 200),
@@ -350,8 +350,7 @@ if v_version = 2 then
       check (status <> 'running' or (start_time is not null and turn is not null and lease is not null
                                      and runner is not null and session is not null and grace is not null
                                      and attempt > 0)),
-    add constraint a_turn_is_of_its_slot
-      check (turn >= lockgate.first_turn(slot) and turn < lockgate.first_turn(slot + 1));
+    add constraint a_turn_is_of_its_slot check (turn >> 40 = slot);
   drop index lockgate.one_running_task_per_slot;
   create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;
   comment on column lockgate.task.turn is
@@ -531,13 +530,14 @@ begin
 
     -- What was not stored met a key or a rule. A new statement sees what a rival committed meanwhile; a rival that
     -- vanished again leaves its item open for another round.
-    select coalesce(array_agg(i), '{}'), array_agg(id), array_agg(found)
+    select coalesce(array_agg(i), '{}'),
+        array_agg(case when found not in ('unknown_queue', 'kind_refused') then id end), array_agg(found)
       into v_items, v_tasks, v_outcomes
     from (
       select i, coalesce(same_key.id, same_dedupe.id) as id, case
+          when same_key.request_digest = md5(e::text)::uuid then 'replayed'
           when q.name is null then 'unknown_queue'
           when q.kinds is not null and (e ->> 'kind' = any (q.kinds)) is not true then 'kind_refused'
-          when same_key.request_digest = md5(e::text)::uuid then 'replayed'
           when same_key.id is not null then 'key_reused'
           when same_dedupe.id is not null then 'deduplicated'
         end::lockgate.submit_outcome as found
@@ -1023,7 +1023,7 @@ begin
     raise exception 'slot % of queue % is not held', p_slot, p_queue using errcode = 'LG004',
       hint = 'take the slot first, on this connection';
   end if;
-  select * into strict v_queue from lockgate.queue where id = p_queue;
+  select * into v_queue from lockgate.queue where id = p_queue;
   select * into v_row from lockgate.task
     where id = p_task and lease = p_lease and session = p_session and slot = p_slot and queue = v_queue.name
       and status = 'running'

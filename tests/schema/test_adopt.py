@@ -161,6 +161,21 @@ def test_a_row_that_its_owner_finished_is_left_alone(q: Contract) -> None:
     assert q.task(number) == before
 
 
+def test_there_is_nothing_to_adopt_in_a_queue_that_was_deleted_meanwhile(q: Contract) -> None:
+    number = q.queue_id(q.task(q.submit()).queue)
+    owner = q.runner()
+    claimed = owner.work()
+    seen = q.task(claimed.task)
+    owner.finish(claimed)
+    owner.die()
+    q.db.query("select lockgate.purge('default')")
+    q.db.query("select lockgate.delete_queue('default')")
+    runner = q.runner()
+    assert runner.value("select lockgate.retake_slot(%s, 1)", number) is True
+    text = "select lockgate.adopt(%s, 1, %s, %s, %s)"
+    assert runner.value(text, number, seen.id, seen.lease, seen.session) is None
+
+
 def test_adopting_twice_is_adopting_once(q: Contract) -> None:
     number = q.submit()
     seen = orphan(q)

@@ -204,6 +204,23 @@ def test_a_key_may_come_twice_in_one_batch(q: Contract) -> None:
     assert len({row.task for row in rows}) == 1
 
 
+def test_a_request_that_was_accepted_is_replayed_though_its_kind_is_taken_no_longer(q: Contract) -> None:
+    first = q.submit("sleep", idempotency_key="k")
+    q.queue(kinds=["mail"])
+    assert q.submit("sleep", idempotency_key="k") == first
+    with q.refused("LG005"):
+        q.submit("sleep", payload={"other": 1}, idempotency_key="k")
+
+
+def test_a_refused_item_names_no_task_whatever_its_keys_are(q: Contract) -> None:
+    q.queue("mail", kinds=["mail"])
+    keys = {"idempotency_key": "k", "dedupe_key": "k"}
+    [taken] = q.submit_batch([{"kind": "mail", "queue": "mail", **keys}])
+    assert taken.outcome == "created"
+    items = [{"kind": "sleep", "queue": "nowhere", **keys}, {"kind": "sleep", "queue": "mail", **keys}]
+    assert q.submit_batch(items) == [Outcome(1, None, "unknown_queue"), Outcome(2, None, "kind_refused")]
+
+
 # Dedupe --------------------------------------------------------------------------------------------------------------
 
 
