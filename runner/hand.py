@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -251,10 +252,20 @@ def keep(pid: int) -> None:
                 start_new_session=True,
                 bufsize=0,
             )
+            death = os.pidfd_open(_keeper.pid)
+            asyncio.get_running_loop().add_reader(death, _keeper_died, death, time.monotonic())
         with suppress(BrokenPipeError):
             if _keeper.stdin:
                 _keeper.stdin.write(b"".join(b"%d\n" % hand for hand in news))
             return
+
+
+def _keeper_died(death: int, started: float) -> None:
+    """Starts another for the hands there are; one that died at once is only replaced with the next hand."""
+    asyncio.get_running_loop().remove_reader(death)
+    os.close(death)
+    if _kept and time.monotonic() > started + 1:
+        keep(next(iter(_kept)))
 
 
 def describe_exit(code: int) -> str:
