@@ -3,11 +3,14 @@
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from lockgate.embedded import Server
+from lockgate.schema import apply
 from tests import server
 from tests.contract import Contract, Session, Threads, until
 from tests.database import Database, Template, template
@@ -45,6 +48,18 @@ def db(pg_template: Template) -> Iterator[Database]:
     """A database with schema.sql applied and nothing in it but the queue `default`."""
     with pg_template.clone() as clone:
         yield clone
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the test's own, that it may restart. fsync stays on."""
+    folder: Path = tmp_path_factory.mktemp("pg")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        if parent.name.startswith(("pg", "pytest-")):
+            parent.chmod(0o755)  # as root, the server runs as somebody who has to get there
+    with Server(folder / "data") as server:
+        apply(server.dsn("lockgate"))
+        yield server
 
 
 @pytest.fixture

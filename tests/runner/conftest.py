@@ -1,13 +1,10 @@
 """Runner processes that end with their test, and the witness that counts their handlers."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockgate.embedded import Server
-from lockgate.schema import apply
 from lockgate.witness import Witness
 from tests.database import Database
 from tests.runner.process import RunnerProcess
@@ -38,15 +35,3 @@ def start(db: Database, witness: Witness) -> Iterator[Start]:
         for line in process.lines:
             print(*(f"{k}={v}" for k, v in line.items() if k not in ("level", "runner")))  # noqa: T201
         print(*process.noise)  # noqa: T201
-
-
-@pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the test's own, that it may restart. fsync stays on."""
-    folder: Path = tmp_path_factory.mktemp("pg")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        if parent.name.startswith(("pg", "pytest-")):
-            parent.chmod(0o755)  # as root, the server runs as somebody who has to get there
-    with Server(folder / "data") as server:
-        apply(server.dsn("lockgate"))
-        yield server

@@ -94,6 +94,16 @@ def fork_and_die() -> None:
 
 
 @handler
+def fork_away(seconds: float) -> int:
+    """Leaves a child behind that is out of its process group, with all that a hand holds; its process id."""
+    if (child := os.fork()) == 0:
+        os.setsid()
+        time.sleep(seconds)
+        os._exit(0)
+    return child
+
+
+@handler
 def count_to(total: int, pause: float, task: Task) -> int:
     for done in range(1, total + 1):
         task.progress({"done": done, "total": total})

@@ -8,7 +8,7 @@ import pytest
 from lockgate.witness import Witness
 from tests.contract import Contract, Task, until
 from tests.runner.conftest import Start
-from tests.runner.process import RunnerProcess, children, exists
+from tests.runner.process import RunnerProcess, children, command_line, exists
 
 
 @pytest.fixture
@@ -164,6 +164,28 @@ def test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_kille
     assert row.status == "failed"
     assert row.exec_time is not None
     assert row.exec_time < 2
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled"])
+def test_what_a_handler_has_started_is_dead_before_its_end_is_recorded(
+    q: Contract, runner: RunnerProcess, how: str
+) -> None:
+    """By the runner: its keeper, which would do the same a little later, is frozen."""
+    task = q.submit(kind="start_child", payload={"seconds": 600}, max_attempts=1)
+    runner.says("taken", task=task)
+    (hand,) = runner.hands()
+    (child,) = until(lambda: children(hand), "the program to start")
+    (keeper,) = [pid for pid in children(runner.pid) if "keeper.py" in command_line(pid)]
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        if how == "killed":
+            os.kill(hand, signal.SIGKILL)
+        else:
+            q.cancel(task, force=True)
+        ended(q, task)
+        assert not exists(child)
+    finally:
+        os.kill(keeper, signal.SIGCONT)
 
 
 def test_a_killed_hand_takes_what_it_forked_with_it(q: Contract, runner: RunnerProcess) -> None:

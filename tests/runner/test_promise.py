@@ -83,6 +83,8 @@ def test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others(qui
     victim.kill()
     full.says("adopted", task=task, status="queued", limit=GRACE + 5)
     assert quick.task(task).status == "queued"
+    held = "select count(*) from lockgate.occupied() where pid is not null"
+    until(lambda: quick.db.value(held) == 1, "the adopter to let the slot go")
     assert quick.task(long).status == "running"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 
+from lockgate.schema import VERSION
 from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
@@ -119,7 +120,9 @@ def test_a_schema_of_an_earlier_version_ends_the_runner_with_one_line(db: Databa
     try:
         assert runner.process.wait(20) == 1
         until(lambda: runner.noise, "a line")
-        assert runner.noise == ["lockgate: the schema has version 1, this runner needs 2; run `lockgate migrate`\n"]
+        assert runner.noise == [
+            f"lockgate: the schema has version 1, this runner needs {VERSION}; run `lockgate migrate`\n"
+        ]
     finally:
         runner.close()
 

@@ -5,6 +5,7 @@ import signal
 import psycopg
 import pytest
 
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start
@@ -55,6 +56,21 @@ def test_hands_end_with_a_killed_runner(q: Contract, start: Start) -> None:
     q.submit(kind="stubborn", payload={"seconds": 60})
     runner.says("taken")
     (hand,) = runner.hands()
+    runner.kill()
+    until(lambda: not exists(hand), "the hand to be gone", 2)
+
+
+def test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same(
+    q: Contract, start: Start, witness: Witness
+) -> None:
+    """Its handler keeps the interpreter to itself, so that nobody reads the pipe; its deadline is far away."""
+    q.queue(grace=60)
+    runner = start()
+    runner.says("slot taken")
+    task = q.submit(kind="hold_interpreter", payload={"seconds": 60})
+    runner.says("taken", task=task)
+    (hand,) = runner.hands()
+    until(lambda: witness.current(), "the handler to begin")
     runner.kill()
     until(lambda: not exists(hand), "the hand to be gone", 2)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -105,7 +106,7 @@ class Process:
 
     @property
     def url(self) -> str:
-        until(lambda: self.said("listening") or self.popen.poll() is not None, "the service to listen")
+        until(lambda: self.said("listening") or self.popen.poll() is not None, "the service to listen", 30)
         line = self.said("listening")
         assert line is not None, self.ended()
         return str(line["url"])
@@ -139,6 +140,21 @@ def process() -> Iterator[ProcessStart]:
     yield begin
     for one in started:
         one.close()
+
+
+def serving(process: ProcessStart, dsn: str, *arguments: str) -> Process:
+    """A ready one on some free port."""
+    one = process("--port", "0", *arguments, DATABASE_URL=dsn)
+    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready", 30)
+    return one
+
+
+def opened(url: str, request: bytes) -> socket.socket:
+    """A connection on which these bytes have been sent."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(request)
+    return connection
 
 
 @pytest.fixture

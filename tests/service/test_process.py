@@ -13,24 +13,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from lockgate.schema import VERSION
 from service.__main__ import main
 from tests.contract import until
 from tests.database import Database
 from tests.proxy import Proxy
-from tests.service.conftest import Process, ProcessStart
-
-
-def serving(process: ProcessStart, dsn: str, *arguments: str) -> Process:
-    one = process("--port", "0", *arguments, DATABASE_URL=dsn)
-    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready")
-    return one
-
-
-def opened(url: str, request: bytes) -> socket.socket:
-    host, port = url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
-    connection.sendall(request)
-    return connection
+from tests.service.conftest import ProcessStart, opened, serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -193,7 +181,7 @@ def test_it_logs_a_json_line_for_every_request_but_those_about_health(process: P
 def test_it_logs_once_that_the_schema_is_missing_and_once_that_it_is_there(process: ProcessStart, db: Database) -> None:
     db.query("alter schema lockgate rename to elsewhere")
     one = process("--port", "0", DATABASE_URL=db.service)
-    until(lambda: one.said("not ready"), "the log to say so")
+    until(lambda: one.said("not ready"), "the log to say so", 30)
     for _ in range(3):
         assert httpx.get(f"{one.url}/health/ready").status_code == 503
     db.query("alter schema elsewhere rename to lockgate")
@@ -215,7 +203,7 @@ def test_too_old_a_schema_is_one_line_of_the_log_however_many_ask(process: Proce
 
     said = [line for line in one.lines if line["level"] not in ("info", "debug")]
     assert [(line["level"], line["event"]) for line in said] == [("error", "not ready")]
-    assert said[0]["why"] == "the schema has version 1, this service needs 2: run `lockgate migrate`"
+    assert said[0]["why"] == f"the schema has version 1, this service needs {VERSION}: run `lockgate migrate`"
 
 
 def test_a_newer_schema_is_remarked_on_once_and_served(process: ProcessStart, db: Database) -> None:
@@ -229,7 +217,7 @@ def test_a_newer_schema_is_remarked_on_once_and_served(process: ProcessStart, db
 
     said = [line for line in one.lines if line["level"] == "warning"]
     assert [(line["event"], line["version"], line["known"]) for line in said] == [
-        ("the schema is newer than this service", 99, 2)
+        ("the schema is newer than this service", 99, VERSION)
     ]
 
 
@@ -259,7 +247,7 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(process: ProcessStart, tmp
 def test_no_password_is_logged_when_the_login_is_refused(process: ProcessStart, db: Database) -> None:
     wrong = psycopg.conninfo.make_conninfo(db.service, password="wrongsecret")
     one = process("--port", "0", DATABASE_URL=wrong)
-    until(lambda: one.said("not ready"), "the log to say so")
+    until(lambda: one.said("not ready"), "the log to say so", 30)
 
     assert httpx.get(f"{one.url}/health/ready").status_code == 503
     assert not any("wrongsecret" in str(line) for line in one.lines)

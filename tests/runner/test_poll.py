@@ -1,0 +1,62 @@
+"""The poll finds whatever there is, told or not; and what it sees counts from when it was seen."""
+
+from tests.contract import Contract, until
+from tests.runner.conftest import Start
+from tests.runner.test_outcomes import ended
+
+GRACE = 5.0
+
+
+def test_a_task_that_nobody_was_told_of_is_found(q: Contract, start: Start) -> None:
+    runner = start()
+    runner.says("slot taken")
+    assert ended(q, q.submit(kind="nap", payload={"seconds": 0})).status == "succeeded"
+    q.service.execute("set lockgate.notify = off")
+    assert ended(q, q.submit(kind="nap", payload={"seconds": 0})).status == "succeeded"
+
+
+def test_a_cancel_that_nobody_was_told_of_is_found(q: Contract, start: Start) -> None:
+    runner = start()
+    runner.says("slot taken")
+    task = q.submit(kind="nap", payload={"seconds": 60})
+    runner.says("taken", task=task)
+    q.change(task, cancel_requested="ask")
+    assert ended(q, task).status == "cancelled"
+
+
+def test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_when_it_asked(
+    q: Contract, start: Start
+) -> None:
+    """The server takes a second to answer, and the owner was alive for most of it."""
+    q.queue(slots=1, grace=GRACE)
+    owner = start()
+    owner.says("slot taken")
+    task = q.submit(kind="nap", payload={"seconds": 60})
+    owner.says("taken", task=task)
+    watch = q.db.value("select pg_get_functiondef('lockgate.watch()'::regprocedure)")
+    q.db.query(
+        f"""
+        create or replace function lockgate.watch()
+        returns table (
+          queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
+          cancel_requested lockgate.cancel_mode, pid int, backend_start timestamptz, state_change timestamptz)
+        language plpgsql as $$
+        begin
+          perform pg_sleep(case when current_setting('application_name') like '%{owner.name}' then 0 else 1.5 end);
+          return query select o.*, null::timestamptz, null::timestamptz from lockgate.occupied() o;
+        end $$
+        """
+    )
+    adopter = start()
+    asked = (
+        "select clock_timestamp() - query_start from pg_stat_activity where query like %s and wait_event = 'PgSleep'"
+    )
+    until(lambda: q.db.query(asked, "%lockgate.watch()"), "the adopter to ask", every=0.001)
+    owner.kill()
+    received = q.now()
+    while q.db.query(asked, "%lockgate.watch()"):
+        received = q.now()
+    q.db.query(watch)
+    adopter.says("adopted", task=task, limit=GRACE + 10)
+    [attempt] = q.attempts(task)
+    assert (attempt.end_time - received).total_seconds() >= GRACE
