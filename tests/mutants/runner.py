@@ -1,0 +1,219 @@
+"""Guards of the runner and its hands, each weakened."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+
+def runner(name: str, weakens: str, edits: Edit | tuple[Edit, ...], *caught_by: str) -> Mutant:
+    all_edits = edits if isinstance(edits, tuple) else (edits,)
+    return Mutant(name, weakens, all_edits, tuple(f"tests/runner/{each}" for each in caught_by))
+
+
+def py(file: str, within: str, text: str, instead: str) -> Edit:
+    return Edit(f"runner/{file}.py", within, text, instead)
+
+
+MUTANTS = [
+    # The owner's side: a hand does not live longer than it is proved that the slot is ours.
+    runner(
+        "no-kernel-timer", "the deadline's timer in the hand is never armed",
+        py("deadline", "KernelTimer.arm", "_TimeSpec(int(seconds), int(fraction * 1e9))", "_TimeSpec(0, 0)"),
+        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+    ),
+    runner(
+        "timer-only-renewed", "the timer is armed by the first renewal and not before the handler starts",
+        py("hand_process", "Hand._control", "case Execute():\n                            self._timer.arm(order.until)",
+           "case Execute():"),
+        "test_outcomes.py::test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_killed",
+    ),
+    runner(
+        "no-margin", "a hand may live until the very end of the grace",
+        py("deadline", "margin", "max(0.5, grace / 10)", "0.0"),
+        "test_deadline.py::test_a_hand_is_dead_some_time_before_the_grace_is_over",
+    ),
+    runner(
+        "dispatch-unchecked", "a task whose claim was answered long ago is given to a hand without another look",
+        py("runner", "Runner._start", "<= deadline.now()", "<= 0"),
+        "test_deadline.py::test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock",
+    ),
+    runner(
+        "dated-by-answer", "an answer proves the session alive at its receipt, not at the sending of its question",
+        py("session", "Session._fetch", "if error is None:\n            self.sent = max(self.sent, sent)",
+           "if error is None:\n            self.sent = deadline.now()"),
+        "test_session.py::test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later",
+    ),
+    runner(
+        "extended-in-doubt", "answers on a session that does not hold the slot extend the hand's deadline",
+        py("runner", "Runner._extend", "slot.confirmed is not None and session.sent >= slot.confirmed", "True"),
+        "test_lost_session.py::test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline",
+    ),
+    runner(
+        "standby-unnoticed", "a ping does not ask whether the server is still the primary",
+        py("session", "Session.ping", "if in_recovery:", "if False:"),
+        "test_session.py::test_every_ping_asks_whether_the_server_is_still_the_primary",
+        "test_session.py::test_a_standby_grants_locks_too_and_is_not_worked_on",
+    ),
+    runner(
+        "pooler-unnoticed", "a ping does not ask whether the backend is still the same",
+        py("session", "Session.ping", "if pid != self.pid:", "if False:"),
+        "test_session.py::test_every_ping_asks_whether_the_backend_is_still_the_same",
+    ),
+    runner(
+        "settings-unread", "what the server makes of the session's settings is not read back",
+        py("session", "Session.fit", "if not same:", "if False:"),
+        "test_session.py::test_a_setting_that_cannot_be_had_is_refused",
+    ),
+    runner(
+        "patient-session", "a statement without an answer is waited for for ever",
+        py("session", "Session._fetch", "timeout=self.limit", "timeout=3600"),
+        "test_session.py::test_a_silent_server_is_given_up_while_there_is_time_to_come_back",
+    ),
+    runner(
+        "statement-cancelled", "a statement that does not answer in time is cancelled",
+        py("session", "Session._fetch", "if not done:\n            self.hang_up()",
+           "if not done:\n            statement.cancel()"),
+        "test_session.py::test_a_statement_that_is_given_up_is_not_cancelled_and_takes_effect",
+    ),
+    # The owner's side: a lost session.
+    runner(
+        "starts-in-new-slots", "after a reconnect, tasks start at once in slots newly taken",
+        py("runner", "Runner._take", "self._start_after if self._start_after > deadline.now() else 0.0", "0.0"),
+        "test_lost_session.py::test_nothing_new_starts_within_the_grace_after_a_reconnect",
+    ),
+    runner(
+        "starts-in-old-slots", "after a reconnect, tasks start at once in slots taken again",
+        py("runner", "Runner._reconfirm", "else:\n            slot.claim_from = self._start_after",
+           "else:\n            pass"),
+        "test_lost_session.py::test_nothing_new_starts_within_the_grace_after_a_reconnect",
+    ),
+    runner(
+        "ghost-spared", "what the server still keeps of a lost session is not ended",
+        py("runner", "Runner._connect", "in self._ghosts:", "in self._ghosts[:0]:"),
+        "test_lost_session.py::test_a_runner_ends_what_is_left_of_its_own_session_and_keeps_its_task",
+    ),
+    runner(
+        "adopted-executes-on", "a hand goes on though its task was found to be adopted",
+        py("runner", "Runner._reconfirm", "slot.hand.kill()", "pass"),
+        "test_lost_session.py::test_a_runner_whose_task_was_adopted_meanwhile_kills_its_hand",
+    ),
+    runner(
+        "unanswered-claim-lost", "a task that a lost answer has put into the slot is never started",
+        py("runner", "Runner._reconfirm", "elif row:", "elif False:"),
+        "test_lost_answers.py::test_a_task_whose_claim_was_never_answered_starts_after_the_reconnect",
+        "test_lost_answers.py::test_after_an_unanswered_finish_and_claim_the_end_stands_and_the_next_task_starts",
+    ),
+    runner(
+        "result-dropped", "a result that the database could not write just now is forgotten",
+        py("runner", "Runner._refused", "outcome.tries += 1", "slot.clear()"),
+        "test_refused_writes.py::test_a_result_that_cannot_be_written_is_kept_and_nothing_new_begins",
+    ),
+    runner(
+        "claims-unwritable", "tasks are claimed from a database that cannot write down the end of another",
+        py("runner", "Runner._may_claim", "other.outcome and other.outcome.tries", "False"),
+        "test_refused_writes.py::test_a_result_that_cannot_be_written_is_kept_and_nothing_new_begins",
+    ),
+    runner(
+        "unfit-result-refused", "a result that cannot be stored is tried again and again",
+        py("runner", "Runner._refused", 'sqlstate[:2] in ("22", "23")', "False"),
+        "test_outcomes.py::test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so",
+    ),
+    # The adopter's side.
+    runner(
+        "no-grace", "an adopter does not wait",
+        py("sightings", "Sightings.judge", "0.0 if heir else row.grace", "0.0"),
+        "test_sightings.py::test_a_free_lock_is_waited_out_for_the_grace_from_its_first_sight",
+    ),
+    runner(
+        "no-mark", "an adopter's wait goes on though the row's session has changed",
+        py("sightings", "Sightings.judge", "row.lease, row.session)", "row.lease)"),
+        "test_sightings.py::test_a_new_lease_session_or_owner_begins_the_wait_anew",
+    ),
+    runner(
+        "no-lease", "an adopter's wait goes on though the row's lease has changed",
+        py("sightings", "Sightings.judge", "row.lease, row.session)", "row.session)"),
+        "test_sightings.py::test_a_new_lease_session_or_owner_begins_the_wait_anew",
+    ),
+    runner(
+        "old-sightings", "an adopter's wait goes on though the slot was held in between",
+        py("sightings", "Sightings.judge", "self._first = seen", "self._first |= seen"),
+        "test_sightings.py::test_a_new_lease_session_or_owner_begins_the_wait_anew",
+    ),
+    runner(
+        "waits-from-asking", "an adopter's wait begins when it asked, and not when it saw",
+        py("runner", "Runner._look", "rows = await db.watch(session)\n        received = deadline.now()",
+           "received = deadline.now()\n        rows = await db.watch(session)"),
+        "test_poll.py::test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_when_it_asked",
+    ),
+    runner(
+        "own-slots-adopted", "a runner that is about to take its slots back adopts from itself",
+        py("sightings", "Sightings.judge", " or (row.pid is None and (row.queue, row.slot) in slots)", ""),
+        "test_sightings.py::test_what_is_ours_or_of_another_login_is_left_alone",
+    ),
+    runner(
+        "full-do-not-look", "a runner without room does not look after the slots of others",
+        py("runner", "Runner._look", "look_after(session, rows,",
+           "look_after(session, rows if self._has_room() else [],"),
+        "test_promise.py::test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others",
+    ),
+    runner(
+        "adopter-keeps-slot", "an adopter does not let the slot go again",
+        py("neighbours", "Neighbours._adopt", "await db.release_slot(session, orphan.queue, orphan.slot)", "pass"),
+        "test_promise.py::test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others",
+    ),
+    runner(
+        "silent-spared", "a session that says nothing any more keeps its slot for ever",
+        py("neighbours", "Neighbours.look_after", "in verdict.silent:", "in verdict.silent[:0]:"),
+        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+    ),
+    runner(
+        "silent-at-once", "a session is ended as silent after the grace, within which its runner may come to itself",
+        py("sightings", "Sightings.judge", "2 * row.grace", "row.grace"),
+        "test_sightings.py::test_a_holder_is_silent_after_twice_the_grace_without_a_statement",
+    ),
+    runner(
+        "no-poll", "a runner looks only when it is told",
+        py("runner", "Runner._look", "self._settings.poll * random.uniform(0.9, 1.1)", "3600"),
+        "test_poll.py::test_a_task_that_nobody_was_told_of_is_found",
+        "test_poll.py::test_a_cancel_that_nobody_was_told_of_is_found",
+    ),
+    # Hands: dead is dead.
+    runner(
+        "only-the-hand", "what a handler has started is not killed with its hand",
+        (
+            py("hand", "Hand.kill", "os.killpg(", "os.kill("),
+            py("hand", "Hand._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
+        ),
+        "test_outcomes.py::test_what_a_handler_has_started_is_dead_before_its_end_is_recorded",
+    ),
+    runner(
+        "dead-hand-unswept", "what a handler has started goes on when its hand dies by itself",
+        py("hand", "Hand._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
+        "test_outcomes.py::test_what_a_handler_has_started_is_dead_before_its_end_is_recorded",
+    ),
+    runner(
+        "no-keeper", "nobody ends what a hand has started when the runner is frozen or dead",
+        py("hand", "Hand.start", "keep(hand.pid)", "pass"),
+        "test_promise.py::test_a_program_that_a_handler_has_started_ends_with_it_when_the_runner_is",
+    ),
+    runner(
+        "no-death-signal", "the kernel does not tell a hand of its runner's end",
+        py("deadline", "die_with_parent", "if LINUX and ", "if False and "),
+        "test_stopping.py::test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same",
+    ),
+    runner(
+        "asked-only", "a handler that does not stop when it is asked is not killed",
+        py("runner", "Runner._overdue", "slot.hand.kill()", "pass"),
+        "test_outcomes.py::test_a_cancelled_handler_is_asked_and_then_killed",
+        "test_outcomes.py::test_a_forced_cancel_kills_at_once",
+    ),
+    # Stopping.
+    runner(
+        "claims-while-stopping", "a runner that was told to stop takes another task",
+        py("runner", "Runner._may_claim", "self._stop_at is None", "True"),
+        "test_stopping.py::test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new",
+    ),
+    runner(
+        "stopped-is-failed", "a task that a stopping runner gives up has failed",
+        py("runner", "Runner._record", 'elif slot.reason == "stop":', "elif False:"),
+        "test_stopping.py::test_a_task_over_the_stop_limit_is_given_back_uncounted",
+    ),
+]  # fmt: skip
