@@ -84,7 +84,33 @@ create table lockgate.release (
 comment on table lockgate.release is 'One row: the version of this schema.';
 insert into lockgate.release (version) values (v_current);
 
-end if;  -- of a new database; its tables follow what their indexes are made of
+end if;  -- of a new database; its tables follow what they are made of
+
+
+-- Limits of one value are those of a type, looked at when the value is written; the constraints of a table are read and
+-- looked at anew by every update of a row, and a task is updated twice.
+
+if v_version is null or v_version < 3 then
+  create domain lockgate.kind text collate "C"
+    constraint kind_is_1_to_200_characters check (length(value) between 1 and 200);
+  comment on domain lockgate.kind is 'Which handler executes a task.';
+  create domain lockgate.priority smallint
+    constraint priority_is_between_minus_100_and_100 check (value between -100 and 100);
+  comment on domain lockgate.priority is 'Higher goes first.';
+  create domain lockgate.run_at timestamptz constraint run_at_is_finite check (isfinite(value));
+  comment on domain lockgate.run_at is 'A time before which a task does not start.';
+  create domain lockgate.max_attempts int constraint max_attempts_are_1_to_1000 check (value between 1 and 1000);
+  comment on domain lockgate.max_attempts is 'How often a task is attempted.';
+  create domain lockgate.timeout double precision
+    constraint timeout_is_positive_and_at_most_30_days check (value > 0 and value <= 2592000);
+  comment on domain lockgate.timeout is 'Seconds an attempt may take.';
+  create domain lockgate.idempotency_key text collate "C"
+    constraint idempotency_key_is_1_to_200_characters check (length(value) between 1 and 200);
+  comment on domain lockgate.idempotency_key is 'The same for each repetition of one request.';
+  create domain lockgate.dedupe_key text collate "C"
+    constraint dedupe_key_is_1_to_200_characters check (length(value) between 1 and 200);
+  comment on domain lockgate.dedupe_key is 'The same for tasks of which only one shall be unfinished.';
+end if;
 
 
 -- Order -------------------------------------------------------------------------------------------------------------
@@ -178,17 +204,17 @@ comment on column lockgate.queue.kinds is 'The kinds that may be submitted here;
 create table lockgate.task (
   id bigint generated always as identity,
   queue text collate "C" not null,
-  kind text collate "C" not null,
+  kind lockgate.kind not null,
   status lockgate.status not null,
-  priority smallint not null default 0,
+  priority lockgate.priority not null default 0,
   create_time timestamptz not null default now(),
-  run_at timestamptz not null default now(),
+  run_at lockgate.run_at not null default now(),
   start_time timestamptz,
   finish_time timestamptz,
   exec_time double precision,
   attempt int not null default 0,
-  max_attempts int not null,
-  timeout double precision,
+  max_attempts lockgate.max_attempts not null,
+  timeout lockgate.timeout,
   slot int,
   lease bigint,
   runner text,
@@ -202,16 +228,11 @@ create table lockgate.task (
   tags text[] not null default '{}',
   metadata jsonb not null default '{}',
   idempotency_scope text collate "C" not null default '',
-  idempotency_key text collate "C",
+  idempotency_key lockgate.idempotency_key,
   request_digest uuid,
-  dedupe_key text collate "C",
+  dedupe_key lockgate.dedupe_key,
   turn bigint,
   constraint task_pkey primary key (id),
-  constraint kind_is_1_to_200_characters check (length(kind) between 1 and 200),
-  constraint priority_is_between_minus_100_and_100 check (priority between -100 and 100),
-  constraint run_at_is_finite check (isfinite(run_at)),
-  constraint max_attempts_are_1_to_1000 check (max_attempts between 1 and 1000),
-  constraint timeout_is_positive_and_at_most_30_days check (timeout > 0 and timeout <= 2592000),
   constraint running_iff_it_has_a_slot check ((status = 'running') = (slot is not null)),
   constraint slot_is_1_to_1000 check (slot between 1 and 1000),
   constraint ended_iff_it_has_a_finish_time
@@ -223,8 +244,6 @@ create table lockgate.task (
   constraint a_turn_is_of_its_slot check (turn >> 40 = slot),
   constraint a_result_only_when_succeeded check (result is null or status = 'succeeded'),
   constraint a_failed_task_has_an_error check (status <> 'failed' or error is not null),
-  constraint idempotency_key_is_1_to_200_characters check (length(idempotency_key) between 1 and 200),
-  constraint dedupe_key_is_1_to_200_characters check (length(dedupe_key) between 1 and 200),
   constraint an_idempotency_key_has_its_digest check ((idempotency_key is null) = (request_digest is null))
 );
 comment on table lockgate.task is
@@ -342,7 +361,18 @@ end if;
 if v_version = 2 then
   drop index lockgate.task_claim;
   create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
-  alter table lockgate.task add column turn bigint;
+  drop view if exists lockgate.task_detail, lockgate.task_recent, lockgate.failures, lockgate.slot_overview,
+    lockgate.queue_overview;
+  alter table lockgate.task
+    drop constraint kind_is_1_to_200_characters, alter column kind type lockgate.kind,
+    drop constraint priority_is_between_minus_100_and_100, alter column priority type lockgate.priority,
+    drop constraint run_at_is_finite, alter column run_at type lockgate.run_at,
+    drop constraint max_attempts_are_1_to_1000, alter column max_attempts type lockgate.max_attempts,
+    drop constraint timeout_is_positive_and_at_most_30_days, alter column timeout type lockgate.timeout,
+    drop constraint idempotency_key_is_1_to_200_characters,
+    alter column idempotency_key type lockgate.idempotency_key,
+    drop constraint dedupe_key_is_1_to_200_characters, alter column dedupe_key type lockgate.dedupe_key,
+    add column turn bigint;
   update lockgate.task set turn = lockgate.first_turn(slot) + 1 where status = 'running';
   alter table lockgate.task
     drop constraint started_before_it_runs,
@@ -835,8 +865,8 @@ begin
     runner = p_runner, session = p_session, grace = v_queue.grace, attempt = t.attempt + 1, start_time = now(),
     exec_time = null, error = null, progress = null
   where t.id = v_next
-  returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
-    t.cancel_requested;
+  returning t.id, t.lease, t.queue, t.kind::text, t.payload, t.attempt, t.max_attempts::int,
+    t.timeout::double precision, t.grace, t.cancel_requested;
 end
 $$;
 comment on function lockgate.claim(int, int, text, int) is
@@ -1068,8 +1098,8 @@ begin
     where n.queue = q.name and n.turn >= lockgate.first_turn(p_slot) and n.turn < lockgate.first_turn(p_slot + 1)
     order by n.turn desc limit 1) newest
   where q.id = p_queue and t.id = newest.id and t.status = 'running' and t.runner = p_runner
-  returning t.id, t.lease, t.queue, t.kind, t.payload, t.attempt, t.max_attempts, t.timeout, t.grace,
-    t.cancel_requested;
+  returning t.id, t.lease, t.queue, t.kind::text, t.payload, t.attempt, t.max_attempts::int,
+    t.timeout::double precision, t.grace, t.cancel_requested;
 end
 $$;
 comment on function lockgate.reconfirm(int, int, text, int) is

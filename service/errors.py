@@ -98,8 +98,9 @@ def refusal(error: Exception) -> Refusal | None:
         return unavailable(NO_DATABASE) if isinstance(error, psycopg.OperationalError) else None
     message = error.diag.message_primary or str(error)
     if isinstance(error, errors.CheckViolation) and error.diag.constraint_name:
-        # A function that raises this says it in words; a table's constraint only in its name.
-        sentence = error.diag.constraint_name.replace("_", " ") if error.diag.table_name else message
+        # A function that raises this says it in words; a constraint of a table or of a type only in its name.
+        of_schema = error.diag.table_name or error.diag.datatype_name
+        sentence = error.diag.constraint_name.replace("_", " ") if of_schema else message
         field, *others = CONSTRAINT_FIELDS.get(error.diag.constraint_name, ("body",))
         return invalid(field, sentence, *others)
     row = SQLSTATES.get(code) or SQLSTATES.get(code[:2])
