@@ -4,7 +4,6 @@ Each returns what it did, in words; None when there was nothing to do it to, or 
 from it, and shows only while it lasts, is noted as a breach of the field.
 """
 
-import os
 import random
 import signal
 import time
@@ -18,7 +17,7 @@ import psycopg
 
 from lockgate.schema import apply
 from tests.chaos.field import AWAY, CONNECTIONS, LATE, STOPPED_IN, Doing, Field
-from tests.chaos.supervised import FULL, Supervised, send, soon, state
+from tests.chaos.supervised import FULL, Supervised, group, send, soon, state
 
 Fault = Callable[[Field, random.Random], str | None]
 FAULTS: dict[str, Fault] = {}
@@ -140,10 +139,7 @@ def stop_group(field: Field, dice: random.Random) -> str | None:
             return None
         leader, seconds = dice.choice([runner, one.pid]), dice.uniform(0.5, 2.5) * field.grace
         doing = field.executing(runner) if leader == runner else []
-        with suppress(ProcessLookupError):
-            members = [pid for pid in one.tree() if os.getpgid(pid) == leader]
-            return _freeze(field, members, seconds, doing)
-        return None
+        return _freeze(field, [pid for pid in one.tree() if group(pid) == leader], seconds, doing)
 
 
 @fault
@@ -236,7 +232,10 @@ def _outlived(field: Field, doing: list[Doing], cut_off: float) -> None:
     for execution, grace in [] if field.over.is_set() else doing:
         late = (execution.end or now) - cut_off - grace
         if late > LATE:
-            field.breach("outlived its deadline", f"{execution}, cut off at {cut_off:.2f}, by {late:.2f} s")
+            what = field.record.say(execution)
+            field.breach(
+                "outlived its deadline", f"by {late:.2f} s: {what}, cut off at {cut_off - field.record.start:.2f}"
+            )
 
 
 def _tasks(doing: list[Doing]) -> str:
@@ -407,7 +406,7 @@ def _connect(field: Field, number: int) -> list["psycopg.Connection[Any]"]:
     def some(count: int) -> None:
         with suppress(*AWAY):
             while count and not field.over.is_set():
-                held.append(field.owner())
+                held.append(field.crowd())
                 count -= 1
 
     with ThreadPoolExecutor(4) as pool:
@@ -462,17 +461,17 @@ def disk_full(field: Field, dice: random.Random) -> str | None:
 
     log, seconds = dice.random() < 0.5, dice.uniform(0.5, 2) * field.grace
     write = (
-        "select pg_logical_emit_message(false, 'chaos', repeat('x', 4000000))"
+        "select pg_logical_emit_message(false, 'chaos', repeat('x', 16000000))"
         if log
         else "insert into ballast select repeat('x', 100000) from generate_series(1, 10)"
     )
 
     def fill() -> str | None:
-        came = set()
+        came: set[str] = set()
         field.insist("create table if not exists ballast (content text storage external)")
         begin = time.monotonic()
         with field.disk.full() as filler:
-            while time.monotonic() < begin + seconds and not field.over.is_set():
+            while time.monotonic() < begin + (seconds if came else SEEN_WITHIN) and not field.over.is_set():
                 filler.top_up()
                 try:
                     with field.owner() as owner:
@@ -486,7 +485,11 @@ def disk_full(field: Field, dice: random.Random) -> str | None:
             came.add("ended")
             field.server.restart()
         field.insist("drop table if exists ballast")
-        return f"for {seconds:.1f} s; the server {', '.join(sorted(came))}" if came else None
+        return (
+            f"{'log' if log else 'tables'}, for {time.monotonic() - begin:.1f} s; the server {', '.join(sorted(came))}"
+            if came
+            else None
+        )
 
     return field.on_server(fill)
 
@@ -499,12 +502,10 @@ def change_slots(field: Field, dice: random.Random) -> str | None:
     """More slots, or fewer, or none for a moment."""
     before = field.record.slots[-1][1]
     number = dice.choice([0, 1, field.slots, field.slots, field.slots + 1, 2 * field.slots])
-    if not field.set_slots(number):
-        return None
+    field.set_slots(number)
     if number == 0:
         field.sleep(0.5 * field.grace)
-        while not field.set_slots(field.slots) and not field.over.is_set():
-            field.sleep(0.2)
+        field.set_slots(field.slots)
     return f"from {before} to {number}"
 
 
@@ -512,8 +513,8 @@ def change_slots(field: Field, dice: random.Random) -> str | None:
 def change_grace(field: Field, dice: random.Random) -> str | None:
     """Another grace for what is claimed from now on."""
     grace = round(dice.uniform(1, 2) * field.grace, 1)
-    changed = field.ask("select lockgate.change_queue('default', jsonb_build_object('grace', %s::float8))", grace)
-    return f"{grace} s" if changed else None
+    field.insist("select lockgate.change_queue('default', jsonb_build_object('grace', %s::float8))", grace)
+    return f"{grace} s"
 
 
 @fault
@@ -540,6 +541,5 @@ def restore(field: Field) -> None:
     for one in field.supervised:
         send(one.tree(), signal.SIGCONT)
         one.reading.set()
-    while not field.set_slots(field.slots) and not field.over.is_set():
-        field.sleep(0.2)
+    field.set_slots(field.slots)
     field.insist("select lockgate.resume('default')")

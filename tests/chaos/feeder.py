@@ -28,7 +28,7 @@ WEIGHTS = {
     "overrun": 1,
     "eat_memory": 1,
 }
-SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
+SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def item(kind: str, **more: Any) -> dict[str, Any]:

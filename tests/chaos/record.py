@@ -4,12 +4,15 @@ import csv
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import class_row
 
 from lockgate.witness import Execution
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 AUDIT = """
 create table lockgate.audit (
@@ -137,6 +140,23 @@ class Record:
             ).fetchall()
         )
 
+    @property
+    def start(self) -> float:
+        """When the run began."""
+        return self.slots[0][0]
+
+    def say(self, what: "Execution | Change | Injection | Kill") -> str:
+        """In words, times as seconds since the start."""
+        values = self.since_start(what)
+        return type(what).__name__.lower() + " " + ", ".join(f"{name} {value}" for name, value in values.items())
+
+    def since_start(self, what: "DataclassInstance") -> dict[str, Any]:
+        """Its fields, times as seconds since the start."""
+        return {
+            name: round(value - self.start, 3) if name in ("at", "begin", "end") and value is not None else value
+            for name, value in asdict(what).items()
+        }
+
     def write(self, folder: Path) -> None:
         """Leaves all of it as tables to look into."""
         for name, rows in (
@@ -150,4 +170,4 @@ class Record:
                 with (folder / f"{name}.csv").open("w", newline="") as file:
                     table = csv.DictWriter(file, [f.name for f in fields(rows[0])])
                     table.writeheader()
-                    table.writerows(asdict(row) for row in rows)
+                    table.writerows(self.since_start(row) for row in rows)

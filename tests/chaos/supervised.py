@@ -139,6 +139,13 @@ def state(pid: int) -> str:
         return ""
 
 
+def group(pid: int) -> int:
+    """Its process group; 0 when it is gone."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return 0
+
+
 def send(pids: list[int], number: signal.Signals) -> list[int]:
     """Sends a signal to each; those that were there to get it."""
     reached = []

@@ -36,30 +36,31 @@ def judge(record: Record) -> list[Breach]:
 
 
 def _by_the_witness(record: Record) -> Iterator[Breach]:
+    say = record.say
     claims = {change.new_lease: change for change in record.changes if change.after == "running"}
     leaves = {change.lease: change for change in record.changes if change.before == "running"}
     executions = sorted(record.executions, key=lambda execution: execution.begin)
-    yield from _beyond_the_slots(executions, record.slots)
-    yield from _twice(executions)
+    yield from _beyond_the_slots(record, executions)
+    yield from _twice(record, executions)
     by_task, by_slot = defaultdict(list), defaultdict(list)
     for execution in executions:
         by_task[execution.task].append(execution)
         claim = claims.get(execution.lease)
         if claim is None or claim.task != execution.task:
-            yield Breach("executed without a claim", str(execution))
+            yield Breach("executed without a claim", say(execution))
             continue
         by_slot[claim.slot].append(execution)
         left = leaves.get(execution.lease)
         if left and execution.begin > left.at + LATE:
-            yield Breach("executed after its end was recorded", f"{execution}: {left}")
+            yield Breach("executed after its end was recorded", f"{say(execution)}; {say(left)}")
         elif left and _end(execution) > left.at + LATE:
-            yield Breach("still executing when its end was recorded", f"{execution}: {left}")
-    yield from _overlaps("two at once in one slot", by_slot.values())
-    yield from _overlaps("one task twice at once", by_task.values())
+            yield Breach("still executing when its end was recorded", f"{say(execution)}; {say(left)}")
+    yield from _overlaps(record, "two at once in one slot", by_slot.values())
+    yield from _overlaps(record, "one task twice at once", by_task.values())
     for some in by_task.values():
         for earlier, later in pairwise(some):
             if later.lease < earlier.lease:
-                yield Breach("executed under an old lease", f"{later} after {earlier}")
+                yield Breach("executed under an old lease", f"{say(later)}; after {say(earlier)}")
 
 
 def most_at_once(executions: Iterable[Execution]) -> int:
@@ -76,12 +77,14 @@ def _at_once(executions: Iterable[Execution]) -> Iterator[tuple[Execution, list[
         yield execution, [other for _, _, other in alive]
 
 
-def _beyond_the_slots(executions: list[Execution], slots: list[tuple[float, int]]) -> Iterator[Breach]:
+def _beyond_the_slots(record: Record, executions: list[Execution]) -> Iterator[Breach]:
     """Lowered, the number binds new claims; what was claimed above it goes on."""
     for execution, alive in _at_once(executions):
-        allowed = _most_allowed(slots, min(other.begin for other in alive) - SETTLE, execution.begin)
+        allowed = _most_allowed(record.slots, min(other.begin for other in alive) - SETTLE, execution.begin)
         if len(alive) > allowed:
-            yield Breach("more at once than slots", f"{len(alive)} and not {allowed}: {alive}")
+            yield Breach(
+                "more at once than slots", f"{len(alive)} and not {allowed}: {'; '.join(map(record.say, alive))}"
+            )
 
 
 def _most_allowed(slots: list[tuple[float, int]], since: float, until: float) -> int:
@@ -90,18 +93,18 @@ def _most_allowed(slots: list[tuple[float, int]], since: float, until: float) ->
     return max(number for time, number in slots[first:] if time <= until or time == slots[first][0])
 
 
-def _twice(executions: list[Execution]) -> Iterator[Breach]:
+def _twice(record: Record, executions: list[Execution]) -> Iterator[Breach]:
     leases: dict[int, Execution] = {}
     for execution in executions:
         if (earlier := leases.setdefault(execution.lease, execution)) is not execution:
-            yield Breach("one claim executed twice", f"{earlier} and {execution}")
+            yield Breach("one claim executed twice", f"{record.say(earlier)}; {record.say(execution)}")
 
 
-def _overlaps(what: str, groups: Iterable[list[Execution]]) -> Iterator[Breach]:
+def _overlaps(record: Record, what: str, groups: Iterable[list[Execution]]) -> Iterator[Breach]:
     for some in groups:
         for earlier, later in pairwise(some):
             if _end(earlier) > later.begin:
-                yield Breach(what, f"{later} beside {earlier}")
+                yield Breach(what, f"{record.say(later)}; beside {record.say(earlier)}")
 
 
 def _end(execution: Execution) -> float:
@@ -118,33 +121,36 @@ def _by_the_audit(record: Record) -> Iterator[Breach]:
         before = latest.get(change.task)
         latest[change.task] = change
         if change.before in ENDED:
-            yield Breach("changed after its outcome was recorded", f"{change} after {before}")
+            yield Breach(
+                "changed after its outcome was recorded",
+                f"{record.say(change)}; before that {before and record.say(before)}",
+            )
         elif change.after not in AFTER.get(change.before, ()):
-            yield Breach("a change of status that is none", str(change))
+            yield Breach("a change of status that is none", record.say(change))
         if before and (before.after, before.new_lease) != (change.before, change.lease):
-            yield Breach("changed unseen", f"{change} after {before}")
+            yield Breach("changed unseen", f"{record.say(change)}; before that {before and record.say(before)}")
         if (change.new_lease or 0) < (change.lease or 0):
-            yield Breach("a lease that does not grow", str(change))
+            yield Breach("a lease that does not grow", record.say(change))
         if change.attempt > change.max_attempts:
-            yield Breach("more attempts than allowed", str(change))
+            yield Breach("more attempts than allowed", record.say(change))
         if change.before == "running":
             in_slot.pop(change.slot, None)
         if change.after == "running":
             yield from _claim(record, change)
             if occupant := in_slot.get(change.slot):
-                yield Breach("two running tasks in one slot", f"{change} beside {occupant}")
+                yield Breach("two running tasks in one slot", f"{record.say(change)}; beside {record.say(occupant)}")
             in_slot[change.slot] = change
 
 
 def _claim(record: Record, claim: Change) -> Iterator[Breach]:
     if claim.new_lease is None or claim.new_lease <= (claim.lease or 0):
-        yield Breach("a lease that does not grow", str(claim))
+        yield Breach("a lease that does not grow", record.say(claim))
     allowed = _most_allowed(record.slots, claim.at - SETTLE, claim.at + 0.01)
     if claim.slot is None or not 1 <= claim.slot <= allowed:
-        yield Breach("claimed into a slot there is not", f"{claim}; there are {allowed}")
+        yield Breach("claimed into a slot there is not", f"{record.say(claim)}; there are {allowed}")
     for begin, end in record.paused:
         if begin + SETTLE < claim.at < end:
-            yield Breach("claimed while paused", str(claim))
+            yield Breach("claimed while paused", record.say(claim))
 
 
 def _by_the_table(record: Record) -> Iterator[Breach]:
@@ -177,4 +183,4 @@ def _by_the_table(record: Record) -> Iterator[Breach]:
                 yield Breach("without an end", str(row))
     for change in record.changes:
         if change.after in ENDED and change.task in rows and rows[change.task].status != change.after:
-            yield Breach("ended otherwise than recorded", f"{rows[change.task]}: {change}")
+            yield Breach("ended otherwise than recorded", f"{rows[change.task]}; {record.say(change)}")

@@ -28,7 +28,6 @@ class View:
         self._console = console
         self._field = field
         self._seed = seed
-        self._began = time.monotonic()
         self._live: Live | None = None
         self.now: Mapping[str, float] = {}
         self.phase = ""
@@ -50,7 +49,8 @@ class View:
             self._console.print(self._line(injection), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, injection: Injection) -> str:
-        return f"{injection.begin - self._began:6.1f} s  {injection.name:<18} {injection.effect or '(no effect)'}"
+        at = injection.begin - self._field.record.start
+        return f"{at:6.1f} s  {injection.name:<18} {injection.effect or '(no effect)'}"
 
     def _picture(self) -> RenderableType:
         now = time.monotonic()
@@ -59,10 +59,11 @@ class View:
         effects = sum(injection.effect is not None for injection in record.injections)
         figures = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         under_way = ", ".join(f"{name} ({now - since:.1f} s)" for name, since in self.now.items())
-        at_once = f"{len(current)} now, at most {field.witness.most.get('default', 0)} so far"
+        slots = record.slots[-1][1] if record.slots else field.slots
+        at_once = f"{len(current)} in {slots} slots, at most {field.witness.most.get('default', 0)} so far"
         figures.add_row("seed", str(self._seed), "tasks accepted", str(len(record.accepted)))
         figures.add_row("phase", self.phase, "executions", str(len(field.witness.executions)))
-        figures.add_row("faults", f"{effects}, and {len(record.injections) - effects} without effect")
+        figures.add_row("faults", f"{effects} took effect, {len(record.injections) - effects} did not")
         figures.add_row("under way", under_way, "executing", at_once)
         figures.columns[1].min_width = 50
         runners = Table("runner", "supervisor", "process", "hands")
@@ -93,7 +94,9 @@ class View:
 
 def _how(pid: int) -> str:
     """A process and what it does."""
-    how = STATES.get(state(pid), "gone") if pid else "none"
+    if not pid:
+        return "none"
+    how = STATES.get(state(pid), "gone")
     return f"{pid} {how}" if how != "stopped" else f"[yellow]{pid} stopped[/]"
 
 
