@@ -11,7 +11,7 @@ from lockgate.interruption import Interruption
 from lockgate.program import environment
 from lockgate.runner_program import RunnerProgram
 from lockgate.spare import Spare, spare_option
-from lockgate.supervisor import Supervisor, watch
+from lockgate.supervisor import Supervisor, needed, watch
 from runner.settings import options
 
 
@@ -39,7 +39,7 @@ def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
                 if how := supervisor.tend():
                     click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
                 if kept:
-                    kept.tend(supervisor.serving)
+                    kept.tend(needed([supervisor]))
                 watch([supervisor], 0.5)
             sys.exit(1)  # it has said why
         except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """A runner as a child process: kept waiting until its turn, and known to be dead when nothing of it is left."""
 
+import json
 import os
 import secrets
 import select
@@ -21,8 +22,8 @@ class RunnerProgram(Program):
         self.lifeline: int
         """From the start on. Reads its end of file when the runner and its hands are all dead."""
         self.cue: socket.socket
-        """From the start on. Takes the cue, and gives a byte when the runner serves."""
-        self._serving = False
+        """From the start on. Takes the cue, and tells whether the runner holds slots."""
+        self._said = b""
 
     def start(self) -> None:
         self.lifeline, theirs = os.pipe()
@@ -41,19 +42,30 @@ class RunnerProgram(Program):
             os.close(theirs)
             cue.close()
 
-    def go(self, inherit: Sequence[str] = ()) -> None:
-        """Gives the cue: it is to take tasks, and may adopt at once those of the runners with these names."""
+    def go(self, inherit: Sequence[str] = (), keep_hand: bool = False) -> None:
+        """Gives the cue: it is to take tasks.
+
+        `inherit`: names of dead runners whose tasks it may adopt at once; `keep_hand`: whether it is to have a hand
+        loaded also when it stands by.
+        """
         self.started = time.monotonic()
         with suppress(OSError):  # it is dead, and that is seen to like any death
-            self.cue.send(" ".join(["go", *inherit]).encode() + b"\n")
+            self.cue.send(json.dumps({"inherit": list(inherit), "keep_hand": keep_hand}).encode() + b"\n")
 
     @property
     def serving(self) -> bool:
         """Whether it has had a session, and thus could start."""
-        if not self._serving:
-            with suppress(OSError):
-                self._serving = self.cue.recv(1) == b"s"
-        return self._serving
+        return self._hear() != b""
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds slots; a spare and a standby do not."""
+        return self._hear() == b"+"
+
+    def _hear(self) -> bytes:
+        with suppress(OSError):
+            self._said = self.cue.recv(4096)[-1:] or self._said
+        return self._said
 
     @property
     def is_gone(self) -> bool:

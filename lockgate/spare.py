@@ -2,7 +2,7 @@
 
 Starting Python twice, for the runner and for its hand, and importing the handlers takes most of the time until a dead
 runner's task executes again. A spare has done all that and waits. It has no session, no slot and no row; it costs the
-memory of a runner with one hand.
+memory of a runner with one hand. While nobody holds a slot there is none: who stands by keeps its own hand instead.
 """
 
 import time
@@ -13,7 +13,10 @@ import click
 from lockgate.runner_program import RunnerProgram
 
 LATER = 1.0
-"""Seconds between the moment since when all runners serve and the start of a spare: work comes first."""
+"""Seconds between the moment since when a spare is needed and its start: work comes first."""
+
+LINGERS = 10.0
+"""Seconds for which it stays when it is needed no more."""
 
 PAUSE_MAX = 300.0
 """Seconds between two starts at most, when spares keep dying."""
@@ -28,31 +31,41 @@ class Spare:
     def __init__(self, make: Callable[[], RunnerProgram]) -> None:
         self._make = make
         self._process: RunnerProgram | None = None
-        self._settled: float | None = None
+        self._needed_since: float | None = None
+        self._needed_until = 0.0
         self._not_before = 0.0
         self._pause = 0.0
         self._stopped = False
 
-    def tend(self, settled: bool) -> None:
-        """Starts one where there is none. `settled`: whether all runners serve."""
+    def tend(self, needed: bool) -> None:
+        """Starts one where there is none, when one is needed; ends it when none is."""
         now = time.monotonic()
-        self._settled = (self._settled or now) if settled else None
-        if self._process and self._process.ended is not None:
-            self._process.close()
-            self._pause = 1.0 if self._process.lived >= STEADY else min(self._pause * 2 + 1, PAUSE_MAX)
+        self._needed_since = (self._needed_since or now) if needed else None
+        self._needed_until = now if needed else self._needed_until
+        process = self._process
+        if process and process.ended is not None:
+            process.close()
+            self._pause = 1.0 if process.lived >= STEADY else min(self._pause * 2 + 1, PAUSE_MAX)
             self._not_before = now + self._pause
             self._process = None
-        due = self._settled is not None and now >= max(self._settled + LATER, self._not_before)
-        if self._process is None and due and not self._stopped:
+        elif process and now > self._needed_until + LINGERS:
+            process.discard()
+            self._process = None
+        elif process is None and self._is_due(now):
             self._process = self._make()
             self._process.start()
+
+    def _is_due(self, now: float) -> bool:
+        if self._stopped or self._needed_since is None:
+            return False
+        return now >= max(self._needed_since + LATER, self._not_before)
 
     def take(self) -> RunnerProgram | None:
         """The spare, for its cue; None when there is none that lives."""
         process = self._process
         if process is None or process.ended is not None:
             return None
-        self._process, self._settled, self._pause = None, None, 0.0
+        self._process, self._needed_since, self._pause = None, None, 0.0
         return process
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from lockgate.embedded import Server
 from lockgate.program import SHORT_LIFE, Program, environment
 from lockgate.runner_program import RunnerProgram
 from lockgate.spare import Spare
-from lockgate.supervisor import Supervisor, watch
+from lockgate.supervisor import Supervisor, needed, watch
 
 ASK_LIMIT = 10.0  # seconds for an answer
 READY_LIMIT = 30.0  # seconds until the service answers
@@ -52,12 +52,12 @@ class Stack:
             "service", environment(**self.settings, **here, DATABASE_URL=self.service_url), self.output
         )
         of_runners = environment(**self.settings, DATABASE_URL=self.runner_url)
-        self._spare = (
-            Spare(lambda: RunnerProgram(of_runners, self.output)) if self.spare and self.runner_count else None
-        )
-        self.runners = [
-            Supervisor(lambda: RunnerProgram(of_runners, self.output), self._spare) for _ in range(self.runner_count)
-        ]
+
+        def make() -> RunnerProgram:
+            return RunnerProgram(of_runners, self.output)
+
+        self._spare = Spare(make) if self.spare else None
+        self.runners = [Supervisor(make, self._spare) for _ in range(self.runner_count)]
 
     @property
     def url(self) -> str:
@@ -108,7 +108,7 @@ class Stack:
             if how := runner.tend():
                 self.say(f"a runner died ({how}); another has its place")
         if self._spare:
-            self._spare.tend(all(runner.serving for runner in self.runners))
+            self._spare.tend(needed(self.runners))
 
     def watch(self, limit: float) -> None:
         """Wait until a runner has died, at most `limit` seconds."""

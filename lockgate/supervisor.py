@@ -56,6 +56,11 @@ class Supervisor:
         return self._runner.serving and self._died is None
 
     @property
+    def holding(self) -> bool:
+        """Whether its runner holds slots."""
+        return self._runner.holding
+
+    @property
     def replacing(self) -> bool:
         """Whether its runner is dead and the successor not yet started."""
         return self._died is not None
@@ -73,7 +78,7 @@ class Supervisor:
 
     def start(self) -> None:
         self._runner.start()
-        self._runner.go()
+        self._runner.go(keep_hand=self._spare is not None)
 
     def tend(self) -> str | None:
         """Replaces a runner that has died; what it died of, in words, or None if nothing happened."""
@@ -102,7 +107,7 @@ class Supervisor:
         if successor is None:
             successor = self._make()
             successor.start()
-        successor.go(self._inherit)
+        successor.go(self._inherit, keep_hand=self._spare is not None)
         self._runner, self._died = successor, None
         self._replaced += 1
 
@@ -132,8 +137,14 @@ class Supervisor:
             self._spare.stop()
 
 
+def needed(supervisors: Iterable[Supervisor]) -> bool:
+    """Whether a spare would be of use now: somebody has slots to lose, and all of them have got going."""
+    supervisors = list(supervisors)
+    return all(each.serving for each in supervisors) and any(each.holding for each in supervisors)
+
+
 def watch(supervisors: Iterable[Supervisor], limit: float) -> None:
     """Wait until there is something to tend, at most `limit` seconds."""
     supervisors = list(supervisors)
-    news = [descriptor for supervisor in supervisors for descriptor in supervisor.news()]
-    select.select(news, [], [], 0.05 if any(supervisor.replacing for supervisor in supervisors) else limit)
+    news = [descriptor for each in supervisors for descriptor in each.news()]
+    select.select(news, [], [], 0.05 if any(each.replacing for each in supervisors) else limit)

@@ -5,9 +5,22 @@ import select
 import socket
 from contextlib import suppress
 
+import msgspec
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What a supervisor has to say with the cue.
+
+    ``inherit``: names of runners that are proved dead together with their hands. ``keep_hand``: whether to have a hand
+    loaded also without a slot, so that a slot that comes is of use at once.
+    """
+
+    inherit: list[str] = []
+    keep_hand: bool = False
+
 
 class Cue:
-    """The runner's end of its supervisor's socket: hears one line, says one byte.
+    """The runner's end of its supervisor's socket: hears one line, and says whether the runner holds slots.
 
     Raises:
         OSError: that descriptor is no socket.
@@ -17,16 +30,20 @@ class Cue:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
+        self._said = b""
 
     @property
     def is_here(self) -> bool:
         """Whether there is nothing to wait for. What no cue awaits at its start is a spare."""
         return bool(select.select([self._socket], [], [], 0)[0])
 
-    async def given(self) -> list[str] | None:
-        """Waits for it: the names of dead runners to inherit from, or None when there is nothing to do any more.
+    async def given(self) -> Turn | None:
+        """Waits for it; None when there is nothing to do any more.
 
         The end of the socket is no cue: the supervisor has no use for this runner, or is dead itself.
+
+        Raises:
+            msgspec.DecodeError: the supervisor is of another version.
         """
         heard = b""
         while not heard.endswith(b"\n"):
@@ -37,14 +54,17 @@ class Cue:
             if not more:
                 return None
             heard += more
-        return heard.decode().split()[1:]
+        return msgspec.json.decode(heard, type=Turn)
 
     def dismiss(self) -> None:
         """Ends the wait, unless the cue was given already."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def serving(self) -> None:
-        """Tells the supervisor that this runner could start: whatever it ends of from now on, it is not that."""
-        with suppress(OSError):
-            self._socket.send(b"s")
+    def holding(self, slots: bool) -> None:
+        """Tells the supervisor whether this runner holds slots. The first time also says that it could start."""
+        say = b"+" if slots else b"-"
+        if say != self._said:
+            self._said = say
+            with suppress(OSError):
+                self._socket.send(say)

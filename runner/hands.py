@@ -23,14 +23,14 @@ class Hands:
 
     def __init__(self, settings: Settings, agenda: Agenda, words: Words) -> None:
         self.blocked_until = 0.0
-        """After a hand that did not start: no new slot before this time, on the clock of `deadline`."""
+        """After a hand that did not start, or died idle: no new slot before this time, on the clock of `deadline`."""
         self.on_spare_died: Callable[[], None] = lambda: None
         """A hand that no slot has is dead, and was not told to end."""
         self._settings = settings
         self._agenda = agenda
         self._words = words
         self._spare: list[Hand] = []
-        self._starting: dict[asyncio.Task[None], Slot] = {}
+        self._starting: dict[asyncio.Task[None], Slot | None] = {}
         self._pause = 1.0
 
     async def first(self) -> Sequence[str]:
@@ -55,9 +55,7 @@ class Hands:
         if slot.hand is None and self._spare:
             self._tie(slot, self._spare.pop())
         elif slot.hand is None and not self.starting(slot):
-            task = asyncio.create_task(self._start_for(slot), name="start hand")
-            self._starting[task] = slot
-            task.add_done_callback(self._starting.pop)
+            self._begin(slot)
 
     def starting(self, slot: Slot) -> bool:
         """Whether a hand for this slot is on its way."""
@@ -78,10 +76,12 @@ class Hands:
         limit = self._settings.memory_limit * MIB
         return bool(limit and hand.memory() > limit)
 
-    async def stop_spare(self) -> None:
-        """A standby needs no hand."""
-        for hand in list(self._spare):
+    async def keep(self, number: int) -> None:
+        """Ends the hands that no slot has, but so many; has one started where there is none of these."""
+        for hand in self._spare[number:]:
             await hand.stop()
+        if len(self._spare) < number and not self._starting and deadline.now() >= self.blocked_until:
+            self._begin(None)
 
     async def stop(self, slots: list[Slot]) -> None:
         """Ends all of them."""
@@ -89,14 +89,24 @@ class Hands:
             task.cancel()
         for hand in [slot.hand for slot in slots if slot.hand]:
             await hand.stop()
-        await self.stop_spare()
+        await self.keep(0)
 
     async def _start(self) -> Hand:
         hand = await Hand.start()
         log.info("hand started", hand=hand.pid, kinds=hand.kinds)
         return hand
 
-    async def _start_for(self, slot: Slot) -> None:
+    def _begin(self, slot: Slot | None) -> None:
+        """Starts a hand for this slot, or has it given the one that is being started for no slot yet."""
+        task = next((task for task, waiting in self._starting.items() if waiting is None), None)
+        if task is None:
+            task = asyncio.create_task(self._start_one(), name="start hand")
+            task.add_done_callback(self._starting.pop)
+        self._starting[task] = slot
+
+    async def _start_one(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - only ever run as one
         try:
             hand = await self._start()
         except (HandlersNotLoaded, OSError) as error:
@@ -106,7 +116,8 @@ class Hands:
             self._agenda.look()  # the slot is let go there: others may have better luck
             return
         self._pause = 1.0
-        if slot.held and slot.hand is None:
+        slot = self._starting[task]
+        if slot and slot.held and slot.hand is None:
             self._tie(slot, hand)
         else:
             self._keep(hand)
@@ -118,6 +129,7 @@ class Hands:
             self._spare.remove(hand)
             if not hand.stopping:
                 log.warning("hand died", hand=hand.pid, code=code)
+                self.blocked_until = deadline.now() + self._pause
                 self.on_spare_died()
 
         if hand.alive:

@@ -53,6 +53,8 @@ class Runner:
         self._cue = cue
         """What it waits for once it is loaded; None for a runner without a supervisor."""
         self._waiting = False
+        self._keep_hand = False
+        """Whether to have one hand also without a slot."""
         self._kinds: Sequence[str] = ()
         self._agenda = Agenda()
         self._words = Words(name)
@@ -85,7 +87,7 @@ class Runner:
         """
         self._kinds = await self._hands.first()
         if self._cue and not await self._cued(self._cue):
-            await self._hands.stop_spare()
+            await self._hands.keep(0)
             return
         try:
             while not self._wound_up():
@@ -115,12 +117,16 @@ class Runner:
             cue.dismiss()
         elif not cue.is_here:
             log.info("spare ready")
-        names = await cue.given()
+        turn = await cue.given()
         self._waiting = False
-        if names:
-            log.info("takes over", predecessor=names[-1])
-        self._neighbours.inherit(names or ())
-        return names is not None
+        self._hands.on_spare_died = self._agenda.look
+        if turn is None:
+            return False
+        self._keep_hand = turn.keep_hand
+        if turn.inherit:
+            log.info("takes over", predecessor=turn.inherit[-1])
+            self._neighbours.inherit(turn.inherit)
+        return True
 
     def stop(self) -> None:
         """Stops: claims no more, lets what runs finish within the stop limit. Called again: stops now."""
@@ -178,6 +184,8 @@ class Runner:
             if self._slots and deadline.now() >= session.sent + self._ping_every():
                 await session.ping()
             self._extend(session)
+            if self._cue:
+                self._cue.holding(bool(self._slots))
             if self._waking is None:  # not before the first look: a successor's first claim is not to wait for it
                 listening = listen(self._settings.database_url, self._name, self._heard)
                 self._waking = asyncio.create_task(listening, name="wake")
@@ -258,8 +266,6 @@ class Runner:
             self._start_after = now + max((queue.grace for queue in self._queues.values()), default=GRACE)
             for slot in self._slots:
                 slot.regain_until = max(slot.until, now + 1.0)
-        elif self._cue:
-            self._cue.serving()
         self._connected_before = True
         self._neighbours.forget()
         self._agenda.look()
@@ -537,7 +543,7 @@ class Runner:
             if slot.idle:
                 slot.yielding = False  # nothing came of it: the work elsewhere is done or somebody else's
         await self._claim_where_woken(session)
-        await self._hands.stop_spare()
+        await self._hands.keep(1 if self._keep_hand and not self._slots else 0)
 
     def _has_room(self) -> bool:
         return len(self._slots) < self._settings.concurrency and deadline.now() >= self._hands.blocked_until

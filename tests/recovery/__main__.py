@@ -6,8 +6,11 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
+from tests.recovery.away import away
+from tests.recovery.faults import faults
 from tests.recovery.figures import Figures, machine
 from tests.recovery.kill import kill
+from tests.recovery.restart import restart
 from tests.recovery.tree import tree
 
 
@@ -30,6 +33,9 @@ def measured(rounds: int, measure: Callable[[int], Figures]) -> None:
 
 measured(30, kill)
 measured(20, tree)
+measured(5, restart)
+measured(1, away)
+measured(1, faults)
 
 
 if __name__ == "__main__":

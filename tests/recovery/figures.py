@@ -14,6 +14,7 @@ from rich.table import Table
 from lockgate import binaries
 from tests.recovery.supervised import Supervised
 
+COUNTS = ("", "tasks", "lost", "failed", "ended twice", "executed again", "most at once")
 TIMES = ("seconds", "rounds", "median", "p99", "max", "bound")
 
 
@@ -42,6 +43,9 @@ class Figures:
     details: list[Sequence[str]] = field(default_factory=list)
     """Rows that are only shown when asked for."""
 
+    counted: list[Sequence[str]] = field(default_factory=list)
+    """Rows of COUNTS."""
+
     broken: list[str] = field(default_factory=list)
 
     def times(self, what: str, seconds: Sequence[float], most: float = math.inf, middle: float = math.inf) -> None:
@@ -56,6 +60,10 @@ class Figures:
         ordered = sorted(laps.stages.items(), key=lambda stage: statistics.median(stage[1]))
         self.details += [[*described(f"… {event}", later), ""] for event, later in ordered]
 
+    def counts(self, what: str, **numbers: int) -> None:
+        """Numbers of one run, under what they count."""
+        self.counted.append([what, *map(str, numbers.values())])
+
     def hold(self, holds: bool, otherwise: str) -> None:
         """Something that must be so; `otherwise`: what it is instead, in words."""
         if not holds:
@@ -66,6 +74,11 @@ class Figures:
         for row in [*self.rows, *(self.details if details else ())]:
             table.add_row(*row)
         console.print(table)
+        if self.counted:
+            table = Table(*COUNTS)
+            for row in self.counted:
+                table.add_row(*row)
+            console.print(table)
         for line in self.broken:
             console.print(f"[bold red]out of bounds:[/] {line}", highlight=False)
 

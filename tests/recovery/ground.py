@@ -13,7 +13,9 @@ import psycopg
 from lockgate.embedded import Server
 from lockgate.schema import apply, create_logins
 from lockgate.witness import Execution, Witness
+from tests.chaos.record import AUDIT
 from tests.contract import until
+from tests.recovery.figures import Figures
 from tests.recovery.supervised import Supervised
 
 GRACE = 5.0
@@ -37,6 +39,7 @@ class Ground:
         apply(self.server.dsn())
         self._login = create_logins(self.server.dsn(), self.server.password)["runner"]
         with self.owner() as owner:
+            owner.execute(AUDIT)
             owner.execute("select lockgate.set_slots('default', %s)", (self.slots,))
         return self
 
@@ -97,7 +100,59 @@ class Ground:
 
         return until(begun, f"task {task} to begin again", limit, 0.005).begin
 
+    def ends(self, tasks: list[int], limit: float) -> None:
+        """Waits until all of these have succeeded."""
+        query = "select count(*) from lockgate.task where status = 'succeeded' and id = any (%s)"
+        with self.owner() as owner:
+            until(lambda: owner.execute(query, (tasks,)).fetchone() == (len(tasks),), "all to succeed", limit, 0.1)
+
+    def cancel_rest(self) -> None:
+        """Takes back what has not begun, stops what would take ever so long, and waits until nothing runs any more."""
+        with self.owner() as owner:
+            owner.execute(CANCEL)
+            until(lambda: owner.execute(UNENDED).fetchone() == (0,), "the last to end", 60, 0.1)
+
+    def count(self, figures: Figures, name: str = "", again: int | None = None) -> None:
+        """What the promise says, of all tasks so far. `again`: how many may have executed more than once, if any."""
+        with self.owner() as owner:
+            tasks, lost, failed, stopped = owner.execute(COUNTS).fetchone() or (0, 0, 0, 0)
+            (twice,) = owner.execute(TWICE).fetchone() or (0,)
+        most = max(self.witness.most.values())
+        leases = [execution.lease for execution in self.witness.executions]
+        figures.counts(name, tasks=tasks, lost=lost, failed=failed, twice=twice, again=stopped, most=most)
+        figures.hold(lost == 0, f"{name} {lost} tasks without their result")
+        figures.hold(failed == 0, f"{name} {failed} tasks failed")
+        figures.hold(twice == 0, f"{name} {twice} tasks ended twice")
+        figures.hold(again is None or stopped <= again, f"{name} {stopped} tasks were stopped")
+        figures.hold(len(leases) == len(set(leases)), f"{name} one claim executed twice")
+        figures.hold(most <= self.slots, f"{name} {most} executed at once, on {self.slots} slots")
+
+
+CANCEL = """
+select lockgate.cancel(id, force => true) from lockgate.task
+where status in ('scheduled', 'queued') or (status = 'running' and kind = 'once')
+"""
+
+UNENDED = "select count(*) from lockgate.task where status in ('scheduled', 'queued', 'running')"
+
+# `brief` returns its number.
+COUNTS = """
+select count(*),
+  count(*) filter (where status = 'succeeded' and kind = 'brief' and result is distinct from to_jsonb(id)
+                   or status in ('scheduled', 'queued', 'running')),
+  count(*) filter (where status = 'failed'),
+  count(*) filter (where attempt > 1)
+from lockgate.task
+"""
+
+TWICE = """
+select count(*) from (
+  select from lockgate.audit
+  where after in ('succeeded', 'failed', 'cancelled') and before not in ('succeeded', 'failed', 'cancelled')
+  group by task having count(*) > 1) as ended_twice
+"""
+
 
 def pause(seconds: float) -> None:
     """The length of something, not a wait for anything."""
-    time.sleep(seconds)
+    time.sleep(max(0.0, seconds))

@@ -13,7 +13,7 @@ from tests.contract import Contract, until
 from tests.database import Database
 from tests.lockgate.up import descendants
 from tests.recovery.supervised import Supervised
-from tests.runner.process import CHECKOUT, children, exists
+from tests.runner.process import CHECKOUT, children, command_line, exists
 
 Run = Callable[..., Supervised]
 LIMIT = 60.0
@@ -125,7 +125,7 @@ def test_a_dead_spare_is_replaced_and_is_no_runners_death(q: Contract, run: Run)
 def test_a_spare_whose_hand_dies_is_of_no_use_and_replaced(run: Run) -> None:
     supervised = run()
     spare = supervised.spare()
-    (hand,) = [pid for pid in children(spare) if "hand_process" in descendants(spare)[pid]]
+    (hand,) = children_named("hand_process", spare)
     os.kill(hand, signal.SIGKILL)
     supervised.says("spare ready", count=2, limit=LIMIT)
     assert not exists(spare)
@@ -176,6 +176,36 @@ def test_term_ends_runner_and_spare_and_leaves_no_process(q: Contract, run: Run)
     assert supervised.stop(LIMIT) == 0
     assert not [pid for pid in below if exists(pid)]
     assert q.task(task).status == "succeeded"
+    assert supervised.noise == []
+
+
+@pytest.mark.parametrize(("spare", "hands"), [("on", 1), ("off", 0)])
+def test_a_runner_that_stands_by_has_a_hand_instead_of_a_spare(
+    q: Contract, db: Database, run: Run, spare: str, hands: int
+) -> None:
+    db.query("update lockgate.queue set slots = 1, grace = 1")
+    holder = run(spare=spare)
+    task = busy(q, holder)
+    standby = run(spare=spare)
+    runner = standby.runner()
+    until(lambda: len(children_named("hand_process", runner)) == hands, f"{hands} hands", LIMIT)
+    holder.kill()
+    standby.says("taken", task=task, attempt=2, limit=LIMIT)
+    assert len(standby.events("hand started")) == 1 + (1 - hands)
+    if spare == "on":
+        assert standby.spare() != runner
+
+
+def children_named(program: str, parent: int) -> list[int]:
+    return [pid for pid in children(parent) if program in command_line(pid)]
+
+
+def test_a_spare_ends_when_its_runner_has_no_slot_any_more(db: Database, run: Run) -> None:
+    supervised = run()
+    spare = supervised.spare()
+    db.query("select lockgate.set_slots('default', 0)")
+    supervised.says("slot released")
+    until(lambda: not exists(spare), "the spare to end", LIMIT)
     assert supervised.noise == []
 
 
