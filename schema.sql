@@ -1145,11 +1145,13 @@ begin
     raise exception 'task % is %: only a failed or cancelled task can be retried', task, v_row.status
       using errcode = 'LG007';
   end if;
-  if v_row.lease is not null and v_row.error is not null then
+  -- The attempt that ended the task, unless it has put the task back before: then it is on record.
+  if v_row.attempt > 0 and not exists (
+      select from lockgate.attempt a
+      where a.task = v_row.id and a.attempt = v_row.attempt and a.outcome <> 'returned') then
     insert into lockgate.attempt (task, attempt, lease, outcome, runner, start_time, end_time, exec_time, error)
       values (v_row.id, v_row.attempt, v_row.lease, 'failed', v_row.runner, v_row.start_time, v_row.finish_time,
-              v_row.exec_time, v_row.error)
-      on conflict do nothing;
+              v_row.exec_time, v_row.error);
   end if;
   update lockgate.task t
   set status = 'queued', finish_time = null, run_at = now(), cancel_requested = null, progress = null,

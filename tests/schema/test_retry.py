@@ -55,6 +55,35 @@ def test_a_cancelled_task_is_queued_again_and_no_longer_asked_to_stop(q: Contrac
     assert again.cancel_requested is None
 
 
+def test_an_attempt_that_was_given_back_cancelled_is_kept(q: Contract) -> None:
+    number = q.submit()
+    runner = q.runner()
+    claimed = runner.work()
+    q.cancel(number)
+    assert runner.give_back(claimed) == "cancelled"
+    retry(q, number)
+    [attempt] = q.attempts(number)
+    assert (attempt.attempt, attempt.lease, attempt.outcome, attempt.error) == (1, claimed.lease, "failed", None)
+
+
+@pytest.mark.parametrize("end", ["fail", "adopt", "give_back"])
+def test_an_attempt_is_kept_once_though_its_task_was_cancelled_afterwards(q: Contract, end: str) -> None:
+    number = q.submit()
+    owner, adopter = q.runner(), q.runner()
+    claimed = owner.work()
+    if end == "adopt":
+        owner.reconnect()
+        adopter.take(1)
+        adopter.adopt(q.task(number))
+    else:
+        getattr(owner, end)(claimed)
+    before = q.attempts(number)
+    q.cancel(number)
+    retry(q, number)
+    assert q.attempts(number) == before
+    assert len(before) == 1
+
+
 @pytest.mark.parametrize("status", ["scheduled", "queued", "running", "succeeded"])
 def test_nothing_else_can_be_retried(q: Contract, status: str) -> None:
     number = q.row(status)
