@@ -19,16 +19,24 @@ def unavailable(why: NoNetwork) -> NoReturn:
     pytest.skip(f"no network of the tests' own: {why}")
 
 
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+@pytest.fixture(scope="package")
+def stage() -> Iterator[Scene]:
+    """The scene of all modules: its server is started once."""
     with ExitStack() as stack:
         try:
             it = stack.enter_context(scenes.scene())
         except NoNetwork as why:
             unavailable(why)
         yield it
-        for runner in it.runners:
-            print(f"--- runner {runner.pid}:")  # noqa: T201 - pytest shows it when a test failed
-            for line in runner.lines:
-                print(*(f"{k}={v}" for k, v in line.items() if k not in ("level", "runner")))  # noqa: T201
-            print(*runner.noise)  # noqa: T201
+
+
+@pytest.fixture(scope="module")
+def scene(stage: Scene) -> Iterator[Scene]:
+    """With no host and no runner yet."""
+    yield stage
+    for runner in stage.runners:
+        print(f"--- runner {runner.pid}:")  # noqa: T201 - pytest shows it when a test failed
+        for line in runner.lines:
+            print(*(f"{k}={v}" for k, v in line.items() if k not in ("level", "runner")))  # noqa: T201
+        print(*runner.noise)  # noqa: T201
+    stage.clear()

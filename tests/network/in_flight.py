@@ -92,8 +92,8 @@ class InFlight:
         until(lambda: self._scene.q.db.value(ended, len(tasks), tasks), f"{len(tasks)} ends", LIMIT, 0.05)
 
 
-def play(scene: Scene) -> dict[str, InFlight]:
-    """Both kinds at once."""
+def play(scene: Scene, *, long_only: bool = False) -> dict[str, InFlight]:
+    """Both kinds at once; with ``long_only``, neither the brief cut before nor the return after it."""
     scene.q.db.query("select lockgate.set_slots('default', 0)")
     kinds = {what: InFlight(scene, what) for what in WHAT}
     for it in kinds.values():
@@ -101,7 +101,7 @@ def play(scene: Scene) -> dict[str, InFlight]:
     queues = " ".join(it.queue for it in kinds.values())
     other = scene.start(scene.network.host(), queues=queues, concurrency=SLOTS * len(kinds))
     other.says("connected", LIMIT)
-    for step in (InFlight.brief, InFlight.long, InFlight.back):
+    for step in [InFlight.long] if long_only else [InFlight.brief, InFlight.long, InFlight.back]:
         with ThreadPoolExecutor() as pool:
             list(pool.map(step, kinds.values()))
     return kinds

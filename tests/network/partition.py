@@ -75,7 +75,9 @@ class Partition:
         self.queue = name.replace(" ", "-")
         scene.q.queue(self.queue, slots=1)
         self.host = scene.network.host()
-        self.runner = scene.start(self.host, queues=self.queue)
+        # The whole of what there is on a host, where it is the host that goes.
+        module = "runner" if self.comes_back else "lockgate run"
+        self.runner = scene.start(self.host, module=module, queues=self.queue)
 
     @property
     def comes_back(self) -> bool:
@@ -131,7 +133,10 @@ class Partition:
 
 
 def play(scene: Scene, *, long_only: bool = False) -> dict[str, Partition]:
-    """All kinds at once, one act after the other; a kind that fails in one has its failure and is out."""
+    """All kinds at once, one act after the other; a kind that fails in one has its failure and is out.
+
+    With ``long_only``, neither the brief partition before nor the return after it.
+    """
     scene.q.db.query("select lockgate.set_slots('default', 0)")
     partitions = [Partition(scene, name) for name in KINDS]
 

@@ -36,13 +36,11 @@ class Scene:
         self.network = network
         self.runners: list[RunnerProcess] = []
 
-    def start(self, host: Host, module: str = "lockgate run", **settings: Any) -> RunnerProcess:
-        """Starts a runner there, with all settings that matter here at their defaults."""
+    def start(self, host: Host, *, module: str = "runner", **settings: Any) -> RunnerProcess:
+        """Starts a runner there, with all settings that matter here as they come."""
         url = make_conninfo(self.q.db.runner, host=self.network.server)
-        handlers = "tests.network.handlers"
-        runner = RunnerProcess(
-            url, self.witness.address, module=module, prefix=host.command, handlers=handlers, **settings
-        )
+        settings |= {"handlers": "tests.network.handlers"}
+        runner = RunnerProcess(url, self.witness.address, module=module, prefix=host.command, **settings)
         self.runners.append(runner)
         return runner
 
@@ -54,9 +52,13 @@ class Scene:
     def ended_twice(self) -> list[int]:
         return [row[0] for row in self.q.db.query("select task from lockgate.audit group by task having count(*) > 1")]
 
-    def close(self) -> None:
+    def clear(self) -> None:
+        """Ends all runners and removes their hosts."""
         for runner in self.runners:
             runner.close()
+        self.runners.clear()
+        for host in list(self.network.hosts):
+            host.remove()
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def scene() -> Iterator[Scene]:
                     try:
                         yield it
                     finally:
-                        it.close()
+                        it.clear()
     finally:
         shutil.rmtree(folder)
 
