@@ -25,7 +25,7 @@ def one_line(error: Exception) -> str | None:
             return f"{Path(error.cmd[0]).name} takes longer than {error.timeout:.0f} s"
         case psycopg.Error() if (error.sqlstate or "").startswith("LG"):
             return error.diag.message_primary  # the schema's own words, about what was asked
-        case errors.CheckViolation() if error.diag.table_name:
+        case errors.CheckViolation() if error.diag.table_name or error.diag.datatype_name:
             name = error.diag.constraint_name or ""
             return CONSTRAINTS.get(name) or name.replace("_", " ")
         case errors.CheckViolation() | errors.UniqueViolation():

@@ -48,8 +48,8 @@ def test_every_constraint_with_a_field_is_in_the_schema(db: Database) -> None:
 def test_a_limit_that_only_the_schema_knows_is_refused_by_the_sentence_that_names_it(
     http: httpx.Client, db: Database
 ) -> None:
-    db.query("alter table lockgate.task drop constraint priority_is_between_minus_100_and_100")
-    db.query("alter table lockgate.task add constraint priority_is_between_minus_100_and_100 check (priority < 5)")
+    db.query("alter domain lockgate.priority drop constraint priority_is_between_minus_100_and_100")
+    db.query("alter domain lockgate.priority add constraint priority_is_between_minus_100_and_100 check (value < 5)")
 
     response = http.post("/tasks", json={"kind": "sleep", "priority": 5})
 
