@@ -725,6 +725,9 @@ as $$
 declare
   v_session int;
 begin
+  -- Never waits for a standby: a runner that comes back has hands to keep alive. What bears this session's number and
+  -- has to reach a standby is committed after it, and reaches it after it.
+  perform set_config('synchronous_commit', 'local', true);
   -- Sessions gone for a day are history nobody asks for. A row is visible only once its lock is held.
   delete from lockgate.runner r
   where r.since < now() - interval '1 day' and not exists (
@@ -876,11 +879,12 @@ comment on function lockgate.claim(int, int, text, int) is
 -- Called when a statement about an attempt matched no running row: true if this very lease has ended already (the
 -- answer to an earlier call was lost), else the lease belongs to somebody else now.
 create or replace function lockgate.lease_has_ended(p_task bigint, p_lease bigint, p_runner text) returns boolean
-language plpgsql stable security definer set search_path = lockgate, pg_temp
+language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 begin
   perform from lockgate.task where id = p_task and lease = p_lease and runner = p_runner and status <> 'running';
   if found then
+    perform lockgate.settle();
     return true;
   end if;
   raise exception 'lease % of task % is lost', p_lease, p_task using errcode = 'LG002',
@@ -1090,7 +1094,9 @@ begin
     raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
       hint = 'take the slot first, on this connection';
   end if;
-  perform set_config('synchronous_commit', 'on', true);
+  -- Never waits for a standby, like register. Whoever waits to adopt sees the mark on this server; on a standby that was
+  -- promoted without it, he has only begun to wait.
+  perform set_config('synchronous_commit', 'local', true);
   return query
   update lockgate.task t set session = p_session
   from lockgate.queue q, lateral (
@@ -1103,7 +1109,21 @@ begin
 end
 $$;
 comment on function lockgate.reconfirm(int, int, text, int) is
-  'Marks the running task of this slot and runner with its new session, which ends every adopter''s wait for it.';
+  'Marks the running task of this slot and runner with its new session, which ends every adopter''s wait for it. Settle '
+  'before you start a task that you find this way.';
+
+-- A commit whose wait for a standby was cancelled, or cut short by a restart, is seen by everybody and not safe yet. Only
+-- a transaction that writes waits, and a standby that has its commit has all those before.
+create or replace function lockgate.settle() returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform set_config('synchronous_commit', 'on', true);
+  perform pg_logical_emit_message(true, 'lockgate', '');
+end
+$$;
+comment on function lockgate.settle() is
+  'Returns when whatever was committed before is safe: on disk, and on the disks of synchronous standbys.';
 
 create or replace function lockgate.cancel(task bigint, force boolean default false) returns lockgate.status
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -1500,7 +1520,7 @@ grant execute on function
   lockgate.finish(bigint, bigint, text, double precision, jsonb),
   lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int),
   lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
-  lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int),
+  lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int), lockgate.settle(),
   lockgate.report_progress(bigint, bigint, text, jsonb), lockgate.write_output(bigint, bigint, text),
   lockgate.tidy(int)
   to lockgate_runner;

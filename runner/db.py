@@ -89,6 +89,11 @@ async def reconfirm(session: Session, queue: int, slot: int, runner: str) -> Cla
     )
 
 
+async def settle(session: Session) -> None:
+    """Returns when whatever was committed before is safe, on synchronous standbys too."""
+    await session.value("select lockgate.settle()")
+
+
 async def finish(session: Session, task: Claimed, runner: str, exec_time: float, result: bytes) -> bool:
     return await session.value(
         "select lockgate.finish(%s, %s, %s, %s, %s::jsonb)",

@@ -310,7 +310,8 @@ class Runner:
 
     async def _regain(self, session: Session) -> None:
         """Takes back the slots of the lost session, and finds out what became of their tasks."""
-        for slot in [slot for slot in self._slots if slot.confirmed is None]:
+        lost = [slot for slot in self._slots if slot.confirmed is None]
+        for slot in sorted(lost, key=lambda slot: not slot.executing):
             if await db.retake_slot(session, slot.queue, slot.number):
                 await self._reconfirm(session, slot)
             elif deadline.now() > slot.regain_until:
@@ -328,6 +329,9 @@ class Runner:
         slot.confirmed = deadline.now()
         if row and slot.task and row.lease == slot.task.lease:
             log.info("slot kept", **slot.tag)
+            # Its hand is told at once: what comes next may wait for a standby, as commits do.
+            await session.ping()
+            self._extend(session)
             if row.cancel_requested:
                 self._cancel(slot, row.cancel_requested)
         elif slot.executing and slot.hand:
@@ -337,6 +341,7 @@ class Runner:
         elif row:
             # The answer to a claim, or to a finish and claim, was lost; so what we finished then is recorded.
             slot.clear()
+            await db.settle(session)
             await self._start(session, slot, row)
         else:
             slot.claim_from = self._start_after

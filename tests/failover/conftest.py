@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lockgate.schema import apply
+from lockgate.witness import Witness
 from tests.failover.pair import Pair
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  a folder of our own is made there
@@ -35,3 +36,9 @@ def pair() -> Iterator[Pair]:
 def asynchronous_pair() -> Iterator[Pair]:
     with pair_of(synchronous=False) as made:
         yield made
+
+
+@pytest.fixture
+def witness() -> Iterator[Witness]:
+    with Witness() as it:
+        yield it

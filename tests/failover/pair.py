@@ -123,7 +123,9 @@ class Pair:
         self.primary.stop("immediate")  # of a dead one only the folder is let go
         shutil.rmtree(self.primary.folder.path)
         with psycopg.connect(self.standby.dsn(), autocommit=True) as connection:
-            assert connection.execute("select pg_promote(true, 60)").fetchone() == (True,)
+            connection.execute("select pg_promote(false)")
+            recovering = "select pg_is_in_recovery()"
+            until(lambda: connection.execute(recovering).fetchone() == (False,), "the promotion", LIMIT, 0.002)
         self.primary, self.standby = self.standby, self.primary
 
     def kill_standby(self) -> None:

@@ -49,6 +49,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "finish_and_claim": {"runner"},
     "fail": {"runner"},
     "give_back": {"runner"},
+    "settle": {"runner"},
     "adopt": {"runner"},
     "report_progress": {"runner"},
     "write_output": {"runner"},

@@ -106,11 +106,11 @@ def test_reconfirming_touches_no_other_slot_and_no_other_queue(q: Contract) -> N
     assert q.task(elsewhere.task).session != owner.number
 
 
-def test_a_reconfirmation_commits_for_good_however_the_server_is_set(q: Contract) -> None:
+def test_a_reconfirmation_is_on_disk_and_waits_for_no_standby_however_the_server_is_set(q: Contract) -> None:
     q.submit()
     owner = q.runner()
     owner.work()
     owner.conn.execute("set synchronous_commit = off")
     with owner.conn.transaction():
         owner.reconfirm()
-        assert owner.value("show synchronous_commit") == "on"
+        assert owner.value("show synchronous_commit") == "local"
