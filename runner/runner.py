@@ -274,15 +274,17 @@ class Runner:
 
     async def _open(self) -> Session | None:
         """Tries until it succeeds; None when it is time to stop."""
-        pause, said = REGAIN_EVERY, (0.0, "")
+        pause = REGAIN_EVERY
+        said: dict[str, float] = {}
         while not self._wound_up():
             try:
                 return await Session.open(self._settings.database_url, self._name, self._smallest_grace())
             except SessionLost as lost:
-                # Tried ten times a second while a hand may live on it; not worth ten lines a second.
-                if said[1] != str(lost) or deadline.now() > said[0] + 5:
-                    log.warning("database unreachable", error=str(lost))
-                    said = deadline.now(), str(lost)
+                # Tried ten times a second while a hand may live on it, and errors alternate: not worth as many lines.
+                now, error = deadline.now(), str(lost)
+                if error not in said or now > said[error] + 5:
+                    log.warning("database unreachable", error=error)
+                    said[error] = now
             self._overdue()
             await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
             urgent = any(slot.executing for slot in self._slots)

@@ -77,6 +77,11 @@ def test_a_runner_takes_slots_again_after_a_long_partition(partition: Partition)
     assert partition.runner.events("finished", task=partition.later, status="succeeded")
 
 
+def test_a_runner_that_is_refused_again_and_again_does_not_say_so_each_time(partitions: dict[str, Partition]) -> None:
+    said = partitions["everything refused"].runner.events("database unreachable")
+    assert 0 < len(said) < 20
+
+
 def test_no_task_has_ended_twice(partitions: dict[str, Partition], scene: Scene) -> None:
     assert not [partition.failure for partition in partitions.values() if partition.failure]
     assert scene.ended_twice() == []
