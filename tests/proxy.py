@@ -1,4 +1,4 @@
-"""A network between a program and the database that can be cut, can fall silent, and can lose one answer."""
+"""A network between a program and its server that can be cut, can fall silent, and can lose one answer."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ class Link:
 
 
 class Proxy:
-    """Forwards connections to where `dsn` leads; `self.dsn` leads here."""
+    """Forwards connections to where `dsn` leads, whatever is spoken there; `self.dsn` and `self.address` lead here."""
 
     def __init__(self, dsn: str) -> None:
         where = conninfo_to_dict(dsn)
@@ -37,6 +37,7 @@ class Proxy:
         self._lost = threading.Event()
         self._here = 0
         self.connect()
+        self.address = f"127.0.0.1:{self._here}"
         self.dsn: str = make_conninfo(dsn, host="127.0.0.1", port=self._here)
 
     def connect(self) -> None:

@@ -17,8 +17,7 @@ from lockgate.schema import VERSION
 from service.__main__ import main
 from tests.contract import until
 from tests.database import Database
-from tests.proxy import Proxy
-from tests.service.conftest import ProcessStart, opened, serving
+from tests.service.conftest import ProcessStart, serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -38,58 +37,6 @@ def test_it_stops_when_it_is_told_to(process: ProcessStart, db: Database, number
                              " and datname = current_database()"),
         "its connections to be gone",
     )  # fmt: skip
-
-
-def test_a_request_under_way_is_answered_before_it_stops(process: ProcessStart, db: Database) -> None:
-    one = serving(process, db.service)
-    locker = db.connect("admin")
-    with locker.transaction():
-        locker.execute("lock table lockgate.task")
-        with opened(one.url, b"POST /task HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") as connection:
-            until(
-                lambda: db.query("select 1 from pg_stat_activity where wait_event_type = 'Lock' "
-                                 "and application_name = 'lockgate-service' and datname = current_database()"),
-                "the request to be under way",
-            )  # fmt: skip
-            one.popen.terminate()
-            until(lambda: refuses(one.url), "it to refuse connections")
-            locker.execute("commit")
-
-            assert connection.recv(100).startswith(b"HTTP/1.1 202 ")
-
-    assert one.ended()[0] == 0
-    assert db.value("select count(*) from lockgate.task") == 1
-
-
-def refuses(url: str) -> bool:
-    try:
-        opened(url, b"").close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
-def test_a_request_that_never_ends_is_told_that_the_service_stops(process: ProcessStart, db: Database) -> None:
-    one = serving(process, db.service)
-    with opened(one.url, b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{") as connection:
-        begin = time.monotonic()
-        one.popen.terminate()
-
-        assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
-        assert one.ended()[0] == 0
-        assert time.monotonic() - begin < 8
-    assert "exception" not in str(one.lines)
-
-
-def test_a_silent_database_does_not_keep_it_from_stopping(process: ProcessStart, proxy: Proxy) -> None:
-    one = serving(process, proxy.dsn)
-    proxy.silence()
-    with opened(one.url, b"POST /task HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"):
-        begin = time.monotonic()
-        one.popen.terminate()
-
-        assert one.ended()[0] == 0
-        assert time.monotonic() - begin < 12
 
 
 def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_packet(

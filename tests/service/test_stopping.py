@@ -1,0 +1,133 @@
+"""A service that is told to stop while requests are open: each is answered or refused, soon, and it ends in order."""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.contract import Contract, until
+from tests.database import Database
+from tests.proxy import Proxy
+from tests.service.conftest import Process, ProcessStart, opened, serving
+from tests.service.test_lost_answers import blocked, has_read, request, status, submit
+
+SOON = 15.0
+"""Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+LIST = b"GET /tasks HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def refuses(url: str) -> bool:
+    try:
+        opened(url, b"").close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def ends(one: Process, since: float) -> None:
+    """In order, and soon after that time."""
+    assert one.ended() == (0, "")
+    assert time.monotonic() - since < SOON
+    assert one.lines[-1]["event"] == "stopped"
+    assert not [line for line in one.lines if line["event"] == "failed"]
+
+
+def test_requests_that_wait_for_the_database_are_answered_before_the_end(
+    process: ProcessStart, db: Database, q: Contract
+) -> None:
+    """Those whose statement is under way, those that are gathered behind it, and those that read."""
+    one = serving(process, db.service)
+    locker = db.connect("admin")
+    with ExitStack() as stack:
+        with locker.transaction():
+            locker.execute("lock table lockgate.task")
+            writers = [stack.enter_context(opened(one.url, request(number))) for number in range(10)]
+            readers = [stack.enter_context(opened(one.url, LIST)) for _ in range(3)]
+            has_read(one.url)
+            until(lambda: blocked(db) >= 4, "inserts and three reads to be under way")
+            begin = time.monotonic()
+            one.popen.terminate()
+            until(lambda: refuses(one.url), "it to refuse connections")
+        assert [status(connection) for connection in writers + readers] == [202] * 10 + [200] * 3
+        ends(one, begin)
+    assert len(q.tasks()) == 10
+
+
+def test_requests_that_the_database_does_not_answer_are_refused_and_can_be_sent_again(
+    process: ProcessStart, db: Database, q: Contract
+) -> None:
+    one = serving(process, db.service)
+    locker = db.connect("admin")
+    with ExitStack() as stack, locker.transaction():
+        locker.execute("lock table lockgate.task")
+        connections = [stack.enter_context(opened(one.url, request(number))) for number in range(10)]
+        has_read(one.url)
+        until(lambda: blocked(db), "an insert to be under way")
+        begin = time.monotonic()
+        one.popen.terminate()
+        assert [status(connection) for connection in connections] == [503] * 10
+        ends(one, begin)
+        until(lambda: blocked(db) == 0, "nothing of it to be left on the server")
+    assert q.tasks() == []
+
+    another = serving(process, db.service)
+    assert [submit(another.url, number).status_code for number in range(10)] == [202] * 10
+    assert [submit(another.url, number).status_code for number in range(10)] == [200] * 10
+    assert len(q.tasks()) == 10
+
+
+def test_connections_that_are_kept_open_hold_nothing_up(process: ProcessStart, db: Database) -> None:
+    """Idle after an answer, idle from the beginning, and in the middle of a head."""
+    one = serving(process, db.service)
+    with ExitStack() as stack:
+        for sent in (LIVE, b"", b"GET /tasks HTTP/1.1\r\nHos"):
+            connections = [stack.enter_context(opened(one.url, sent)) for _ in range(20)]
+            if sent == LIVE:
+                assert {status(connection) for connection in connections} == {200}
+        begin = time.monotonic()
+        one.popen.terminate()
+        ends(one, begin)
+
+
+def test_a_body_that_stops_coming_is_refused_like_the_rest(process: ProcessStart, db: Database, q: Contract) -> None:
+    one = serving(process, db.service)
+    whole = request(1)
+    with opened(one.url, whole[:-5]) as connection:
+        begin = time.monotonic()
+        one.popen.terminate()
+        assert status(connection) == 503
+        ends(one, begin)
+    assert q.tasks() == []
+
+
+@pytest.mark.parametrize("fault", [Proxy.silence, Proxy.cut], ids=["silent", "away"])
+def test_a_database_that_is_gone_does_not_hold_up_the_end(
+    process: ProcessStart, proxy: Proxy, fault: Callable[[Proxy], None]
+) -> None:
+    one = serving(process, proxy.dsn)
+    fault(proxy)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(opened(one.url, request(number))) for number in range(10)]
+        connections += [stack.enter_context(opened(one.url, LIST)) for _ in range(10)]
+        begin = time.monotonic()
+        one.popen.terminate()
+        assert {status(connection) for connection in connections} == {503}
+        ends(one, begin)
+
+
+def test_told_twice_it_ends_as_well(process: ProcessStart, db: Database) -> None:
+    one = serving(process, db.service)
+    locker = db.connect("admin")
+    with locker.transaction():
+        locker.execute("lock table lockgate.task")
+        with opened(one.url, request(1)):
+            until(lambda: blocked(db) == 1, "the insert to be under way")
+            begin = time.monotonic()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+                one.popen.send_signal(number)
+            assert one.ended()[0] == 0
+            assert time.monotonic() - begin < SOON
