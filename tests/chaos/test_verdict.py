@@ -127,7 +127,7 @@ def test_a_lowered_number_binds_new_claims_and_lets_others_end() -> None:
     record = held()
     record.slots.append((11.5, 1))
     assert whats(record) == set()
-    record.slots[1] = (9.0, 1)
+    record.slots[1] = (7.5, 1)
     assert whats(record) == {"more at once than slots", "claimed into a slot there is not"}
 
 

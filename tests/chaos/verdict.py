@@ -12,7 +12,7 @@ from lockgate.witness import Execution
 from tests.chaos.feeder import MEANT_TO_FAIL
 from tests.chaos.record import Breach, Change, Record
 
-SETTLE = 1.0
+SETTLE = 2.0
 """Seconds for which a claim may still go by what the queue said before: it reads the queue first, and writes then."""
 
 LATE = 1.0
@@ -145,12 +145,19 @@ def _by_the_audit(record: Record) -> Iterator[Breach]:
 def _claim(record: Record, claim: Change) -> Iterator[Breach]:
     if claim.new_lease is None or claim.new_lease <= (claim.lease or 0):
         yield Breach("a lease that does not grow", record.say(claim))
-    allowed = _most_allowed(record.slots, claim.at - SETTLE, claim.at + 0.01)
+    settle = SETTLE + _frozen(record, claim.at)
+    allowed = _most_allowed(record.slots, claim.at - settle, claim.at + 0.01)
     if claim.slot is None or not 1 <= claim.slot <= allowed:
         yield Breach("claimed into a slot there is not", f"{record.say(claim)}; there are {allowed}")
     for begin, end in record.paused:
-        if begin + SETTLE < claim.at < end:
+        if begin + settle < claim.at < end:
             yield Breach("claimed while paused", record.say(claim))
+
+
+def _frozen(record: Record, at: float) -> float:
+    """Seconds for which a claim of that time may have been stopped half-way, between reading the queue and writing."""
+    freezes = [i for i in record.injections if i.name == "freeze-backend" and i.begin <= at <= i.end + SETTLE]
+    return max((i.end - i.begin for i in freezes), default=0.0)
 
 
 def _by_the_table(record: Record) -> Iterator[Breach]:
