@@ -1,0 +1,173 @@
+"""Calls of everybody, legal and illegal, one after the other and two at once, against the database and a model of it.
+
+Half a minute of it is part of the tests. More:
+
+    uv run pytest tests/model --hypothesis-profile=long
+
+A failure prints the shortest story that was found, and a line `@reproduce_failure(...)`: put above `AnyCalls`, it tells
+that story again. Without it, what failed once is tried first in the next run (.hypothesis keeps it), and
+`--hypothesis-seed=N` makes the draws those of another run.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from tests.contract import Contract, Threads
+from tests.model import calls
+from tests.model.call import RUNNERS
+from tests.model.calls import Recipe
+from tests.model.conftest import SECONDS
+from tests.model.world import MEETINGS, World
+
+
+class AnyCalls(RuleBasedStateMachine):
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.say(self.world.begin)
+
+    def say(self, what: Callable[[], None]) -> None:
+        """Nothing any more when time is up. No draw depends on it."""
+        if self.world.over:
+            return
+        try:
+            what()
+        except BaseException:
+            self.world.failed = True
+            raise
+
+    def alone(self, recipe: Recipe) -> None:
+        self.say(lambda: self.world.alone(recipe.call(self.world.model)))
+
+    @initialize(tasks=st.lists(calls.items, min_size=1, max_size=4), working=st.integers(0, 3))
+    def begin(self, tasks: list[dict[str, Any]], working: int) -> None:
+        """Sessions, some tasks, and some that execute already."""
+        for runner in RUNNERS:
+            self.alone(Recipe(calls.register, {"runner": runner}))
+        for task in tasks:
+            self.alone(Recipe(calls.submit, {"client": 0, "item": task}))
+        for runner in RUNNERS[:working]:
+            self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": 0}))
+            self.alone(Recipe(calls.claim, {"place": 0}))
+
+    @rule(recipe=calls.SUBMIT)
+    def submit(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.BATCH)
+    def submit_a_batch(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.TAKE)
+    def take(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.SLOT)
+    def take_or_release(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.CLAIM)
+    def claim(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(task=calls.items, runner=calls.runners, queue=calls.numbers, place=calls.numbers)
+    def work(self, task: dict[str, Any], runner: str, queue: int, place: int) -> None:
+        """The usual way of a task into a slot, perhaps of another task into it."""
+        self.alone(Recipe(calls.submit, {"client": 0, "item": task}))
+        self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": queue}))
+        self.alone(Recipe(calls.claim, {"place": place}))
+
+    @rule(recipe=calls.END)
+    def end(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.NEXT, lost=st.booleans())
+    def finish_and_claim(self, recipe: Recipe, lost: bool) -> None:
+        """Where the answer is lost, the runner says it again."""
+
+        def finish_and_claim() -> None:
+            call = recipe.call(self.world.model)
+            for _ in range(2 if lost else 1):
+                self.world.alone(call)
+
+        self.say(finish_and_claim)
+
+    @rule(runner=calls.runners, back=st.booleans())
+    def lose_a_session(self, runner: str, back: bool) -> None:
+        """And comes back to its slots at once, or as if it had never been."""
+
+        def lose() -> None:
+            places = [place for place, holder in self.world.model.slots.items() if holder == runner]
+            self.world.lose(runner)
+            if back:
+                self.world.alone(calls.register(self.world.model, runner))
+                for place in places:
+                    self.world.alone(calls.retake(runner, *place))
+                    self.world.alone(calls.confirm(self.world.model, runner, *place))
+
+        self.say(lose)
+
+    @rule(recipe=calls.RECONFIRM)
+    def reconfirm(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.ADOPT, take=st.booleans())
+    def adopt(self, recipe: Recipe, take: bool) -> None:
+        if take:
+            self.alone(Recipe(calls.retake_slot, {"runner": recipe.picks["runner"], "place": 0}))
+        self.alone(recipe)
+
+    @rule(recipe=calls.CANCEL)
+    def cancel(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.RETRY)
+    def retry(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.REMOVE)
+    def remove(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.REPORT)
+    def report(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.QUEUE)
+    def change_a_queue(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.SESSION)
+    def begin_or_end_a_session(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(recipe=calls.TIME)
+    def let_time_pass(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
+    @rule(first=calls.ANY, second=calls.ANY, meeting=st.sampled_from(MEETINGS))
+    def meet(self, first: Recipe, second: Recipe, meeting: str) -> None:
+        self.together(first, second, meeting)
+
+    @rule(first=calls.ABOUT_A_TASK, second=calls.ABOUT_A_TASK, meeting=st.sampled_from(MEETINGS))
+    def meet_over_a_task(self, first: Recipe, second: Recipe, meeting: str) -> None:
+        self.together(first, second, meeting)
+
+    def together(self, first: Recipe, second: Recipe, meeting: str) -> None:
+        model = self.world.model
+        self.say(lambda: self.world.together(first.call(model), second.call(model), meeting))
+
+
+@pytest.mark.timeout(0)  # a failure is made short first, which takes its time
+def test_the_database_and_the_model_agree_whatever_is_called(q: Contract, threads: Threads) -> None:
+    class Here(AnyCalls):
+        world = World(q, threads, SECONDS.get(settings.get_current_profile_name(), inf))
+
+    run_state_machine_as_test(Here)
