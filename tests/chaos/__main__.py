@@ -68,7 +68,7 @@ def main(
     try:
         breaches = run(console, folder, disk, minutes, seed, list(names or FAULTS), given)
         keep = keep or bool(breaches)
-    except BaseException:
+    except Exception:
         keep = True
         raise
     finally:
@@ -107,13 +107,13 @@ def run(
     with Witness() as witness, Field(folder, disk, witness, seed=seed, **given) as field, ThreadPoolExecutor(2) as pool:
         try:
             with View(console, field, seed) as view:
-                view.phase = "waiting for the first execution"
+                view.enter("waiting for the first execution")
                 if not soon(lambda: bool(witness.executions), BEGINNING):
                     field.breach("nothing executes", f"within {BEGINNING:.0f} s of the start")
                 elif chosen:
                     inject(field, view, pool, steps(chosen, seed), pause, minutes * 60)
                 restore(field)
-                view.phase = "faults are over; waiting for every task to end"
+                view.enter("faults are over; waiting for every task to end")
                 field.wind_up(ENDING)
             breaches = [*judge(field.record), *proves_nothing(field)]
             field.record.write(folder)
@@ -171,7 +171,7 @@ def one(field: Field, name: str, dice: random.Random) -> Injection:
 
 def proves_nothing(field: Field) -> list[Breach]:
     """A run that broke nothing, or executed nothing, must not look like one that held."""
-    if field.record.injections and not any(injection.effect for injection in field.record.injections):
+    if not any(injection.effect for injection in field.record.injections):
         return [Breach("no fault took effect", f"of {len(field.record.injections)}")]
     return []
 

@@ -234,7 +234,7 @@ class Field:
         """Once the faults are over: waits for every task to end, stops everything, and completes the record."""
         self.feeder.stop()
         if not soon(lambda: self.ask(UNENDED) == [(0,)], limit):
-            self.breach("not all tasks have ended", f"{self.ask(UNENDED)[0][0]} after {limit:.0f} s")
+            self.breach("not all tasks have ended", f"{self.ask(UNENDED) or 'the server is away'} after {limit:.0f} s")
         for one in self.supervised:
             one.ask()
         for one in self.supervised:

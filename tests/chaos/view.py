@@ -44,6 +44,13 @@ class View:
         if self._live:
             self._live.stop()
 
+    def enter(self, phase: str) -> None:
+        """Says which part of the run begins."""
+        self.phase = phase
+        if not self._live:
+            at = time.monotonic() - self._field.record.start
+            self._console.print(f"{at:6.1f} s  {phase}", highlight=False)
+
     def say(self, injection: Injection) -> None:
         if not self._live:
             self._console.print(self._line(injection), markup=False, highlight=False, soft_wrap=True)
