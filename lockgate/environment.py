@@ -22,8 +22,11 @@ OURS = frozenset(
     }
 )
 # Read by runners and their hands, and no option of any command.
-OTHERS = frozenset({"LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_WITNESS"})
-PROGRAMS = ("service.__main__", "runner.__main__")
+OTHERS = frozenset(
+    {"LOCKGATE_CUE", "LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_RUNNER_NAME", "LOCKGATE_WITNESS"}
+)
+# The light one first: a supervisor lives for long, and need not have a web server in its memory.
+PROGRAMS = ("lockgate.run:run", "service.__main__:main")
 
 
 def complaint(environment: Mapping[str, str]) -> str | None:
@@ -32,8 +35,8 @@ def complaint(environment: Mapping[str, str]) -> str | None:
     unknown = {name for name in environment if name.startswith(PREFIX)} - known
     for program in PROGRAMS:
         if unknown:  # else spare the import
-            options = import_module(program).main.params
-            known |= {str(option.envvar) for option in options}
+            module, command = program.split(":")
+            known |= {str(option.envvar) for option in getattr(import_module(module), command).params}
             unknown -= known
     if not unknown:
         return None

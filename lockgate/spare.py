@@ -52,8 +52,9 @@ class Spare:
             process.discard()
             self._process = None
         elif process is None and self._is_due(now):
-            self._process = self._make()
-            self._process.start()
+            process = self._make()
+            process.start()
+            self._process = process
 
     def _is_due(self, now: float) -> bool:
         if self._stopped or self._needed_since is None:

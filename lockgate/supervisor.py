@@ -21,10 +21,10 @@ from lockgate.spare import Spare
 PROOF_LIMIT = 5.0
 """Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
 
-STEADY = 5.0
+STEADY = 2.0
 """Seconds a runner must have had its turn for the next one to get it without a pause."""
 
-PAUSE_MAX = 10.0
+PAUSE_MAX = 5.0
 """Seconds of the longest pause."""
 
 REMEMBERED = 16
@@ -107,9 +107,9 @@ class Supervisor:
         if successor is None:
             successor = self._make()
             successor.start()
-        successor.go(self._inherit, keep_hand=self._spare is not None)
         self._runner, self._died = successor, None
         self._replaced += 1
+        successor.go(self._inherit, keep_hand=self._spare is not None)
 
     def news(self) -> Iterator[int]:
         """Yield the descriptors that become readable when there is something to tend."""
@@ -120,8 +120,8 @@ class Supervisor:
 
     def ask(self) -> None:
         """Ask the runner to stop; there will be no other."""
-        self._end()
         self._runner.ask()
+        self._end()
 
     def wait(self, limit: float) -> bool:
         """Wait for the runner's end, at most `limit` seconds; whether it has ended."""

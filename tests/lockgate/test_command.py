@@ -56,7 +56,7 @@ def test_the_version_is_said() -> None:
 
 
 def test_the_variable_of_every_option_is_known() -> None:
-    programs = [import_module(name).main for name in environment.PROGRAMS]
+    programs = [getattr(import_module(module), name) for module, name in (p.split(":") for p in environment.PROGRAMS)]
     options = [option for command in (*commands().values(), *programs) for option in command.params]
     named = {str(option.envvar): "1" for option in options if option.envvar}
     assert environment.complaint(named) is None

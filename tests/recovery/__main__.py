@@ -24,7 +24,7 @@ def measured(rounds: int, measure: Callable[[int], Figures]) -> None:
     @click.option("--rounds", type=click.IntRange(1, 10_000), default=rounds, show_default=True)
     @click.option("--details", is_flag=True, help="Also what the runner logged, and how long after the fault.")
     def command(rounds: int, details: bool) -> None:
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else 120)  # else a pipe's 80
         figures = measure(rounds)
         figures.show(console, details)
         console.print(machine(), highlight=False)

@@ -25,7 +25,7 @@ def kill(rounds: int) -> Figures:
             for one in ground.supervised:
                 ground.executing(one)
                 one.spare()
-            pause(STEADY / 2 + dice.random())  # each is killed every other time
+            pause(STEADY + dice.random())
             victim = ground.supervised[number % 2]
             task = ground.executing(victim)
             wall, killed = time.time(), time.monotonic()
