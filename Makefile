@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos demo up all down logs-app logs-worker psql lock
+.PHONY: help check format lint types test versions chaos mutants demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,6 +25,9 @@ versions:  ## The contract on every PostgreSQL this machine has
 
 chaos:  ## Twenty minutes of faults, and whether the promise held
 	uv run python -m tests.chaos --minutes 20
+
+mutants:  ## Every guard weakened once: does a test notice
+	uv run python -m tests.mutants
 
 demo:  ## Six tasks, two slots, and a witness
 	uv run lockgate demo

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.mutants import runner, schema
+from tests.mutants import runner, schema, service
 from tests.mutants.mutant import Mutant
 
-MUTANTS: Sequence[Mutant] = [*schema.MUTANTS, *runner.MUTANTS]
+MUTANTS: Sequence[Mutant] = [*schema.MUTANTS, *runner.MUTANTS, *service.MUTANTS]

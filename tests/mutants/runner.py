@@ -113,7 +113,8 @@ MUTANTS = [
     ),
     runner(
         "unfit-result-refused", "a result that cannot be stored is tried again and again",
-        py("runner", "Runner._refused", 'sqlstate[:2] in ("22", "23")', "False"),
+        py("runner", "Runner._refused",
+           'sqlstate[:2] in ("22", "23") or isinstance(error, psycopg.DataError)', "False"),
         "test_outcomes.py::test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so",
     ),
     # The adopter's side.
@@ -185,9 +186,9 @@ MUTANTS = [
         "test_outcomes.py::test_what_a_handler_has_started_is_dead_before_its_end_is_recorded",
     ),
     runner(
-        "dead-hand-unswept", "what a handler has started goes on when its hand dies by itself",
+        "dead-hand-unswept", "what a hand has forked goes on when the hand dies by itself",
         py("hand", "Hand._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
-        "test_outcomes.py::test_what_a_handler_has_started_is_dead_before_its_end_is_recorded",
+        "test_outcomes.py::test_what_a_dead_hand_has_forked_dies_though_it_holds_all_that_the_hand_held",
     ),
     runner(
         "no-keeper", "nobody ends what a hand has started when the runner is frozen or dead",

@@ -31,6 +31,17 @@ MUTANTS = [
         "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
     ),
     schema(
+        "claim-takes-lock", "a claim takes the slot's lock where its session does not hold it",
+        sql("keep_slot", "and pg_advisory_unlock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
+        "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
+        "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
+    ),
+    schema(
+        "claim-drops-lock", "after a claim its session does not hold the slot any more",
+        sql("keep_slot", "and pg_try_advisory_lock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
+        "test_claim.py",
+    ),
+    schema(
         "adopt-without-lock", "adopt does not look whether its session holds the slot",
         sql("adopt", HELD, "false"),
         "test_adopt.py::test_adoption_needs_the_lock_of_the_slot",
@@ -263,6 +274,11 @@ MUTANTS = [
         sql("", "create unique index task_idempotency", "create index task_idempotency"),
         "test_tables.py::test_an_idempotency_key_is_unique_in_its_scope",
         "test_submit.py::test_the_same_request_under_a_key_is_the_same_task",
+    ),
+    schema(
+        "keys-unordered", "two batches with the same keys may wait for each other",
+        sql("submit_batch", "order by d.idempotency_key, d.dedupe_key, d.i", "order by d.i"),
+        "test_races.py::test_two_batches_with_the_same_keys_in_opposite_order_do_not_deadlock",
     ),
     schema(
         "any-request-under-a-key", "another request under a used key is answered with the first one's task",

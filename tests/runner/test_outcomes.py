@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -166,26 +168,40 @@ def test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_kille
     assert row.exec_time < 2
 
 
+@contextmanager
+def keeper_frozen(runner: RunnerProcess) -> Iterator[None]:
+    """It would do the same as the runner, a little later."""
+    (keeper,) = [pid for pid in children(runner.pid) if "keeper.py" in command_line(pid)]
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("how", ["killed", "cancelled"])
 def test_what_a_handler_has_started_is_dead_before_its_end_is_recorded(
     q: Contract, runner: RunnerProcess, how: str
 ) -> None:
-    """By the runner: its keeper, which would do the same a little later, is frozen."""
     task = q.submit(kind="start_child", payload={"seconds": 600}, max_attempts=1)
     runner.says("taken", task=task)
     (hand,) = runner.hands()
     (child,) = until(lambda: children(hand), "the program to start")
-    (keeper,) = [pid for pid in children(runner.pid) if "keeper.py" in command_line(pid)]
-    os.kill(keeper, signal.SIGSTOP)
-    try:
+    with keeper_frozen(runner):
         if how == "killed":
             os.kill(hand, signal.SIGKILL)
         else:
             q.cancel(task, force=True)
         ended(q, task)
         assert not exists(child)
-    finally:
-        os.kill(keeper, signal.SIGCONT)
+
+
+def test_what_a_dead_hand_has_forked_dies_though_it_holds_all_that_the_hand_held(
+    q: Contract, runner: RunnerProcess, witness: Witness
+) -> None:
+    with keeper_frozen(runner):
+        ended(q, q.submit(kind="fork_and_die", max_attempts=1))
+        until(lambda: not witness.current(), "the witness to see every process gone", 5)
 
 
 def test_a_killed_hand_takes_what_it_forked_with_it(q: Contract, runner: RunnerProcess) -> None:

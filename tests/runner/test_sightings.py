@@ -48,12 +48,13 @@ def test_a_holder_is_silent_after_twice_the_grace_without_a_statement() -> None:
 
 
 def test_what_is_ours_or_of_another_login_is_left_alone() -> None:
-    sightings = Sightings()
+    # Each with sightings of its own: what is seen in between ends a wait.
+    free, held, hidden = Sightings(), Sightings(), Sightings()
     unseen = msgspec.structs.replace(HELD, state_change=None)
     for received in (0.0, 100.0):
-        assert sightings.judge([FREE], received, pid=1, slots={(1, 1)}, inherited=()).orphans == []
-        assert sightings.judge([HELD], received, pid=100, slots=(), inherited=()).silent == []
-        assert judge(sightings, unseen, received).silent == []
+        assert free.judge([FREE], received, pid=1, slots={(1, 1)}, inherited=()).orphans == []
+        assert held.judge([HELD], received, pid=100, slots=(), inherited=()).silent == []
+        assert judge(hidden, unseen, received).silent == []
 
 
 def test_a_proved_death_is_not_waited_for() -> None:

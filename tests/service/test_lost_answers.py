@@ -141,3 +141,19 @@ def test_when_the_answer_for_many_at_once_is_lost_each_gets_its_own_task_again(
 
     assert [(answer.status_code, answer.json()["id"]) for answer in again] == [(200, stored[n]) for n in range(MANY)]
     assert len(q.tasks()) == MANY + 2
+
+
+def test_what_is_stored_is_confirmed_though_it_cannot_be_read_back(
+    process: ProcessStart, db: Database, q: Contract
+) -> None:
+    """With a 503 for it, the client would send it again, perhaps without a key."""
+    one = serving(process, db.service)
+    db.query("revoke select on lockgate.task_detail from lockgate_service")
+
+    answer = submit(one.url, 1, key=False)
+
+    [stored] = q.tasks()
+    assert (answer.status_code, answer.json(), answer.headers["Location"]) == (
+        202, {"id": stored.id}, f"/tasks/{stored.id}",
+    )  # fmt: skip
+    assert one.said("stored tasks could not be read back")

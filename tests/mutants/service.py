@@ -1,0 +1,87 @@
+"""Guards of the service and of the supervisor, each weakened."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+
+def mutant(name: str, weakens: str, edit: Edit, *caught_by: str) -> Mutant:
+    return Mutant(name, weakens, (edit,), tuple(f"tests/{each}" for each in caught_by))
+
+
+def py(file: str, within: str, text: str, instead: str) -> Edit:
+    return Edit(f"{file}.py", within, text, instead)
+
+
+MUTANTS = [
+    mutant(
+        "answered-early", "a submission is answered before it is committed",
+        py("service/gather", "Gatherer.submit", "return await waiting.done", 'return Submitted(1, "created", None)'),
+        "service/test_gather.py::test_while_two_statements_are_under_way_the_rest_is_gathered",
+    ),
+    mutant(
+        "sent-twice", "the service sends an insert again when it did not hear what became of it",
+        py("service/db", "submit", "repeatable=False", "repeatable=True"),
+        "service/test_lost_answers.py::test_the_service_does_not_send_a_submission_twice_by_itself",
+    ),
+    mutant(
+        "stored-but-refused", "a task that is stored and cannot be read back is answered with an error",
+        py("service/gather", "Gatherer._store", "tasks = {}", "raise"),
+        "service/test_lost_answers.py::test_what_is_stored_is_confirmed_though_it_cannot_be_read_back",
+    ),
+    mutant(
+        "waits-for-ever", "a request waits for its statement for as long as that takes",
+        py("service/pool", "Pool.rows", "asyncio.timeout(limit)", "asyncio.timeout(None)"),
+        "service/test_outage.py::test_when_all_connections_wait_for_locks_everybody_is_told_in_time"
+        "_and_nothing_goes_on_waiting",
+    ),
+    mutant(
+        "given-up-goes-on", "a statement goes on after its request was told that it could not be done",
+        py("service/pool", "Pool.rows", "call.cancel()", "pass"),
+        "service/test_outage.py::test_when_all_connections_wait_for_locks_everybody_is_told_in_time"
+        "_and_nothing_goes_on_waiting",
+    ),
+    mutant(
+        "dead-connections", "after a restart of the database, each dead connection costs a request",
+        py("service/pool", "Pool._call", "not left or ", "True or "),
+        "service/test_outage.py::test_the_first_request_after_a_restart_of_the_database_works",
+    ),
+    mutant(
+        "growing-pauses", "a database that was away for long is looked for less and less often",
+        py("service/pool", "", "RECONNECT_LIMIT = 2.0", "RECONNECT_LIMIT = 600.0"),
+        "service/test_outage.py::test_after_a_long_outage_the_database_is_found_as_soon_as_after_a_short_one",
+    ),
+    mutant(
+        "unbounded-wait", "any number of submissions may wait in memory",
+        py("service/gather", "Gatherer.submit", "len(self._waiting) >= WAITING_MAX", "False"),
+        "service/test_gather.py::test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored[items]",
+    ),
+    mutant(
+        "one-spoils-all", "what cannot be stored takes all with it that were gathered with it",
+        py("service/gather", "Gatherer._send", "len(batch) > 1 and is_about_content(error)", "False"),
+        "service/test_gather.py::test_what_cannot_be_stored_hurts_nobody_else",
+    ),
+    mutant(
+        "silent-end", "a request that is cut off by the service's end gets no answer",
+        py("service/edge", "edged", "if status is None:", "if False:"),
+        "service/test_stopping.py::test_a_body_that_stops_coming_is_refused_like_the_rest",
+    ),
+    mutant(
+        "any-schema", "the service works on a schema that is too old for it",
+        py("service/health", "Health.ready", "version >= SCHEMA_VERSION", "True"),
+        "service/test_outage.py::test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done",
+    ),
+    mutant(
+        "unproved-inheritance", "a successor inherits from a runner of which something may still execute",
+        py("lockgate/supervisor", "Supervisor.tend", "proven = runner.is_gone", "proven = True"),
+        "lockgate/test_proof.py",
+    ),
+    mutant(
+        "hand-without-lifeline", "a hand, and what it forks, do not hold the proof open",
+        py("runner/hand", "Hand.start", "[lifeline] if lifeline >= 0 else []", ""),
+        "lockgate/test_proof.py::test_a_task_is_not_inherited_while_a_process_that_a_handler_forked_may_still_execute",
+    ),
+    mutant(
+        "keeper-without-lifeline", "what a handler has started may live on though the proof says that all is dead",
+        py("runner/hand", "", "pass_fds=[lifeline] if lifeline >= 0 else []", "pass_fds=[]"),
+        "lockgate/test_proof.py::test_a_task_is_not_inherited_while_what_its_handler_has_started_may_still_execute",
+    ),
+]  # fmt: skip
