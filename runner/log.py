@@ -41,6 +41,8 @@ def configure(format: str, level: str, **bound: str) -> None:  # noqa: A002 - th
         logger_factory=lambda *_: writer,
     )
     structlog.contextvars.bind_contextvars(**bound)
+    # It would say on standard error, in lines of another kind, what our own lines say of a connection that breaks.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class Writer:

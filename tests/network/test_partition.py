@@ -82,6 +82,11 @@ def test_a_runner_that_is_refused_again_and_again_does_not_say_so_each_time(part
     assert 0 < len(said) < 20
 
 
+@every(list(KINDS))
+def test_a_parted_runner_says_nothing_but_events(partition: Partition) -> None:
+    assert partition.runner.noise == []
+
+
 def test_no_task_has_ended_twice(partitions: dict[str, Partition], scene: Scene) -> None:
     assert not [partition.failure for partition in partitions.values() if partition.failure]
     assert scene.ended_twice() == []
