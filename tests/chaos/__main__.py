@@ -31,6 +31,9 @@ BEGINNING = 60.0
 ENDING = 120.0
 """Seconds in which all tasks have to end once the faults are over."""
 
+TIMES = {"kill-runner": 3, "kill-supervisor": 2}
+"""How often these come in a round; the others once. The more kills, the more the figures about them say."""
+
 TWO_AT_ONCE = 0.3
 """How often a fault gets company."""
 
@@ -128,9 +131,10 @@ def steps(chosen: list[str], seed: int) -> Iterator[list[tuple[str, random.Rando
     however long each of them takes."""
     dice = random.Random(seed)
     while True:
-        names = dice.sample(chosen, len(chosen))
+        names = [name for name in chosen for _ in range(TIMES.get(name, 1))]
+        dice.shuffle(names)
         while names:
-            count = 2 if dice.random() < TWO_AT_ONCE else 1
+            count = 2 if dice.random() < TWO_AT_ONCE and len({*names[:2]}) == 2 else 1
             yield [(name, random.Random(dice.random())) for name in names[:count]]
             names = names[count:]
 
