@@ -25,9 +25,11 @@ SLOTS = (1, 2, 3, 4, 0)
 NAMES = ("default", "a", "b")
 
 
-def pick(number: int, *pools: Sequence[T]) -> T:
-    """Three times in four from the first pool that is not empty, else from the last, which is anything at all."""
-    chosen = next(pool for pool in pools if pool) if number % 4 != 3 else pools[-1]
+def pick(number: int, *pools: Sequence[T], odd: Sequence[T] = ()) -> T:
+    """Three times in four from the first pool that is not empty; else from the odd ones, if there are any, or from the
+    last pool, which is anything at all."""
+    usual = next(pool for pool in pools if pool)
+    chosen = usual if number % 4 != 3 else odd or pools[-1]
     return chosen[number // 4 % len(chosen)]
 
 
@@ -64,9 +66,16 @@ def current(model: Model, grant: Grant) -> bool:
 
 
 def some_grant(model: Model, number: int, stranger: int) -> tuple[str, Grant]:
-    """A claim, and who speaks about it: hardly ever somebody else than it was given to."""
+    """A claim, and who speaks about it: hardly ever somebody else than it was given to.
+
+    The odd ones are those that were good once, of tasks that execute again.
+    """
     good = [grant for grant in model.grants if current(model, grant)]
-    grant = pick(number, good, [*model.grants, Grant("r1", NOBODY, NOBODY, NOBODY, 1)])
+    running = {grant.task: grant for grant in good}
+    lost = [grant for grant in model.grants if grant.task in running and not current(model, grant)]
+    same = [grant for grant in lost if grant.runner == running[grant.task].runner]
+    nothing = Grant("r1", NOBODY, NOBODY, NOBODY, 1)
+    grant = pick(number, good, model.grants[-3:], [*model.grants, nothing], odd=same or lost)
     return (RUNNERS[grant.lease % len(RUNNERS)] if stranger == 15 else grant.runner), grant
 
 
@@ -86,7 +95,7 @@ def submit_batch(model: Model, client: int, items: list[dict[str, Any]], scope: 
 
 
 def cancel(model: Model, client: int, task: int, force: bool) -> Call:
-    number = pick(task, tasks(model, "running"), tasks(model, "queued", "scheduled"), [*tasks(model), NOBODY])
+    number = pick(task, tasks(model, "running"), [*tasks(model), NOBODY])
     return Call("cancel", CLIENTS[client], (number, force), lambda m, _: m.cancel(number, force), target=number)
 
 
@@ -127,7 +136,7 @@ def resume(model: Model, client: int, queue: str) -> Call:
 
 def delete_queue(model: Model, client: int, queue: int) -> Call:
     used = {task.queue for task in model.tasks.values()}
-    name = pick(queue, [name for name in model.queues if name not in used], NAMES)
+    name = pick(queue, [name for name in model.queues if name not in used and name != "default"], NAMES)
     return Call("delete_queue", CLIENTS[client], (name,), lambda m, _: m.delete_queue(name))
 
 
@@ -154,7 +163,8 @@ def take_slot(model: Model, runner: str, queue: int) -> Call:
 
 def retake_slot(model: Model, runner: str, place: int) -> Call:
     orphaned = [(s.queue, s.slot) for s in model.sightings if sees(model, s) and (s.queue, s.slot) not in model.slots]
-    return retake(runner, *pick(place, orphaned, places(model)))
+    free = [at for at in places(model) if at not in model.slots and model.queue_of(at[0])]
+    return retake(runner, *pick(place, orphaned, free, places(model)))
 
 
 def retake(runner: str, number: int, slot: int) -> Call:
@@ -349,13 +359,13 @@ items = st.tuples(
 ).map(lambda parts: {name: value for part in parts for name, value in part.items()})
 # Now and then one that breaks a limit, and takes its whole batch with it.
 any_items = st.tuples(
-    items, st.sampled_from((ordinary,) * 15 + ({"priority": 101}, {"max_attempts": 0}, {"kind": ""}))
+    items, st.sampled_from((ordinary,) * 45 + ({"priority": 101}, {"max_attempts": 0}, {"kind": ""}))
 ).map(lambda item: item[0] | item[1])
 settings_of_a_queue: st.SearchStrategy[Settings] = st.fixed_dictionaries(
     {},
     optional={
         "slots": st.sampled_from((1, 2, 3, 4, 0, 1001)),
-        "paused": st.booleans(),
+        "paused": st.sampled_from((False, False, True)),
         "grace": st.sampled_from((5.0, 1.0, 60.0)),
         "max_attempts": st.sampled_from((3, 1, 2)),
         "timeout": st.sampled_from((None, 60.0)),
@@ -365,48 +375,54 @@ settings_of_a_queue: st.SearchStrategy[Settings] = st.fixed_dictionaries(
     },
 )
 
-SUBMIT = recipe(submit, client=clients, item=any_items)
-BATCH = recipe(
-    submit_batch, client=clients, items=st.lists(any_items, min_size=1, max_size=4), scope=st.sampled_from(("x", "y"))
+SUBMISSION = st.one_of(
+    recipe(submit, client=clients, item=any_items),
+    recipe(
+        submit_batch,
+        client=clients,
+        items=st.lists(any_items, min_size=1, max_size=4),
+        scope=st.sampled_from(("x", "y")),
+    ),
 )
-TAKE = recipe(take_slot, runner=runners, queue=numbers)
-SLOT = st.one_of(recipe(retake_slot, runner=runners, place=numbers), recipe(release_slot, place=numbers))
 CLAIM = recipe(claim, place=numbers)
 END = st.one_of(
     recipe(finish, **grants, result=results),
     recipe(
         fail,
         **grants,
-        retry_after=st.sampled_from((0.0, None, 3600.0, -1.0, float("nan"), float("inf"))),
+        retry_after=st.sampled_from((0.0, 0.0, None, 3600.0, -1.0, float("nan"), float("inf"))),
         discard=st.sampled_from((False, False, False, True)),
     ),
     recipe(give_back, **grants),
 )
 NEXT = recipe(finish_and_claim, **grants, result=results, place=numbers)
-ADOPT = recipe(adopt, runner=runners, seen=numbers)
-RECONFIRM = recipe(reconfirm, place=numbers)
-CANCEL = recipe(cancel, client=clients, task=numbers, force=st.booleans())
-RETRY = recipe(retry, client=clients, task=numbers)
-REMOVE = st.one_of(
-    recipe(delete_task, client=clients, task=numbers),
-    recipe(purge, client=clients, queue=names, batch=st.sampled_from((1, 1, 2, 1000))),
-    recipe(tidy, runner=runners),
-)
 REPORT = st.one_of(
     recipe(report_progress, **grants, length=st.sampled_from((1, 2, 20000))),
     recipe(write_output, grant=numbers, text=st.sampled_from(("a", "b", "c"))),
 )
+ADOPT = recipe(adopt, runner=runners, seen=numbers)
+SLOT = st.one_of(
+    recipe(take_slot, runner=runners, queue=numbers),
+    recipe(retake_slot, runner=runners, place=numbers),
+    recipe(release_slot, place=numbers),
+    recipe(reconfirm, place=numbers),
+    recipe(register, runner=runners),
+    recipe(deregister, runner=runners),
+)
+PEOPLE = st.one_of(
+    recipe(cancel, client=clients, task=numbers, force=st.booleans()),
+    recipe(retry, client=clients, task=numbers),
+    recipe(retry, client=clients, task=numbers),
+    recipe(delete_task, client=clients, task=numbers),
+)
 QUEUE = st.one_of(
-    recipe(create_queue, client=clients, queue=st.sampled_from((*NAMES, "Bad name")), settings=settings_of_a_queue),
-    recipe(change_queue, client=clients, queue=names, settings=settings_of_a_queue),
-    recipe(change_queue, client=clients, queue=names, settings=st.just({"slot": 1})),
     recipe(set_slots, client=clients, queue=names, slots=st.integers(0, 4)),
     recipe(pause, client=clients, queue=names),
     recipe(resume, client=clients, queue=names),
+    recipe(change_queue, client=clients, queue=names, settings=settings_of_a_queue),
+    recipe(change_queue, client=clients, queue=names, settings=st.just({"slot": 1})),
+    recipe(create_queue, client=clients, queue=st.sampled_from((*NAMES, "Bad name")), settings=settings_of_a_queue),
     recipe(delete_queue, client=clients, queue=numbers),
-)
-SESSION = st.one_of(
-    recipe(register, runner=runners), recipe(register, runner=runners), recipe(deregister, runner=runners)
 )
 TIME = st.one_of(
     recipe(come_due, task=numbers),
@@ -415,8 +431,8 @@ TIME = st.one_of(
     recipe(forget_session, session=numbers),
     recipe(promote, queue=names),
     recipe(take_the_short_way, runner=runners),
+    recipe(purge, client=clients, queue=names, batch=st.sampled_from((1, 1, 2, 1000))),
+    recipe(tidy, runner=runners),
 )
-ANY = st.one_of(
-    SUBMIT, BATCH, TAKE, SLOT, CLAIM, END, NEXT, ADOPT, RECONFIRM, CANCEL, RETRY, REMOVE, REPORT, QUEUE, SESSION, TIME
-)
-ABOUT_A_TASK = st.one_of(CLAIM, END, NEXT, ADOPT, CANCEL, RETRY, REMOVE, REPORT)
+ABOUT_A_TASK = st.one_of(CLAIM, END, NEXT, REPORT, ADOPT, PEOPLE)
+ANY = st.one_of(SUBMISSION, ABOUT_A_TASK, SLOT, QUEUE, TIME)

@@ -55,36 +55,33 @@ class AnyCalls(RuleBasedStateMachine):
             self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": 0}))
             self.alone(Recipe(calls.claim, {"place": 0}))
 
-    @rule(recipe=calls.SUBMIT)
+    @rule(recipe=calls.SUBMISSION)
     def submit(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
-    @rule(recipe=calls.BATCH)
-    def submit_a_batch(self, recipe: Recipe) -> None:
-        self.alone(recipe)
+    @rule(task=calls.items, runner=calls.runners, queue=calls.numbers, place=calls.numbers)
+    def work(self, task: dict[str, Any], runner: str, queue: int, place: int) -> None:
+        """The usual way of a task into a slot, or of another one that goes before it."""
+        self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": queue}))
 
-    @rule(recipe=calls.TAKE)
-    def take(self, recipe: Recipe) -> None:
-        self.alone(recipe)
+        def submit_and_claim() -> None:
+            claim = calls.claim(self.world.model, place)
+            there = self.world.model.queue_of(claim.args[0])
+            item = task | {"queue": there.name} if there else task
+            self.world.alone(calls.submit(self.world.model, 0, item))
+            self.world.alone(claim)
 
-    @rule(recipe=calls.SLOT)
-    def take_or_release(self, recipe: Recipe) -> None:
-        self.alone(recipe)
+        self.say(submit_and_claim)
 
     @rule(recipe=calls.CLAIM)
     def claim(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
-    @rule(task=calls.items, runner=calls.runners, queue=calls.numbers, place=calls.numbers)
-    def work(self, task: dict[str, Any], runner: str, queue: int, place: int) -> None:
-        """The usual way of a task into a slot, perhaps of another task into it."""
-        self.alone(Recipe(calls.submit, {"client": 0, "item": task}))
-        self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": queue}))
-        self.alone(Recipe(calls.claim, {"place": place}))
-
-    @rule(recipe=calls.END)
-    def end(self, recipe: Recipe) -> None:
+    @rule(recipe=calls.END, place=calls.numbers)
+    def end(self, recipe: Recipe, place: int) -> None:
+        """And on to the next."""
         self.alone(recipe)
+        self.alone(Recipe(calls.claim, {"place": place}))
 
     @rule(recipe=calls.NEXT, lost=st.booleans())
     def finish_and_claim(self, recipe: Recipe, lost: bool) -> None:
@@ -97,9 +94,13 @@ class AnyCalls(RuleBasedStateMachine):
 
         self.say(finish_and_claim)
 
+    @rule(recipe=calls.REPORT)
+    def report(self, recipe: Recipe) -> None:
+        self.alone(recipe)
+
     @rule(runner=calls.runners, back=st.booleans())
     def lose_a_session(self, runner: str, back: bool) -> None:
-        """And comes back to its slots at once, or as if it had never been."""
+        """And come back to its slots at once, or as if it had never been."""
 
         def lose() -> None:
             places = [place for place, holder in self.world.model.slots.items() if holder == runner]
@@ -112,38 +113,22 @@ class AnyCalls(RuleBasedStateMachine):
 
         self.say(lose)
 
-    @rule(recipe=calls.RECONFIRM)
-    def reconfirm(self, recipe: Recipe) -> None:
-        self.alone(recipe)
-
     @rule(recipe=calls.ADOPT, take=st.booleans())
     def adopt(self, recipe: Recipe, take: bool) -> None:
         if take:
             self.alone(Recipe(calls.retake_slot, {"runner": recipe.picks["runner"], "place": 0}))
         self.alone(recipe)
 
-    @rule(recipe=calls.CANCEL)
-    def cancel(self, recipe: Recipe) -> None:
+    @rule(recipe=calls.SLOT)
+    def take_or_release_a_slot(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
-    @rule(recipe=calls.RETRY)
-    def retry(self, recipe: Recipe) -> None:
-        self.alone(recipe)
-
-    @rule(recipe=calls.REMOVE)
-    def remove(self, recipe: Recipe) -> None:
-        self.alone(recipe)
-
-    @rule(recipe=calls.REPORT)
-    def report(self, recipe: Recipe) -> None:
+    @rule(recipe=calls.PEOPLE)
+    def cancel_or_retry_or_delete(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
     @rule(recipe=calls.QUEUE)
     def change_a_queue(self, recipe: Recipe) -> None:
-        self.alone(recipe)
-
-    @rule(recipe=calls.SESSION)
-    def begin_or_end_a_session(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
     @rule(recipe=calls.TIME)

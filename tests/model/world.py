@@ -73,7 +73,7 @@ class World:
         # A claim that meets very many dead entries in an index goes another way. This look clears them away.
         self.q.db.query("select from task where status = 'queued' order by queue, rank(priority, id) limit 1")
         self.model = Model()
-        for name, slots in (("default", 3), ("a", 1)):
+        for name, slots in (("default", 2), ("a", 1)):
             number = self.q.queue(name, slots=slots, backoff_base=100)
             self.model.queues[name] = Queue(number, name, slots=slots, backoff_base=100)
             self.model.greatest["queue"] = number
