@@ -21,7 +21,7 @@ COPY lockgate lockgate
 COPY runner runner
 COPY service service
 RUN ["hatchling", "build", "--target", "wheel"]
-RUN uv pip install --quiet --python /opt/lockgate --no-deps dist/*.whl
+RUN uv pip install --quiet --python /opt/lockgate --no-deps dist/*.whl && rm /opt/lockgate/.lock
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="Lockgate" \

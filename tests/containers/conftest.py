@@ -105,6 +105,7 @@ def compose(started: Compose, request: pytest.FixtureRequest) -> Iterator[Compos
     """Four runners and a service, all well. What they said is shown when a test fails."""
     if len(started.alive()) != RUNNERS:
         started.scale(RUNNERS)
+    failed = request.session.testsfailed
     yield started
-    if request.session.testsfailed:
+    if request.session.testsfailed > failed:
         print(*started.logs()[-200:], sep="\n")  # noqa: T201 - pytest shows it when the test failed
