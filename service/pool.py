@@ -1,6 +1,7 @@
 """The way to the database: a few connections, and a limit on every wait for one and every answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class Pool:
 
     def __init__(self, database_url: str, size: int) -> None:
         self._calls: set[asyncio.Task[Rows]] = set()
+        self._drained_at = 0.0
         self._pool = AsyncConnectionPool(
             make_conninfo("", **CONNECTION_DEFAULTS | conninfo_to_dict(database_url)),
             # Prepared statements are per server session, which a transaction pooler changes under us (PgBouncer before
@@ -79,6 +81,8 @@ class Pool:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(call)
         except TimeoutError:
+            if limit >= STATEMENT_LIMIT:
+                await self._drain()
             raise unavailable(f"the database did not answer within {limit:g} s") from None
         finally:
             # Not awaited: psycopg asks the server to cancel, and gives a server that is silent ten seconds for that.
@@ -101,6 +105,13 @@ class Pool:
                         raise
                     await connection.close()  # the pool replaces it
         raise AssertionError("not reached")
+
+    async def _drain(self) -> None:
+        """Replaces all connections: when a server falls silent they are all dead, and one by one would take as often
+        as long as one has taken."""
+        if time.monotonic() - self._drained_at > STATEMENT_LIMIT:
+            self._drained_at = time.monotonic()
+            await self._pool.drain()
 
     def _forget(self, call: asyncio.Task[Rows]) -> None:
         self._calls.discard(call)

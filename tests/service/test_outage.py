@@ -99,6 +99,18 @@ def test_a_database_that_falls_silent_is_given_up_in_time_and_is_found_again(sta
     until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=20)
 
 
+def test_connections_that_fell_silent_together_are_given_up_together(start: ServiceStart, proxy: Proxy) -> None:
+    client = start(proxy.dsn)
+    until(lambda: ready(client), "the service to be ready")
+    # All of the pool's connections have been used.
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: client.get("/tasks"), range(100)))
+    proxy.strand()
+
+    assert is_unavailable(client.post("/task"))
+    until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=4)
+
+
 def test_the_first_request_after_a_restart_of_the_database_works(http: httpx.Client, db: Database) -> None:
     # All of the pool's connections have been used.
     with ThreadPoolExecutor(20) as pool:
