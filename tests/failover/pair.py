@@ -33,8 +33,8 @@ LIMIT = 60.0  # seconds
 class Pair:
     """Streaming replication from `primary` to `standby`, synchronous unless told otherwise.
 
-    Who has been primary is fenced: its data is thrown away, and what comes back on its port is a new standby.
-    `settings`: of PostgreSQL, for both servers.
+    A primary goes in one of three ways before its standby is promoted, and never comes back: what starts in its place
+    is a new standby. `settings`: of PostgreSQL, for both servers.
     """
 
     def __init__(self, folder: Path, synchronous: bool = True, settings: Mapping[str, str] = {}) -> None:
@@ -72,8 +72,12 @@ class Pair:
     # -- replication --------------------------------------------------------------------------------------------------
 
     def add_standby(self) -> None:
-        """Makes a standby out of a copy of the primary, and waits until it follows."""
+        """Makes a standby out of a copy of the primary, in place of what was there, and waits until it follows."""
         folder = self.standby.folder
+        if self.standby.pid and not self.standby.ended:
+            kill(self.standby)  # it is frozen
+        self.standby.stop("immediate")  # of a dead one only the folder is let go
+        shutil.rmtree(folder.path, ignore_errors=True)
         folder.take()
         try:
             folder.write("password", self.primary.password(SUPERUSER))
@@ -111,17 +115,20 @@ class Pair:
     # -- what happens to them -----------------------------------------------------------------------------------------
 
     def kill_primary(self) -> None:
-        """As if its machine were gone, without a word."""
+        """Its machine is gone, and its network says so."""
         kill(self.primary)
+
+    def silence_primary(self) -> None:
+        """Its machine is gone without a word: connections to it stay, and new ones are made, but nothing answers."""
+        for process in freeze(self.primary):
+            os.kill(process, signal.SIGSTOP)
 
     def stop_primary(self) -> None:
         """In order: its sessions end, and the standby gets the last it has to say."""
         self.primary.stop("fast")
 
     def promote(self) -> None:
-        """Fences the dead primary and makes the standby the primary. Returns when that takes writes."""
-        self.primary.stop("immediate")  # of a dead one only the folder is let go
-        shutil.rmtree(self.primary.folder.path)
+        """The standby becomes the primary. Returns when it takes writes."""
         with psycopg.connect(self.standby.dsn(), autocommit=True) as connection:
             connection.execute("select pg_promote(false)")
             recovering = "select pg_is_in_recovery()"
@@ -141,14 +148,19 @@ def cluster(server: Server) -> Path:
     return server.folder.path / "cluster"
 
 
+def freeze(server: Server) -> list[int]:
+    """Stops the postmaster, which would else recover when its children die; all its processes, itself the last."""
+    os.kill(server.pid, signal.SIGSTOP)
+    return [*children(server.pid), server.pid]
+
+
 def kill(server: Server) -> None:
-    """SIGKILL for the postmaster and every child of it, at one moment."""
+    """SIGKILL for every process of it, at one moment."""
     segment = (cluster(server) / "postmaster.pid").read_text().splitlines()[6].split()[1]
-    os.kill(server.pid, signal.SIGSTOP)  # else it would see its children die, and recover
-    below = children(server.pid)
-    for pid in (*below, server.pid):
+    processes = freeze(server)
+    for process in processes:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    until(lambda: server.ended and not any(map(exists, below)), "the server to be dead")
+            os.kill(process, signal.SIGKILL)
+    until(lambda: server.ended and not any(map(exists, processes)), "the server to be dead")
     # The memory it shared is named by its data, and would outlive that.
     subprocess.run(["ipcrm", "-m", segment], check=True)  # noqa: S607
