@@ -29,6 +29,13 @@ chaos:  ## Twenty minutes of faults, and whether the promise held
 mutants:  ## Every guard weakened once: does a test notice
 	uv run python -m tests.mutants
 
+bench:  ## Half an hour of measurements, into docs/performance.md
+	uv run python -m bench --into docs/performance.md
+
+soak:  ## An hour and more of them: 1.5 million tasks, and ten minutes beside an old transaction
+	uv run python -m bench.soak --into docs/performance.md
+	uv run python -m bench.pinned --minutes 10 --into docs/performance.md
+
 demo:  ## Six tasks, two slots, and a witness
 	uv run lockgate demo
 

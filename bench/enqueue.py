@@ -1,0 +1,129 @@
+"""``python -m bench.enqueue``: tasks stored a second, one by one over HTTP and in batches."""
+
+import json
+import socket
+import subprocess
+import time
+from contextlib import suppress
+
+import psycopg
+
+from bench.answer import Answer, middle, number, percentile, ratios
+from bench.ground import INSERT, Ground, Program, Scale, until
+from bench.load import Load, post
+from bench.processes import Meter
+from bench.script import run, say
+from bench.wakeup import serve
+from lockgate import ports
+
+BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org","subject":"Hello"}}'
+CONNECTIONS = (1, 16, 64)
+BATCH = 1000
+BATCHES = 40
+
+
+def measure(scale: Scale) -> Answer:
+    """Tasks stored a second: single POSTs against a handler that does nothing, batches against psql."""
+    answer = Answer(
+        "3. Storing tasks",
+        "python -m bench.enqueue",
+        "`POST /tasks`, answered after the commit, on connections that are kept, each with one request under way, "
+        "against a Litestar handler that decodes the same body in the same way and does nothing; both in one process "
+        f"of uvicorn. Batches of {BATCH:,}: `submit_batch`, a call and a commit for each, against psql that executes "
+        "`insert … select` of as many rows into the same table. Rounds take turns.",
+    )
+    with Ground(scale) as ground:
+        answer.ground = ground.said()
+        single(scale, ground, answer)
+        batches(scale, ground, answer)
+    return answer
+
+
+def single(scale: Scale, ground: Ground, answer: Answer) -> None:
+    table = answer.table(
+        "connections", "POST /tasks, requests/s", "does nothing, requests/s", "ratio", "p50, ms", "p99, ms",
+        "CPU service", "CPU Postgres", "CPU does nothing", "CPU load",
+    )  # fmt: skip
+    service, port = serve(ground)
+    nothing, nothing_port = do_nothing(ground)
+    for connections in CONNECTIONS:
+        ours: list[Load] = []
+        theirs: list[Load] = []
+        cpu: dict[str, list[float]] = {"service": [], "Postgres": [], "nothing": []}
+        for number_of_round in range(scale(5, 1)):
+            say(f"{connections} connections, round {number_of_round + 1}")
+            ground.main.refill(0)
+            meter = Meter({"service": lambda: [service.pid], "Postgres": ground.backends})
+            ours.append(post(port, BODY, connections, scale(5, 2)))
+            for name, used in meter.seconds().items():
+                cpu[name].append(1000 * used / len(ours[-1].seconds))
+            stored = ground.main.value("select count(*) from lockgate.task")
+            if stored != len(ours[-1].seconds):
+                raise RuntimeError(f"{len(ours[-1].seconds)} were accepted, {stored} are stored")
+            meter = Meter({"nothing": lambda: [nothing.pid]})
+            theirs.append(post(nothing_port, BODY, connections, scale(5, 2)))
+            cpu["nothing"].append(1000 * meter.seconds()["nothing"] / len(theirs[-1].seconds))
+        ratio = ratios([load.rate for load in ours], [load.rate for load in theirs])
+        ms = [1000 * seconds for load in ours for seconds in load.seconds]
+        table.add(
+            str(connections), middle([load.rate for load in ours]), middle([load.rate for load in theirs]),
+            middle(ratio), number(percentile(ms, 50)), number(percentile(ms, 99)), middle(cpu["service"]),
+            middle(cpu["Postgres"]), middle(cpu["nothing"]),
+            f"{100 * max(load.cpu / load.elapsed for load in (*ours, *theirs)):.0f} % of a core",
+        )  # fmt: skip
+        if connections == 64:
+            median = sorted(ratio)[len(ratio) // 2]
+            answer.target("single POSTs at 64 connections", middle(ratio), "≥ 0.7 of doing nothing", median >= 0.7)
+
+
+def batches(scale: Scale, ground: Ground, answer: Answer) -> None:
+    table = answer.table(f"batches of {BATCH:,}", "submit_batch, tasks/s", "psql insert … select, tasks/s", "ratio")
+    tasks = json.dumps([json.loads(BODY)] * BATCH)
+    ours, theirs = [], []
+    with psycopg.connect(ground.main.urls["service"], autocommit=True) as connection:
+        for number_of_round in range(scale(5, 1)):
+            say(f"batches, round {number_of_round + 1}")
+            count = scale(BATCHES, 5)
+            ground.main.refill(0)
+            begin = time.perf_counter()
+            for _ in range(count):
+                connection.execute("select count(*) from lockgate.submit_batch(%s::jsonb)", (tasks,))
+            ours.append(BATCH * count / (time.perf_counter() - begin))
+            ground.main.refill(0)
+            theirs.append(psql(ground, count))
+    ratio = ratios(ours, theirs)
+    table.add(f"{count} a round", middle(ours), middle(theirs), middle(ratio))
+    answer.target("batches", middle(ratio), "≥ 0.5 of psql's", sorted(ratio)[len(ratio) // 2] >= 0.5)
+
+
+def psql(ground: Ground, count: int) -> float:
+    """Rows a second by psql, its start left out."""
+    payload = json.dumps(json.loads(BODY)["payload"])
+    insert = INSERT.strip().replace("%s", "'noop'", 1).replace("%s", f"'{payload}'", 1).replace("%s", str(BATCH), 1)
+    script = ground.folder / "insert.sql"
+    script.write_text("select 1;\n\\timing on\n" + f"{insert};\n" * count)
+    done = subprocess.run(
+        [ground.server.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, ground.main.urls["owner"]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    times = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("Time:")]
+    if done.returncode != 0 or len(times) != count:
+        raise RuntimeError(f"psql: {done.stderr}")
+    return 1000 * BATCH * count / sum(times)
+
+
+def do_nothing(ground: Ground) -> tuple[Program, int]:
+    port = ports.a_free_one()
+    program = ground.start(f"bench.nothing {port}")
+
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    until(listens, lambda: f"the handler that does nothing: {program.words()}", 60)
+    return program, port
+
+
+if __name__ == "__main__":
+    run(measure)

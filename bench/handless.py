@@ -1,0 +1,58 @@
+"""``python -m bench.handless``: a runner that executes handlers itself, to see what hands cost by their absence.
+
+Nothing here has a deadline and nothing can be stopped: a measuring device, and no way to run anything.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from lockgate.handlers import Task, registry
+from runner import hand_process, hands
+from runner.__main__ import main
+from runner.claimed import Claimed
+from runner.messages import Ended
+
+
+class Inline:
+    """What `Hands` takes for a hand."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.kinds = sorted(registry)
+        self.alive = True
+        self.stopping = False
+        self.tasks = 0
+        self.on_ended: Callable[[Ended], None] = lambda _: None
+        self.on_progress = self.on_output = self.on_died = lambda *_: None
+
+    @classmethod
+    async def start(cls) -> "Inline":
+        hand_process.load_handlers()
+        return cls()
+
+    def execute(self, task: Claimed, until: float) -> None:  # noqa: ARG002 - as `Hand` has it
+        handler = registry[task.kind]
+        told = Task(
+            id=task.task, lease=task.lease, queue=task.queue, kind=task.kind, attempt=task.attempt,
+            max_attempts=task.max_attempts,
+        )  # fmt: skip
+        result = handler.function(**handler.arguments(bytes(task.payload), told))
+        encoded = hand_process.encode(result, "result", hand_process.RESULT_LIMIT)
+        asyncio.get_running_loop().call_soon(self.on_ended, Ended(task.lease, "returned", result=encoded))
+
+    def live_until(self, until: float) -> None:
+        """Lives for ever."""
+
+    def memory(self) -> int:
+        return 0
+
+    async def stop(self) -> None:
+        self.alive = False
+
+
+if __name__ == "__main__":
+    patched: Any = hands
+    patched.Hand = Inline
+    main()

@@ -1,0 +1,20 @@
+"""A Markdown page of answers: each in a section of its own, which the next run of its script replaces."""
+
+import re
+from pathlib import Path
+
+from bench.answer import Answer
+
+HEAD = """# Performance
+
+What was measured, beside what it was hoped to be. Each figure stands beside a reference from the same run, since both
+depend on the machine: compare the ratios. `make bench` and `make soak` write this page anew; each section names the
+command that made it, and ends with what it ran on.
+"""
+
+
+def put(file: Path, answer: Answer) -> None:
+    """Writes the answer into the page in the place of an older one, in the order of the headings."""
+    found = re.split(r"^(?=## )", file.read_text(), flags=re.MULTILINE)[1:] if file.exists() else []
+    sections = {text.splitlines()[0]: text.strip() for text in found} | {answer.heading: answer.markdown().strip()}
+    file.write_text("\n\n".join([HEAD.strip(), *(sections[heading] for heading in sorted(sections))]) + "\n")

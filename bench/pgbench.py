@@ -1,0 +1,59 @@
+"""pgbench with our own functions: what Postgres itself gives, with no program of ours around it."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.ground import Database, Ground
+
+OPTIONS = ("-n", "-D", "started=0", "-M", "prepared", "-P", "1")
+
+# Finishing one task and claiming the next, as a runner does; `sleep` stands for the handler.
+FINISH_AND_CLAIM = r"""
+\if :started
+\else
+select lockgate.take_slot(1) as slot \gset
+select task, lease from lockgate.claim(1, :slot, 'bench', 1) \gset
+\set started 1
+\endif
+{sleep}
+select task, lease from lockgate.finish_and_claim(:task, :lease, 'bench', 0.001, null, 1, :slot, 1) \gset
+"""
+
+
+@dataclass
+class Run:
+    """What pgbench said: transactions a second, over all and in each second of the run."""
+
+    rate: float
+    each_second: list[float]
+
+
+def pgbench(
+    ground: Ground, database: Database, clients: int, *, seconds: int = 0, transactions: int = 0, sleep_ms: int = 0
+) -> Run:
+    """Finishes and claims for so many seconds, or so many transactions in each client; forgets what it left running."""
+    sleep = rf"\sleep {sleep_ms} ms" if sleep_ms else ""
+    length = ["-T", str(seconds)] if seconds else ["-t", str(transactions)]
+    try:
+        return run(ground, database, FINISH_AND_CLAIM.format(sleep=sleep), ["-c", str(clients), *length])
+    finally:
+        database.abandon()
+
+
+def run(ground: Ground, database: Database, script: str, arguments: Sequence[str]) -> Run:
+    """Raises RuntimeError with what pgbench said when a client of it gave up."""
+    file = ground.folder / "script.sql"
+    file.write_text(script)
+    done = subprocess.run(
+        [str(ground.server.binaries / "pgbench"), *OPTIONS, "-f", str(file), *arguments, database.urls["runner"]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
+    if done.returncode != 0 or not found or "aborted" in done.stderr:
+        raise RuntimeError(f"pgbench: {done.stderr[-2000:]}")
+    each = re.findall(r"^progress: [0-9.]+ s, ([0-9.]+) tps", done.stderr, re.MULTILINE)
+    return Run(float(found[1]), [float(rate) for rate in each])

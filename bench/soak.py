@@ -1,0 +1,189 @@
+"""``python -m bench.soak``: hours of work in half an hour: does anything grow that should not?"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import click
+import psycopg
+
+from bench.answer import Answer, number
+from bench.ground import Database, Ground, Program, Scale, until
+from bench.load import post
+from bench.processes import pss
+from bench.script import run, say
+from bench.wakeup import serve
+
+BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org"}}'
+FEED_EVERY = 0.1
+"""Seconds between two batches."""
+
+BATCH = 1000
+MIB = 2**20
+COLUMNS = (
+    "minute", "tasks done", "tasks/s", "waiting", "rows", "dead rows", "vacuums", "table, MiB", "indexes, MiB",
+    "WAL/task, bytes", "runners, MiB", "hands, MiB", "service, MiB", "Postgres, MiB",
+)  # fmt: skip
+
+
+@dataclass
+class State:
+    """The server's counters at one moment."""
+
+    at: float
+    claims: int
+    wal: int
+    waiting: int
+    rows: int
+    dead: int
+    vacuums: int
+    table: int
+    indexes: int
+
+
+def measure(
+    scale: Scale, tasks: int, rate: int, http: int, runners: int, slots: int, retention: int, storage: tuple[str, ...]
+) -> Answer:
+    """So many tasks at so many a second through everything there is, with a look at sizes and memory every minute."""
+    tasks, every = (tasks, 60) if not scale.short else (rate * 20, 5)
+    answer = Answer(
+        "6. Soak",
+        "python -m bench.soak",
+        f"{tasks:,} no-ops at {rate} a second, {http} of them over HTTP one by one and the rest in batches; {runners} "
+        f"runners on {slots} slots; ended tasks are kept for {retention} s. Storage parameters of the table: "
+        f"{', '.join(storage) or 'none but those of the schema'}. Memory is PSS.",
+    )
+    with Ground(scale) as ground:
+        answer.ground = ground.said()
+        database = ground.main
+        database.value(
+            "select lockgate.change_queue('default', jsonb_build_object('slots', %s::int, 'retention', %s::int))",
+            slots,
+            retention,
+        )
+        if storage:
+            database.owner.execute(f"alter table lockgate.task set ({', '.join(storage)})".encode())
+        service, port = serve(ground)
+        first = database.claims()
+        table = answer.table(*COLUMNS)
+        with (
+            ground.runners(runners, database, LOCKGATE_CONCURRENCY=str(-(-slots // runners))) as started,
+            Feeder(database, port, tasks, rate, http) as feeder,
+        ):
+            until(lambda: database.claims() > 10, lambda: "the first claims", 60)
+            before = begin = look(database)
+            say(" | ".join(COLUMNS))
+            while not feeder.ended or before.waiting:
+                time.sleep(max(0.0, before.at + every - time.monotonic()))
+                now = look(database)
+                table.add(*row(ground, begin, before, now, started, service))
+                say(" | ".join(table.rows[-1]))
+                before = now
+        claims, left = (
+            database.claims() - first,
+            database.value("select count(*) from lockgate.task where status <> 'succeeded'"),
+        )
+        answer.target(
+            "claims, and tasks that did not succeed",
+            f"{claims:,}, {left}",
+            f"{tasks:,}, 0",
+            (claims, left) == (tasks, 0),
+        )
+        done = (before.claims - begin.claims) / (before.at - begin.at)
+        answer.target("tasks/s over all", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
+    return answer
+
+
+def look(database: Database) -> State:
+    row = database.owner.execute(
+        """
+        select (select last_value from lockgate.lease), pg_current_wal_lsn() - '0/0',
+          (select count(*) from lockgate.task where status = 'queued'), n_live_tup, n_dead_tup,
+          vacuum_count + autovacuum_count, pg_table_size(relid), pg_indexes_size(relid)
+        from pg_stat_user_tables where schemaname = 'lockgate' and relname = 'task'
+        """
+    ).fetchone()
+    assert row
+    return State(time.monotonic(), *map(int, row))
+
+
+def row(ground: Ground, begin: State, before: State, now: State, runners: list[Program], service: Program) -> list[str]:
+    """One of COLUMNS."""
+    tasks = now.claims - before.claims
+    groups = (
+        [program.pid for program in runners],
+        [pid for program in runners for pid in program.hands()],
+        [service.pid],
+        ground.backends(),
+    )
+    cells = (
+        f"{(now.at - begin.at) / 60:.1f}", now.claims - begin.claims, tasks / (now.at - before.at), now.waiting,
+        now.rows, now.dead, now.vacuums, now.table / MIB, now.indexes / MIB, (now.wal - before.wal) / max(tasks, 1),
+        *(sum(map(pss, group)) / MIB for group in groups),
+    )  # fmt: skip
+    return [number(cell) for cell in cells]
+
+
+class Feeder:
+    """Submits at a steady rate while the context is entered, most of it in batches and some over HTTP."""
+
+    def __init__(self, database: Database, port: int, tasks: int, rate: int, http: int) -> None:
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        seconds = tasks / rate
+        self._threads = [
+            threading.Thread(target=self._guard, args=(self._feed, database, tasks - int(http * seconds), rate - http)),
+            threading.Thread(target=self._guard, args=(post, port, BODY, 1, seconds, 1 / http)),
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything is submitted. Raises what went wrong."""
+        if self._failure:
+            raise self._failure
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _guard(self, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._failure = error
+
+    def _feed(self, database: Database, tasks: int, rate: float) -> None:
+        begin, fed = time.monotonic(), 0
+        with psycopg.connect(database.urls["service"], autocommit=True) as connection:
+            while fed < tasks and not self._stop.wait(FEED_EVERY):
+                due = min(tasks, int((time.monotonic() - begin) * rate)) - fed
+                batch = json.dumps([json.loads(BODY)] * min(due, BATCH))
+                connection.execute("select count(*) from lockgate.submit_batch(%s::jsonb)", (batch,))
+                connection.execute("select lockgate.wake('default')")
+                fed += min(due, BATCH)
+
+
+OPTIONS = (
+    click.option("--tasks", type=int, default=1_500_000, show_default=True, help="How many in all."),
+    click.option("--rate", type=int, default=850, show_default=True, help="Tasks submitted a second."),
+    click.option("--http", type=int, default=50, show_default=True, help="How many of these one by one over HTTP."),
+    click.option("--runners", type=int, default=4, show_default=True, help="Runner processes."),
+    click.option("--slots", type=int, default=4, show_default=True, help="Slots of the queue."),
+    click.option("--retention", type=int, default=300, show_default=True, help="Seconds ended tasks are kept."),
+    click.option(
+        "--storage", multiple=True, metavar="NAME=VALUE", help="Storage parameter of the table; several times."
+    ),
+)
+
+if __name__ == "__main__":
+    run(measure, *OPTIONS)

@@ -1,0 +1,173 @@
+"""``python -m bench.wakeup``: from a submission to the first line of its handler, in an idle Lockgate."""
+
+import http.client
+import json
+import random
+import threading
+import time
+
+import psycopg
+
+from bench.answer import Answer, number, percentile
+from bench.ground import Database, Ground, Program, Scale, until
+from bench.script import run, say
+from lockgate import ports
+
+
+def measure(scale: Scale) -> Answer:
+    """From a submission to the first line of its handler while everything is idle, over SQL and over HTTP."""
+    answer = Answer(
+        "2. Idle wake-up",
+        "python -m bench.wakeup",
+        "One runner with its two slots and hands waits; a task is submitted, and its handler returns what the "
+        "monotonic clock of the machine said at its first line. Milliseconds from sending it off. Beside it the "
+        "bare `pg_notify` from one session to another that listens, and the time of the request by itself. They take "
+        "turns, some 30 ms apart, so that each finds everything asleep.",
+    )
+    with Ground(scale) as ground, ground.runners(1, ground.main, LOCKGATE_CONCURRENCY="2"):
+        answer.ground = ground.said()
+        service, port = serve(ground)
+        sql = Submitter(ground.main)
+        web = Requester(ground.main, service, port)
+        bell = Bell(ground.main)
+        times: dict[str, list[float]] = {"SQL": [], "HTTP": [], "request": [], "notify": []}
+        until(lambda: sql.wake() and web.wake(), lambda: "the first tasks", 60)
+        shots = scale(1000, 60)
+        for shot in range(shots):
+            if shot % 100 == 0:
+                say(f"wake-up {shot} of {shots}")
+            kinds = ["SQL", "HTTP", "notify"]
+            random.shuffle(kinds)
+            for kind in kinds:
+                time.sleep(random.uniform(0.02, 0.04))
+                if kind == "SQL":
+                    times["SQL"].append(sql.wake())
+                elif kind == "HTTP":
+                    times["HTTP"].append(web.wake())
+                    times["request"].append(web.seconds)
+                else:
+                    times["notify"].append(bell.ring())
+        bell.close()
+    report(answer, times)
+    return answer
+
+
+def report(answer: Answer, times: dict[str, list[float]]) -> None:
+    table = answer.table(f"of {len(times['SQL']):,} each, ms", "p50", "p95", "p99", "most", "p50, of a bare NOTIFY's")
+    titles = {
+        "SQL": "`select submit(…)` to handler", "HTTP": "`POST /tasks` to handler",
+        "request": "`POST /tasks` to its answer", "notify": "`pg_notify` to the listener",
+    }  # fmt: skip
+    for kind, title in titles.items():
+        ms = [1000 * seconds for seconds in times[kind]]
+        share = percentile(times[kind], 50) / percentile(times["notify"], 50)
+        table.add(title, *(number(percentile(ms, p)) for p in (50, 95, 99, 100)), number(share))
+    p50, p99 = (1000 * percentile(times["SQL"], percent) for percent in (50, 99))
+    answer.target("SQL, p50", f"{number(p50)} ms", "< 2 ms", p50 < 2)
+    answer.target("SQL, p99", f"{number(p99)} ms", "< 8 ms", p99 < 8)
+    more = 1000 * (percentile(times["HTTP"], 50) - percentile(times["SQL"], 50))
+    request = 1000 * percentile(times["request"], 50)
+    answer.target("HTTP above SQL, p50", f"{number(more)} ms", f"≤ one request, {number(request)} ms", more <= request)
+
+
+def serve(ground: Ground) -> tuple[Program, int]:
+    """A service of its own; it answers when this returns."""
+    port = ports.a_free_one()
+    service = ground.start("service", DATABASE_URL=ground.main.urls["service"], LOCKGATE_PORT=str(port))
+
+    def ready() -> bool:
+        try:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            client.request("GET", "/health/ready")
+            return client.getresponse().status == 200
+        except OSError:
+            return False
+
+    until(ready, lambda: f"the service: {service.words()}", 60)
+    return service, port
+
+
+class Submitter:
+    """Submits over SQL, and finds out when the handler began."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = psycopg.connect(database.urls["service"], autocommit=True)
+        self._owner = database.owner
+
+    def wake(self) -> float:
+        """Seconds from sending a submission to its handler's first line."""
+        sent = time.monotonic_ns()
+        row = self._connection.execute("select lockgate.submit('default', 'stamp')", prepare=True).fetchone()
+        assert row
+        return (began(self._owner, row[0]) - sent) / 1e9
+
+
+class Requester:
+    """The same over HTTP, on one connection that is kept."""
+
+    def __init__(self, database: Database, service: Program, port: int) -> None:
+        self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._owner = database.owner
+        self._service = service
+        self.seconds = 0.0
+        """The last request took this long."""
+
+    def wake(self) -> float:
+        sent = time.monotonic_ns()
+        self._client.request("POST", "/tasks", b'{"kind":"stamp"}', {"content-type": "application/json"})
+        response = self._client.getresponse()
+        body = response.read()
+        self.seconds = (time.monotonic_ns() - sent) / 1e9
+        if response.status != 202:
+            raise RuntimeError(f"{response.status}: {body!r} {self._service.words()}")
+        return (began(self._owner, json.loads(body)["id"]) - sent) / 1e9
+
+
+def began(owner: "psycopg.Connection[object]", task: int) -> int:
+    """Waits until a task of kind `stamp` has succeeded; when its handler began."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        time.sleep(0.01)  # first: to ask meanwhile would be work beside what is measured
+        row = owner.execute("select result::text from lockgate.task where id = %s and finish_time is not null", (task,))
+        if found := row.fetchone():
+            return int(found[0])  # type: ignore[index]
+    raise TimeoutError(f"task {task} does not end")
+
+
+class Bell:
+    """A bare notification, from one session to another."""
+
+    def __init__(self, database: Database) -> None:
+        self._sender = psycopg.connect(database.urls["service"], autocommit=True)
+        self._listener = psycopg.connect(database.urls["service"], autocommit=True)
+        self._listener.execute("listen bell")
+        self._heard: list[int] = []
+        self._bell = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def ring(self) -> float:
+        """Seconds from sending a notification to its arrival."""
+        self._bell.clear()
+        sent = time.monotonic_ns()
+        self._sender.execute("select pg_notify('bell', '')", prepare=True)
+        if not self._bell.wait(30):
+            raise TimeoutError("a notification does not arrive")
+        return (self._heard[-1] - sent) / 1e9
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join(10)
+        self._sender.close()
+        self._listener.close()
+
+    def _listen(self) -> None:
+        while not self._closing:
+            for _ in self._listener.notifies(timeout=0.5, stop_after=1):
+                self._heard.append(time.monotonic_ns())
+                self._bell.set()
+
+
+if __name__ == "__main__":
+    run(measure)
