@@ -117,6 +117,22 @@ MUTANTS = [
            'sqlstate[:2] in ("22", "23") or isinstance(error, psycopg.DataError)', "False"),
         "test_outcomes.py::test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so",
     ),
+    runner(
+        "handless-task-kept", "a task that was claimed for a hand that is dead by now stays where nobody executes it",
+        py("runner", "Runner._start", "await db.give_back(session, task, self._name)", "pass"),
+        "test_deadline.py::test_a_task_that_was_claimed_for_a_hand_that_is_dead_by_now_is_given_back",
+    ),
+    runner(
+        "lost-lease-retried", "a runner insists on an outcome whose lease is lost",
+        py("runner", "Runner._refused", 'sqlstate == "LG002"', "False"),
+        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+    ),
+    runner(
+        "pings-too-rarely", "the session is asked less often than the deadline allows",
+        py("runner", "Runner._ping_every", "/ 10", "* 10"),
+        "test_lost_session.py::test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline",
+        "test_promise.py::test_a_short_freeze_stops_nothing",
+    ),
     # The adopter's side.
     runner(
         "no-grace", "an adopter does not wait",
@@ -211,6 +227,11 @@ MUTANTS = [
         "claims-while-stopping", "a runner that was told to stop takes another task",
         py("runner", "Runner._may_claim", "self._stop_at is None", "True"),
         "test_stopping.py::test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new",
+    ),
+    runner(
+        "no-stop-limit", "what runs when a runner is told to stop may run for ever",
+        py("runner", "Runner._overdue", "now >= self._stop_at and not self._stop_said", "False"),
+        "test_stopping.py::test_a_task_over_the_stop_limit_is_given_back_uncounted",
     ),
     runner(
         "stopped-is-failed", "a task that a stopping runner gives up has failed",

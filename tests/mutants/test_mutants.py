@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from tests.mutants import MUTANTS
+from tests.database import Database
+from tests.mutants import MUTANTS, scratch
+from tests.mutants.__main__ import main
 from tests.mutants.mutant import Edit, Mutant, Stale
 from tests.mutants.scratch import CHECKOUT
 
@@ -76,3 +79,44 @@ def test_a_mutant_weakens_the_copy_it_is_given(tmp_path: Path) -> None:
     edits = (Edit("x.py", "first", "guard()", "True"), Edit("x.py", "Two.third", "guard()", "False"))
     Mutant("both", "two guards at once", edits, ()).weaken(tmp_path)
     assert (tmp_path / "x.py").read_text().count("guard()") == 2
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mutants") / "copy"
+    scratch.copy_checkout(folder)
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("instead", "failed", "green"),
+    [("0.0", True, False), ("max(grace / 10, 0.5)", False, True), ("max(0.5", False, False)],
+    ids=["a weakened guard is caught", "a harmless change survives", "what does not run shows nothing"],
+)
+def test_a_copy_is_judged_by_the_tests_that_fail_in_it(
+    copied: Path, db: Database, instead: str, failed: bool, green: bool
+) -> None:
+    file, guard = "runner/deadline.py", "max(0.5, grace / 10)"
+    test = "tests/runner/test_deadline.py::test_a_hand_is_dead_some_time_before_the_grace_is_over"
+    intact = (copied / file).read_text()
+    Mutant("it", "", (Edit(file, "margin", guard, instead),), (test,)).weaken(copied)
+    try:
+        run = scratch.pytest(copied, db.admin, [test], 250, "--exitfirst")
+    finally:
+        (copied / file).write_text(intact)
+
+    assert run.failed == ([f"{test}[1-0.5]"] if failed else [])
+    assert run.green is green
+    assert run.broken is not (failed or green)
+
+
+def test_every_mutant_can_be_listed() -> None:
+    said = CliRunner().invoke(main, ["--list"]).output
+    assert [line.split()[0] for line in said.splitlines()] == [mutant.name for mutant in MUTANTS]
+
+
+def test_a_name_that_no_mutant_has_is_refused() -> None:
+    refused = CliRunner().invoke(main, ["nothing-like-it"])
+    assert refused.exit_code == 2
+    assert "no mutant is called nothing-like-it" in refused.output

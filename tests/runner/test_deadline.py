@@ -1,15 +1,22 @@
 """How long a hand may live: never as long as an adopter waits."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 
 from runner import db as statements
 from runner import deadline
 from runner.__main__ import main
+from runner.claimed import Claimed
 from runner.runner import Runner
+from runner.session import Session
 from runner.settings import Settings
+from runner.slot import Slot
 from tests.contract import Contract, until
+
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize(("grace", "margin"), [(1, 0.5), (5, 0.5), (60, 6), (3600, 360)])
@@ -17,11 +24,11 @@ def test_a_hand_is_dead_some_time_before_the_grace_is_over(grace: float, margin:
     assert deadline.margin(grace) == margin
 
 
-def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock(q: Contract) -> None:
-    """The machine slept between the claim's commit and now. The slot may be another's: what it proved is over."""
+def with_claimed(q: Contract, story: Callable[[Runner, Session, Slot, Claimed], Awaitable[T]]) -> T:
+    """Tells it of a runner that has claimed a task a moment ago, and not yet given it to its hand."""
     context = main.make_context("runner", ["--database-url", q.db.runner])
 
-    async def story() -> tuple[float, float, str]:
+    async def tell() -> T:
         runner = Runner(Settings(**context.params), "r1")
         await runner._hands.first()
         session = await runner._connect()
@@ -33,15 +40,35 @@ def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock
             q.submit(kind="sleep", payload={"max": 0})
             claimed = await statements.claim(session, slot.queue, slot.number, "r1")
             assert claimed is not None
-            slot.confirmed = session.sent = session.sent - 100
-            began = deadline.now()
-            await runner._start(session, slot, claimed)
-            outcome = await asyncio.to_thread(until, lambda: slot.outcome, "its end")
-            return began, slot.until, outcome.ended.outcome
+            return await story(runner, session, slot, claimed)
         finally:
             await runner._hands.stop(runner._slots)
             await session.close()
 
-    began, live_until, outcome = asyncio.run(story())
-    assert outcome == "returned"
-    assert began + 4 < live_until <= deadline.now() + 4.5
+    return asyncio.run(tell())
+
+
+def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock(q: Contract) -> None:
+    """The machine slept between the claim's commit and now. The slot may be another's: what it proved is over."""
+
+    async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
+        slot.confirmed = session.sent = session.sent - 100
+        begin = deadline.now()
+        await runner._start(session, slot, claimed)
+        outcome = await asyncio.to_thread(until, lambda: slot.outcome, "its end")
+        assert outcome.ended.outcome == "returned"
+        assert begin + 4 < slot.until <= deadline.now() + 4.5
+
+    with_claimed(q, story)
+
+
+def test_a_task_that_was_claimed_for_a_hand_that_is_dead_by_now_is_given_back(q: Contract) -> None:
+    async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
+        assert slot.hand
+        await slot.hand.stop()
+        await runner._start(session, slot, claimed)
+        assert slot.idle
+
+    with_claimed(q, story)
+    [task] = q.tasks()
+    assert (task.status, task.attempt) == ("queued", 0)

@@ -19,7 +19,7 @@ from tests.proxy import Proxy
 from tests.runner.process import children
 from tests.service.conftest import ProcessStart, ServiceStart, serving
 
-BOUND = 20.0
+BOUND = 30.0
 """Seconds within which every request is answered, whatever the database does, on a machine with other work to do."""
 
 

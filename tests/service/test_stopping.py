@@ -13,7 +13,7 @@ from tests.proxy import Proxy
 from tests.service.conftest import Process, ProcessStart, opened, serving
 from tests.service.test_lost_answers import blocked, has_read, request, status, submit
 
-SOON = 15.0
+SOON = 25.0
 """Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
