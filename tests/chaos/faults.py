@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 
 from lockgate.schema import apply
-from tests.chaos.field import AWAY, CONNECTIONS, LATE, STOPPED_IN, Doing, Field
+from tests.chaos.field import AWAY, CONNECTIONS, STOPPED_IN, Doing, Field
+from tests.chaos.record import LATE
 from tests.chaos.supervised import FULL, Supervised, group, send, soon, state
 
 Fault = Callable[[Field, random.Random], str | None]
@@ -68,7 +69,7 @@ def kill_supervisor(field: Field, dice: random.Random) -> str | None:
         if not one:
             return None
         tree = one.tree()
-        doing = field.executing(one.runner())
+        doing = field.executing(one.runner() or 0)
         at = time.monotonic()
         one.kill()
         gone = soon(lambda: all(state(pid) in ("", "Z") for pid in tree), 5)
@@ -102,7 +103,7 @@ def start_anew(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         if not one:
             return None
-        doing = field.executing(one.runner())
+        doing = field.executing(one.runner() or 0)
         one.ask()
         ended = one.wait(STOPPED_IN)
         if not ended:
@@ -149,7 +150,7 @@ def freeze_hand(field: Field, dice: random.Random) -> str | None:
         hands = one.hands() if one else []
         if not one or not hands:
             return None
-        doing = field.executing(one.runner()) if len(hands) == 1 else []  # else: whose they are is not known here
+        doing = field.executing(one.runner() or 0) if len(hands) == 1 else []  # else: whose they are is not known here
         return _freeze(field, [dice.choice(hands)], dice.choice([0.2, 0.4, 2]) * field.grace, doing)
 
 
@@ -159,7 +160,7 @@ def freeze_tree(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         if not one:
             return None
-        return _freeze(field, one.tree(), dice.uniform(0.2, 2.5) * field.grace, field.executing(one.runner()))
+        return _freeze(field, one.tree(), dice.uniform(0.2, 2.5) * field.grace, field.executing(one.runner() or 0))
 
 
 @fault
@@ -298,14 +299,15 @@ def _executes(field: Field, task: int) -> bool:
 
 def _attempt_ends(field: Field, task: int | None, error: str) -> str | None:
     """Waits until an attempt of the task has ended with that error."""
-    query = (
-        "select from lockgate.attempt where task = %(task)s and error ->> 'type' = %(error)s"
-        " union all select from lockgate.task where id = %(task)s and error ->> 'type' = %(error)s"
-    )
-    query = query.replace("%(task)s", str(task)).replace("%(error)s", f"'{error}'")
-    if task is not None and soon(lambda: bool(field.ask(query)), SEEN_WITHIN):
+    if task is not None and soon(lambda: (error,) in field.ask(ERRORS, task, task), SEEN_WITHIN):
         return f"task {task}: {error}"
     return None
+
+
+ERRORS = """
+select error ->> 'type' from lockgate.attempt where task = %s
+union select error ->> 'type' from lockgate.task where id = %s
+"""
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
@@ -501,7 +503,7 @@ def disk_full(field: Field, dice: random.Random) -> str | None:
 def change_slots(field: Field, dice: random.Random) -> str | None:
     """More slots, or fewer, or none for a moment."""
     before = field.record.slots[-1][1]
-    number = dice.choice([0, 1, field.slots, field.slots, field.slots + 1, 2 * field.slots])
+    number = dice.choice([n for n in (0, 1, field.slots, field.slots + 1, 2 * field.slots) if n != before])
     field.set_slots(number)
     if number == 0:
         field.sleep(0.5 * field.grace)

@@ -40,9 +40,6 @@ BUSY = 0.8
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 """What a statement raises while the server is away, or is about to be."""
 
-LATE = 0.5
-"""Seconds by which a witness with a busy machine may hear of an end too late."""
-
 STOPPED_IN = 40.0
 """Seconds after which a runner that was told to stop, and has a server to say goodbye to, must be gone."""
 

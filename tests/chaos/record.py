@@ -14,6 +14,9 @@ from lockgate.witness import Execution
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+LATE = 1.0
+"""Seconds by which the witness, a thread on a busy machine, may hear of a killed hand too late."""
+
 AUDIT = """
 create table lockgate.audit (
   number bigint generated always as identity primary key, at timestamptz not null default clock_timestamp(),

@@ -10,13 +10,10 @@ from itertools import pairwise
 
 from lockgate.witness import Execution
 from tests.chaos.feeder import MEANT_TO_FAIL
-from tests.chaos.record import Breach, Change, Record
+from tests.chaos.record import LATE, Breach, Change, Record
 
 SETTLE = 2.0
 """Seconds for which a claim may still go by what the queue said before: it reads the queue first, and writes then."""
-
-LATE = 1.0
-"""Seconds by which the witness, a thread on a busy machine, may hear of a killed hand too late."""
 
 ENDED = ("succeeded", "failed", "cancelled")
 AFTER = {
