@@ -550,7 +550,8 @@ class Runner:
             if slot.idle:
                 slot.yielding = False  # nothing came of it: the work elsewhere is done or somebody else's
         await self._claim_where_woken(session)
-        await self._hands.keep(1 if self._keep_hand and not self._slots else 0)
+        if self._agenda.look_at > deadline.now() + self._settings.poll / 2:  # else a slot may be about to come
+            await self._hands.keep(1 if self._keep_hand and not self._slots else 0)
 
     def _has_room(self) -> bool:
         return len(self._slots) < self._settings.concurrency and deadline.now() >= self._hands.blocked_until

@@ -1,5 +1,6 @@
 """``python -m tests.recovery``: how long it takes until work goes on after a fault; exit code 1 if too long."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ def measured(rounds: int, measure: Callable[[int], Figures]) -> None:
     @click.option("--rounds", type=click.IntRange(1, 10_000), default=rounds, show_default=True)
     @click.option("--details", is_flag=True, help="Also what the runner logged, and how long after the fault.")
     def command(rounds: int, details: bool) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
         console = Console(width=None if sys.stdout.isatty() else 120)  # else a pipe's 80
         figures = measure(rounds)
         figures.show(console, details)

@@ -53,13 +53,11 @@ class Ground:
     def owner(self) -> "psycopg.Connection[Any]":
         return psycopg.connect(self.server.dsn(), autocommit=True, connect_timeout=2)
 
-    def start(self, number: int) -> list[Supervised]:
+    def start(self, number: int, **settings: str) -> list[Supervised]:
         """Starts so many more `lockgate run`, and waits until each has a session."""
         url = self.server.dsn(self._login)
-        new = [
-            Supervised(url, self.witness.address, module="lockgate run", handlers="tests.recovery.handlers")
-            for _ in range(number)
-        ]
+        given = {"module": "lockgate run", "handlers": "tests.recovery.handlers"} | settings
+        new = [Supervised(url, self.witness.address, **given) for _ in range(number)]  # type: ignore[arg-type]
         self.supervised += new
         for one in new:
             one.says("connected", limit=60)

@@ -19,7 +19,7 @@ SHORT = 20
 def restart(rounds: int) -> Figures:
     """Two slots, both taken, and two runners that stand by: all four reconnect at once, and want the same slots."""
     away: list[float] = []
-    back: list[float] = []
+    kept: list[float] = []
     figures = Figures(f"The database is restarted, and away for {AWAY:g} s")
     with Ground(slots=2) as ground:
         ground.start(4)
@@ -33,10 +33,10 @@ def restart(rounds: int) -> Figures:
             pause(stopped + AWAY - STARTING - time.monotonic())
             ground.server.start()
             away.append(time.monotonic() - stopped)
+            answers = time.time()
             ground.ends([*long, *short], 60)
-            begun = [e.begin for e in ground.witness.executions if e.task in short]
-            back.append(min(begun) - stopped - away[-1])
+            kept += [later for one in ground.supervised for event, later in one.told(answers) if event == "slot kept"]
         figures.times("stopped → it answers again", away)
-        figures.times("it answers → the next task begins", back)
+        figures.times("it answers → a runner has its slot back", kept)
         ground.count(figures, again=0)
     return figures

@@ -209,13 +209,17 @@ def test_a_spare_ends_when_its_runner_has_no_slot_any_more(db: Database, run: Ru
     assert supervised.noise == []
 
 
-def test_without_a_spare_a_successor_is_started_when_it_is_needed(q: Contract, run: Run) -> None:
+def test_without_a_spare_a_successor_is_started_when_it_is_needed(q: Contract, db: Database, run: Run) -> None:
+    db.query("update lockgate.queue set slots = 1")
     supervised = run(spare="off")
     task = busy(q, supervised)
     os.kill(supervised.runner(), signal.SIGKILL)
     supervised.says("taken", task=task, attempt=2, limit=LIMIT)
     assert len(supervised.events("takes over")) == 1
     assert supervised.events("spare ready") == []
+    assert len(supervised.events("hand started")) == 2, (
+        "one for each: the successor's first is not let go before it adopts"
+    )
 
 
 def test_a_runner_that_was_killed_before_its_spare_was_loaded_has_a_successor_all_the_same(
