@@ -57,7 +57,7 @@ class Pair:
 
     def stop(self) -> None:
         for server in self._servers:
-            server.stop("immediate")
+            end(server)
 
     def dsn(self, user: str = SUPERUSER) -> str:
         """The URL that leads to whichever of the two is the primary. It never changes."""
@@ -74,9 +74,7 @@ class Pair:
     def add_standby(self) -> None:
         """Makes a standby out of a copy of the primary, in place of what was there, and waits until it follows."""
         folder = self.standby.folder
-        if self.standby.pid and not self.standby.ended:
-            kill(self.standby)  # it is frozen
-        self.standby.stop("immediate")  # of a dead one only the folder is let go
+        end(self.standby)
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.take()
         try:
@@ -140,12 +138,19 @@ class Pair:
 
     def start_standby(self) -> None:
         """The same one again, with what it had."""
-        self.standby.stop("immediate")
+        end(self.standby)
         self.standby.start()
 
 
 def cluster(server: Server) -> Path:
     return server.folder.path / "cluster"
+
+
+def end(server: Server) -> None:
+    """Leaves nothing of it but its folder, be it running, frozen, dead, or never started."""
+    if server.pid and not server.ended:
+        kill(server)
+    server.stop("immediate")  # of a dead one the folder is let go
 
 
 def freeze(server: Server) -> list[int]:
