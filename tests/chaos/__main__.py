@@ -120,6 +120,7 @@ def run(
                 field.wind_up(ENDING)
             breaches = [*judge(field.record), *proves_nothing(field)]
             field.record.write(folder)
+            (folder / "breaches.txt").write_text("".join(f"{breach.what}: {breach.how}\n" for breach in breaches))
             view.conclude(field.record, breaches, chosen, cannot)
         finally:
             field.over.set()
