@@ -760,7 +760,7 @@ as $$
   with due as materialized (
     select id from lockgate.task
     where queue = p_queue and status = 'scheduled' and run_at <= now()
-    order by run_at limit 100 for update skip locked
+    order by run_at limit 100 for no key update skip locked
   ), moved as (
     update lockgate.task t set status = 'queued' from due where t.id = due.id returning 1
   )
@@ -794,7 +794,7 @@ begin
       select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
       where queue = p_name and status = 'queued' and lockgate.rank(priority, id) >= v_from
         and lockgate.rank(priority, id) < coalesce((v_heads[v_n] >> 48) << 48, lockgate.rank((-101)::smallint, 0))
-      order by lockgate.rank(priority, id) limit 1 for update skip locked;
+      order by lockgate.rank(priority, id) limit 1 for no key update skip locked;
       exit when found;
       v_from := v_heads[v_n];
     end loop;
@@ -803,7 +803,7 @@ begin
     v_read := pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass);
     select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
     where queue = p_name and status = 'queued'
-    order by lockgate.rank(priority, id) limit 1 for update skip locked;
+    order by lockgate.rank(priority, id) limit 1 for no key update skip locked;
     if pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass) - v_read > 100 then
       perform set_config(v_short_setting, (clock_timestamp() + 20 * (clock_timestamp() - v_begin))::text, false);
     else
@@ -991,7 +991,7 @@ declare
 begin
   perform set_config('synchronous_commit', 'on', true);
   select * into v_row from lockgate.task
-    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for update;
+    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for no key update;
   if not found then
     perform lockgate.lease_has_ended(p_task, p_lease, p_runner);
     return (select status from lockgate.task where id = p_task);
@@ -1027,7 +1027,7 @@ declare
   v_row lockgate.task;
 begin
   select * into v_row from lockgate.task
-    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for update;
+    where id = p_task and lease = p_lease and runner = p_runner and status = 'running' for no key update;
   if not found then
     perform lockgate.lease_has_ended(p_task, p_lease, p_runner);
     return (select status from lockgate.task where id = p_task);
@@ -1061,7 +1061,7 @@ begin
   select * into v_row from lockgate.task
     where id = p_task and lease = p_lease and session = p_session and slot = p_slot and queue = v_queue.name
       and status = 'running'
-    for update;
+    for no key update;
   if not found then
     return null;
   end if;
@@ -1131,7 +1131,7 @@ as $$
 declare
   v_status lockgate.status;
 begin
-  select t.status into v_status from lockgate.task t where t.id = cancel.task for update;
+  select t.status into v_status from lockgate.task t where t.id = cancel.task for no key update;
   if not found then
     raise exception 'there is no task %', task using errcode = 'LG006';
   end if;
@@ -1157,7 +1157,7 @@ as $$
 declare
   v_row lockgate.task;
 begin
-  select * into v_row from lockgate.task t where t.id = retry.task for update;
+  select * into v_row from lockgate.task t where t.id = retry.task for no key update;
   if not found then
     raise exception 'there is no task %', task using errcode = 'LG006';
   end if;
@@ -1225,11 +1225,13 @@ $$;
 comment on function lockgate.report_progress(bigint, bigint, text, jsonb) is
   'Stores what a handler reported last; false when the lease is lost or its end recorded.';
 
+-- Locks the row against its deletion, which would not see what is written here and leave it behind for ever. Others
+-- lock rows `for no key update`, which does not wait for this.
 create or replace function lockgate.write_output(p_task bigint, p_lease bigint, p_text text) returns void
 language sql security definer set search_path = lockgate, pg_temp
 as $$
   insert into lockgate.output as o (task, lease, text)
-  select id, p_lease, right(p_text, 65536) from lockgate.task where id = p_task
+  select id, p_lease, right(p_text, 65536) from lockgate.task where id = p_task for key share
   on conflict (task, lease) do update set text = right(o.text || excluded.text, 65536)
 $$;
 comment on function lockgate.write_output(bigint, bigint, text) is

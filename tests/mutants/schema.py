@@ -85,7 +85,7 @@ MUTANTS = [
     ),
     schema(
         "claim-waits", "two claims want the same row: the second waits, then takes it again",
-        sql("first_in_line", "limit 1 for update skip locked;\n    if pg_stat", "limit 1;\n    if pg_stat"),
+        sql("first_in_line", "limit 1 for no key update skip locked;\n    if pg_stat", "limit 1;\n    if pg_stat"),
         "test_races.py::test_a_claim_does_not_wait_for_another_and_takes_the_next",
         "test_races.py::test_one_task_is_claimed_once",
     ),

@@ -368,6 +368,43 @@ def test_a_deletion_that_waited_for_a_claim_is_refused(q: Contract, race: Race) 
     assert q.task(number).status == "running"
 
 
+def test_output_that_comes_while_its_task_is_deleted_goes_with_it(q: Contract, race: Race) -> None:
+    number = q.submit()
+    runner = q.runner()
+    claimed = runner.work()
+    runner.finish(claimed)
+    write = ("select lockgate.write_output(%s, %s, 'text')", number, claimed.lease)
+    with q.service.transaction():
+        call(q.service, "delete_task", number)
+        late = race(runner.conn, q.service, runner.value, *write)
+    answer(late)
+    assert q.db.query("select from lockgate.output") == []
+
+
+def test_a_deletion_waits_for_output_and_takes_it_along(q: Contract, race: Race) -> None:
+    number = q.submit()
+    runner = q.runner()
+    claimed = runner.work()
+    runner.finish(claimed)
+    with runner.conn.transaction():
+        runner.value("select lockgate.write_output(%s, %s, 'text')", number, claimed.lease)
+        deletion = race(q.service, runner.conn, call, q.service, "delete_task", number)
+    answer(deletion)
+    assert q.db.query("select from lockgate.output") == []
+
+
+def test_output_holds_up_no_end_and_no_claim_of_its_task(q: Contract) -> None:
+    number = q.submit()
+    runner, writer = q.runner(), q.runner()
+    claimed = runner.work()
+    with writer.conn.transaction():
+        writer.value("select lockgate.write_output(%s, %s, 'text')", number, claimed.lease)
+        assert runner.fail(claimed, retry_after=0) == "queued"
+        again = runner.claim()
+    assert again is not None
+    assert again.task == number
+
+
 def test_a_purge_passes_by_what_is_being_retried(q: Contract) -> None:
     number, old = q.row("failed"), q.row("failed")
     with q.service.transaction():
