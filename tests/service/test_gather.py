@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 SLEEP = NewTask("sleep")
 TOO_LONG_A_NUMBER = NewTask("sleep", payload=Raw(b"1" * 140_000))
+NUL = NewTask("sleep", payload=Raw(b'"\\u0000"'))
 KIB_60 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 60 * 1024)))
 KIB_900 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 900 * 1024)))
 
@@ -152,11 +153,12 @@ def test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored(db: Databa
     assert sum(statements(db)) == most == sum(isinstance(one, Submitted) for one in results)
 
 
-def test_what_cannot_be_stored_hurts_nobody_else(db: Database) -> None:
+@pytest.mark.parametrize("unfit", [TOO_LONG_A_NUMBER, NUL], ids=["alone in its statement", "gathered with others"])
+def test_what_cannot_be_stored_hurts_nobody_else(db: Database, unfit: NewTask) -> None:
     bad = {0, 17, 18, 41}
 
     async def story(gatherer: Gatherer) -> list[Submitted | BaseException]:
-        tasks = [TOO_LONG_A_NUMBER if number in bad else SLEEP for number in range(42)]
+        tasks = [unfit if number in bad else SLEEP for number in range(42)]
         return await asyncio.gather(*map(gatherer.submit, tasks), return_exceptions=True)
 
     results = gathering(db, story)
