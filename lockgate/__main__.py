@@ -11,7 +11,7 @@ from lockgate.refusal import Refusal
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
 SECTIONS = {
     "To run it": {
-        "up": ("lockgate.up:up", "Everything on this machine: a database, the service and runners."),
+        "up": ("lockgate.up:up", "A database, the service and runners on this machine."),
         "demo": ("lockgate.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
         "serve": ("service.__main__:main", "The HTTP service."),
         "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
