@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/handlers.md", "docs/operating.md", "docs/promise.md", "docs/scaling.md")
+DOCUMENTS = (
+    *("README.md", "docs/handlers.md", "docs/operating.md", "docs/promise.md", "docs/reliability.md", "docs/scaling.md"),
+)
 
 
 class Block(NamedTuple):
