@@ -55,7 +55,7 @@ def test_the_service_is_ready_soon_after_its_start(compose: Compose) -> None:
     started = datetime.fromisoformat(service["State"]["StartedAt"])
     ready = max(datetime.fromisoformat(line["time"]) for line in compose.events("service") if line["event"] == "ready")
     print(f"ready after {(ready - started).total_seconds():.2f} s")  # noqa: T201 - of interest with -s
-    assert 0 < (ready - started).total_seconds() < 20
+    assert 0 < (ready - started).total_seconds() < 100
 
 
 def test_the_image_is_small_and_runs_as_nobody(compose: Compose) -> None:
