@@ -1,4 +1,4 @@
-"""The whole of compose.yaml on a real engine, once for all tests here, in a project of its own that is gone after."""
+"""The whole of compose.yaml on a real engine, once for all tests here, in a project of its own that is gone after them."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def missing() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> None:
     """A container engine; without one the tests are skipped, or fail where REQUIRE_DOCKER=1."""
     if why := missing():
@@ -57,7 +57,7 @@ def engine() -> None:
         pytest.skip(why)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a clone would hold, and nothing that merely lies about in this folder."""
     folder = tmp_path_factory.mktemp("checkout")
@@ -72,7 +72,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def heard(engine: None) -> Iterator[Witness]:
     """A witness where containers reach it: on this machine's end of the engine's own network."""
     gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
@@ -80,7 +80,7 @@ def heard(engine: None) -> Iterator[Witness]:
         yield witness
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(checkout: Path, heard: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """The image, and nothing started yet."""
     scratch = tmp_path_factory.mktemp("scratch")
@@ -94,7 +94,7 @@ def built(checkout: Path, heard: Witness, tmp_path_factory: pytest.TempPathFacto
         docker("image", "rm", "--force", compose.image, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started(built: Compose) -> Compose:
     """As from a clean clone: `docker compose up --wait --scale runner=4`."""
     built.up("--scale", f"runner={RUNNERS}")
