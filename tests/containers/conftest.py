@@ -1,4 +1,4 @@
-"""The whole of compose.yaml on a real engine, once for all tests here, in a project of its own that is gone after them."""
+"""The whole of compose.yaml on a real engine, once for all tests here, and gone after them."""
 
 import os
 import shutil
