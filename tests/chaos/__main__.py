@@ -25,7 +25,7 @@ from tests.chaos.supervised import soon
 from tests.chaos.verdict import judge
 from tests.chaos.view import View
 
-BEGINNING = 60.0
+BEGINNING = 180.0
 """Seconds until the first execution."""
 
 ENDING = 120.0

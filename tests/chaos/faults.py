@@ -543,5 +543,6 @@ def restore(field: Field) -> None:
     for one in field.supervised:
         send(one.tree(), signal.SIGCONT)
         one.reading.set()
+        field.revive(one)
     field.set_slots(field.slots)
     field.insist("select lockgate.resume('default')")

@@ -166,6 +166,12 @@ class Field:
     def start(self, one: Supervised) -> None:
         self._starting_thread.submit(one.start).result()
 
+    def revive(self, one: Supervised) -> None:
+        """Does what a service manager would for one that gave up, as when its first hand is killed."""
+        if not one.pid:
+            self.record.gave_up += 1
+            self.start(one)
+
     @contextmanager
     def borrow(
         self, dice: random.Random, needs: Callable[[Supervised], object] = Supervised.runner
@@ -180,6 +186,7 @@ class Field:
         for one in candidates:
             if one.lock.acquire(blocking=False):
                 try:
+                    self.revive(one)
                     if soon(lambda one=one: bool(needs(one)), 0.5):  # type: ignore[misc]
                         yield one
                         return

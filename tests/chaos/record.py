@@ -100,7 +100,9 @@ class Record:
     """`slots`: since when how many were allowed. `paused`: from when to when the queue was. `keys`: of all tasks sent.
     `accepted`: tasks whose submission was answered. `asked`: tasks that somebody tried to cancel. `cancelled`: those of
     which the answer was "cancelled". `breaches`: those seen while it went on. `interruptions`: attempts that ended
-    without ending their task, by type of error."""
+    without ending their task, by type of error. `gave_up`: supervisors that ended by themselves and were
+    started again.
+    """
 
     slots: list[tuple[float, int]] = field(default_factory=list)
     paused: list[tuple[float, float]] = field(default_factory=list)
@@ -115,6 +117,7 @@ class Record:
     changes: list[Change] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
     interruptions: dict[str, int] = field(default_factory=dict)
+    gave_up: int = 0
 
     def read(self, owner: "psycopg.Connection[Any]", executions: list[Execution]) -> None:
         """Reads the tables of a run whose programs have all ended."""

@@ -145,6 +145,7 @@ def _figures(record: Record, breaches: list[Breach]) -> Table:
     table.add_row("how they ended", ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
     table.add_row("executions, by the witness", str(len(record.executions)))
     table.add_row("attempts interrupted", ", ".join(f"{n} {error}" for error, n in record.interruptions.items()) or "0")
+    table.add_row("supervisors that gave up", str(record.gave_up))
     table.add_row("slots allowed, at most", str(max((number for _, number in record.slots), default=0)))
     table.add_row("most at once, by the witness", str(most_at_once(record.executions)))
     table.add_section()
