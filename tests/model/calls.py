@@ -434,5 +434,6 @@ TIME = st.one_of(
     recipe(purge, client=clients, queue=names, batch=st.sampled_from((1, 1, 2, 1000))),
     recipe(tidy, runner=runners),
 )
+AT_THE_LINE = st.one_of(CLAIM, CLAIM, NEXT, SUBMISSION, recipe(promote, queue=st.just("default")))
 ABOUT_A_TASK = st.one_of(CLAIM, END, NEXT, REPORT, ADOPT, PEOPLE)
 ANY = st.one_of(SUBMISSION, ABOUT_A_TASK, SLOT, QUEUE, TIME)

@@ -143,6 +143,14 @@ class AnyCalls(RuleBasedStateMachine):
     def meet_over_a_task(self, first: Recipe, second: Recipe, meeting: str) -> None:
         self.together(first, second, meeting)
 
+    @rule(task=calls.items, first=calls.AT_THE_LINE, second=calls.AT_THE_LINE, meeting=st.sampled_from(MEETINGS))
+    def meet_at_the_line(self, task: dict[str, Any], first: Recipe, second: Recipe, meeting: str) -> None:
+        """Of one queue, in which two have a slot each."""
+        for runner in RUNNERS[:2]:
+            self.alone(Recipe(calls.submit, {"client": 0, "item": task | {"queue": "default"}}))
+            self.alone(Recipe(calls.take_slot, {"runner": runner, "queue": 0}))
+        self.together(first, second, meeting)
+
     def together(self, first: Recipe, second: Recipe, meeting: str) -> None:
         model = self.world.model
         self.say(lambda: self.world.together(first.call(model), second.call(model), meeting))

@@ -19,6 +19,12 @@ from tests.model.sight import Sight, differences, see
 
 NONE: frozenset[int] = frozenset()
 
+QUEUES: dict[str, dict[str, Any]] = {
+    "default": {"backoff_base": 100.0},
+    "a": {"slots": 1, "grace": 2.0, "max_attempts": 2, "timeout": 9.0, "backoff_base": 200.0},
+}
+"""Those there are at first. Back-offs are long enough that nothing is due before the test says so, or none at all."""
+
 MEETINGS = ("commit", "rollback", "loss", "at once")
 """How two calls meet. The first has not committed yet when the second is made, and then commits, rolls back, or its
 session is ended by force. Or both are made at once and the server decides."""
@@ -73,9 +79,9 @@ class World:
         # A claim that meets very many dead entries in an index goes another way. This look clears them away.
         self.q.db.query("select from task where status = 'queued' order by queue, rank(priority, id) limit 1")
         self.model = Model()
-        for name, slots in (("default", 2), ("a", 1)):
-            number = self.q.queue(name, slots=slots, backoff_base=100)
-            self.model.queues[name] = Queue(number, name, slots=slots, backoff_base=100)
+        for name, settings in QUEUES.items():
+            number = self.q.queue(name, **settings)
+            self.model.queues[name] = Queue(number, name, **settings)
             self.model.greatest["queue"] = number
         self.sight = see(self.q)
 
