@@ -261,10 +261,15 @@ def keep(pid: int) -> None:
 
 
 def _keeper_died(death: int, started: float) -> None:
-    """Starts another for the hands there are; one that died at once is only replaced with the next hand."""
-    asyncio.get_running_loop().remove_reader(death)
+    """Another has its place for the hands there are, but no sooner than a second after the start of this one."""
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(death)
     os.close(death)
-    if _kept and time.monotonic() > started + 1:
+    loop.call_later(max(0.0, started + 1 - time.monotonic()), _keep_again)
+
+
+def _keep_again() -> None:
+    if _kept:
         keep(next(iter(_kept)))
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
-    *("README.md", "docs/handlers.md", "docs/operating.md", "docs/promise.md", "docs/reliability.md", "docs/scaling.md"),
+    "README.md",
+    *(f"docs/{name}.md" for name in ("handlers", "operating", "promise", "reliability", "scaling")),
 )
 
 
