@@ -186,7 +186,8 @@ def test_the_owner_of_the_schema_is_no_superuser(compose: Compose) -> None:
 def test_make_psql_lands_where_the_views_are(compose: Compose) -> None:
     command = compose.run(["make", "--dry-run", "psql"]).split()
     said = compose.run(
-        [*command[:3], "-T", *command[3:], "-XAt"], said="select slots from queue_overview \\watch i=0.1 c=2\n"
+        [*command[:3], "-T", *command[3:], "-XAt"],
+        said="select slots from queue_overview where queue = 'default' \\watch i=0.1 c=2\n",
     )
     assert re.findall(r"^\d+$", said, re.MULTILINE) == ["2", "2"]
 

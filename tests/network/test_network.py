@@ -115,7 +115,7 @@ def test_nothing_is_left_after_a_failure(network: Network) -> None:
     with pytest.raises(RuntimeError) as failure:
         fail()
     assert not Path("/run/netns", str(failure.value)).exists()
-    assert started[0].wait(10) < 0
+    assert started[0].wait(10) != 0  # killed, or too late to find its network
 
 
 def test_where_there_is_no_command_ip_the_reason_is_said(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_requests_that_the_database_does_not_answer_are_refused_and_can_be_sent_
         one.popen.terminate()
         assert [status(connection) for connection in connections] == [503] * 10
         ends(one, begin)
-        until(lambda: blocked(db) == 0, "nothing of it to be left on the server")
+        until(lambda: blocked(db) == 0, "nothing of it to be left on the server", 60)
     assert q.tasks() == []
 
     another = serving(process, db.service)
