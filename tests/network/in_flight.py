@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lockgate.witness import Execution
 from tests.contract import Task, until
-from tests.network.scene import Scene
+from tests.network.scene import LIMIT, Scene
 
 SLOTS = 2
 AROUND = 100
@@ -17,8 +17,6 @@ AROUND = 100
 
 BRIEF = 2.5
 """Seconds after which the runner has given its session up, and the server too, and no deadline is over."""
-
-LIMIT = 60.0
 
 WHAT = ("a result is lost", "a claimed task is lost")
 
@@ -98,9 +96,7 @@ def play(scene: Scene, *, long_only: bool = False) -> dict[str, InFlight]:
     kinds = {what: InFlight(scene, what) for what in WHAT}
     for it in kinds.values():
         it.runner.says("slot taken", LIMIT, count=SLOTS)
-    queues = " ".join(it.queue for it in kinds.values())
-    other = scene.start(scene.network.host(), queues=queues, concurrency=SLOTS * len(kinds))
-    other.says("connected", LIMIT)
+    scene.stand_by((it.queue for it in kinds.values()), hands=SLOTS * len(kinds))
     for step in [InFlight.long] if long_only else [InFlight.brief, InFlight.long, InFlight.back]:
         with ThreadPoolExecutor() as pool:
             list(pool.map(step, kinds.values()))

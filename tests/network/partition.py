@@ -1,7 +1,7 @@
 """A runner is parted from the database, another has its task, and the first one comes back: what happened when.
 
 Several kinds of cut at once, each with a runner on a host of its own that works in the only slot of a queue of its own.
-One more runner, on a sound host, stands by for all of them without a hand.
+One more runner, on a sound host, stands by for all of them.
 """
 
 import time
@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from lockgate.witness import Execution
 from tests.contract import Task, until
 from tests.network.network import Host
-from tests.network.scene import Scene
+from tests.network.scene import LIMIT, Scene
 
 BRIEF = 2.0
 """Seconds of a partition that is over before any deadline is."""
-
-LIMIT = 60.0
-"""Seconds for anything to happen at all; what it may take is for the tests to say."""
 
 
 def lose_everything(host: Host) -> None:
@@ -145,9 +142,7 @@ def play(scene: Scene, *, long_only: bool = False) -> dict[str, Partition]:
             pool.map(lambda partition: perform(partition, step), partitions)
 
     act(lambda partition: partition.runner.says("slot taken", LIMIT))
-    queues = " ".join(partition.queue for partition in partitions)
-    other = scene.start(scene.network.host(), queues=queues, concurrency=len(partitions))
-    other.says("connected", LIMIT)
+    other = scene.stand_by((partition.queue for partition in partitions), hands=len(partitions))
     if not long_only:
         act(Partition.brief)
     act(Partition.long)

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ create trigger audit after update on lockgate.task for each row
 """
 
 
+IDLE = "without-work"
+
+LIMIT = 90.0
+"""Seconds for anything to happen at all; what it may take is for the tests to say."""
+
+
 class Scene:
     """What a story of a broken network plays in."""
 
@@ -42,6 +48,18 @@ class Scene:
         settings |= {"handlers": "tests.network.handlers"}
         runner = RunnerProcess(url, self.witness.address, module=module, prefix=host.command, **settings)
         self.runners.append(runner)
+        return runner
+
+    def stand_by(self, queues: Iterable[str], hands: int) -> RunnerProcess:
+        """Starts a runner on a sound host that is ready to work for these queues.
+
+        It idles in the slots of a queue without work, which it lets go for others. So its hands are started already:
+        how long that takes says more about the machine than about the network.
+        """
+        self.q.queue(IDLE, slots=hands)
+        runner = self.start(self.network.host(), queues=" ".join([*queues, IDLE]), concurrency=hands)
+        runner.says("slot taken", LIMIT, count=hands)
+        runner.says("hand started", LIMIT, count=hands)
         return runner
 
     def sessions(self, host: Host) -> int:

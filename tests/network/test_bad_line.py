@@ -9,13 +9,12 @@ import pytest
 
 from tests.contract import until
 from tests.network.network import Host
-from tests.network.scene import Scene
+from tests.network.scene import LIMIT, Scene
 
 SECONDS = 15.0
 """How long the lines are bad."""
 
 SLOTS = 2
-LIMIT = 60.0
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -71,8 +70,7 @@ def lines(scene: Scene) -> dict[str, Line]:
             scene.start(host, queues=line.queue)
     for runner in scene.runners:
         runner.says("slot taken", LIMIT)
-    other = scene.start(scene.network.host(), queues=" ".join(line.queue for line in lines.values()))
-    other.says("connected", LIMIT)
+    scene.stand_by((line.queue for line in lines.values()), hands=1)
     for line in lines.values():
         rows = scene.q.db.query(
             "select lockgate.submit(%s, 'linger', jsonb_build_object('seconds', (n %% 10) * 0.05))"
