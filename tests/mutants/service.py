@@ -3,8 +3,9 @@
 from tests.mutants.mutant import Edit, Mutant
 
 
-def mutant(name: str, weakens: str, edit: Edit, *caught_by: str) -> Mutant:
-    return Mutant(name, weakens, (edit,), tuple(f"tests/{each}" for each in caught_by))
+def mutant(name: str, weakens: str, edits: Edit | tuple[Edit, ...], *caught_by: str) -> Mutant:
+    all_edits = edits if isinstance(edits, tuple) else (edits,)
+    return Mutant(name, weakens, all_edits, tuple(f"tests/{each}" for each in caught_by))
 
 
 def py(file: str, within: str, text: str, instead: str) -> Edit:
@@ -76,7 +77,10 @@ MUTANTS = [
     ),
     mutant(
         "hand-without-lifeline", "a hand, and what it forks, do not hold the proof open",
-        py("runner/hand", "Hand.start", "[lifeline] if lifeline >= 0 else []", ""),
+        (
+            py("runner/hand", "Hand.start", "[lifeline] if lifeline >= 0 else []", ""),
+            py("runner/hand_process", "main", 'int(os.environ.get("LOCKGATE_LIFELINE", "-1"))', "-1"),
+        ),
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_a_process_that_a_handler_forked_may_still_execute",
     ),
     mutant(
