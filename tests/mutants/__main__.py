@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests import server
@@ -87,7 +88,7 @@ def control(console: Console, intact: Path, url: str, mutants: Sequence[Mutant])
     with console.status(f"nothing is broken: {len(selection)} selections have to pass"):
         run = scratch.pytest(intact, url, selection, CONTROL_LIMIT)
         if run.failed:
-            console.print(f"[yellow]again:[/] {', '.join(run.failed)}", highlight=False)
+            console.print(f"[yellow]again:[/] {escape(', '.join(run.failed))}", highlight=False)
             run = scratch.pytest(intact, url, run.failed, CONTROL_LIMIT)
     if not run.green:
         console.print(run.output, markup=False, highlight=False)
@@ -103,12 +104,14 @@ def hunt(console: Console, intact: Path, url: str, mutant: Mutant, show: bool) -
     try:
         mutant.weaken(weakened)
     except Stale as stale:
-        console.print(f"[bold red]stale[/]    {mutant.name}: {stale}", highlight=False)
+        console.print(f"[bold red]stale[/]    {mutant.name}: {escape(str(stale))}", highlight=False)
         return None
     with console.status(f"{mutant.name}: {mutant.weakens}"):
         run = scratch.pytest(weakened, url, mutant.caught_by, MUTANT_LIMIT, "--exitfirst")
     if run.failed:
-        console.print(f"[green]caught[/]   {mutant.name} in {run.seconds:.0f} s by {run.failed[0]}", highlight=False)
+        console.print(
+            f"[green]caught[/]   {mutant.name} in {run.seconds:.0f} s by {escape(run.failed[0])}", highlight=False
+        )
     else:
         word = "[bold red]unjudged" if run.broken else "[bold red]survived"
         console.print(f"{word}[/] {mutant.name}: {mutant.weakens}", highlight=False)
@@ -122,7 +125,7 @@ def report(runs: Sequence[tuple[Mutant, Run | None]]) -> Table:
     for mutant, run in runs:
         by = "(does not fit)" if run is None else next(iter(run.failed), "NO TEST" if run.green else "(no verdict)")
         seconds = "" if run is None else f"{run.seconds:.0f}"
-        table.add_row(mutant.name, mutant.weakens, by.removeprefix("tests/").replace("[", r"\["), seconds)
+        table.add_row(mutant.name, mutant.weakens, escape(by.removeprefix("tests/")), seconds)
     return table
 
 

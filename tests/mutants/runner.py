@@ -130,8 +130,7 @@ MUTANTS = [
     runner(
         "pings-too-rarely", "the session is asked less often than the deadline allows",
         py("runner", "Runner._ping_every", "/ 10", "* 10"),
-        "test_lost_session.py::test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline",
-        "test_promise.py::test_a_short_freeze_stops_nothing",
+        "test_poll.py::test_between_looks_that_are_far_apart_pings_keep_the_deadline_ahead",
     ),
     # The adopter's side.
     runner(

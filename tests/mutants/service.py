@@ -12,6 +12,10 @@ def py(file: str, within: str, text: str, instead: str) -> Edit:
     return Edit(f"{file}.py", within, text, instead)
 
 
+def sql(within: str, text: str, instead: str) -> Edit:
+    return Edit("schema.sql", within, text, instead)
+
+
 MUTANTS = [
     mutant(
         "answered-early", "a submission is answered before it is committed",
@@ -22,6 +26,11 @@ MUTANTS = [
         "sent-twice", "the service sends an insert again when it did not hear what became of it",
         py("service/db", "submit", "repeatable=False", "repeatable=True"),
         "service/test_lost_answers.py::test_the_service_does_not_send_a_submission_twice_by_itself",
+    ),
+    mutant(
+        "replay-unwaited", "a task found under its key is said to be stored before a synchronous standby has it",
+        sql("submit_batch", "if v_outcomes && '{replayed, deduplicated}' then", "if false then"),
+        "failover/test_waiting.py::test_the_service_says_503_until_the_standby_has_the_task",
     ),
     mutant(
         "stored-but-refused", "a task that is stored and cannot be read back is answered with an error",

@@ -24,6 +24,14 @@ def test_a_cancel_that_nobody_was_told_of_is_found(q: Contract, start: Start) ->
     assert ended(q, task).status == "cancelled"
 
 
+def test_between_looks_that_are_far_apart_pings_keep_the_deadline_ahead(q: Contract, start: Start) -> None:
+    q.queue(grace=1)
+    runner = start(poll=60)
+    runner.says("slot taken")
+    row = ended(q, q.submit(kind="nap", payload={"seconds": 3}))
+    assert (row.status, row.attempt) == ("succeeded", 1)
+
+
 def test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_when_it_asked(
     q: Contract, start: Start
 ) -> None:
