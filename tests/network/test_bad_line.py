@@ -100,7 +100,7 @@ def line(lines: dict[str, Line], request: pytest.FixtureRequest) -> Line:
 
 
 def test_no_slot_is_used_twice_at_once_on_a_bad_line(line: Line, scene: Scene) -> None:
-    assert scene.witness.most[line.queue] == SLOTS
+    assert scene.witness.most[line.queue] <= SLOTS
 
 
 def test_work_goes_on_on_a_slow_and_lossy_line(lines: dict[str, Line]) -> None:

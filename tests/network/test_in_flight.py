@@ -42,7 +42,7 @@ def test_slots_are_free_15_seconds_after_a_cut_with_data_in_flight(in_flight: In
 
 
 def test_no_slot_was_used_twice_at_once(in_flight: InFlight, scene: Scene) -> None:
-    assert scene.witness.most[in_flight.queue] == SLOTS
+    assert scene.witness.most[in_flight.queue] <= SLOTS
 
 
 def test_no_task_has_ended_twice(played: dict[str, InFlight], scene: Scene) -> None:
