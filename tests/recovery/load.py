@@ -46,12 +46,13 @@ def rates(ends: list[float], since: float, fault: tuple[float, float], recovery:
         recovery: seconds after the fault from which all has to be as before.
     """
     began, over = fault
+    hit = max(over, began + WINDOW)  # a kill lasts no time
     before = rate(ends, since, began)
     seconds = int(max(ends) - over)
     good = [n for n in range(seconds) if rate(ends, over + n, over + n + 1, 1.0) >= RECOVERED * before]
     return Rates(
         before=before,
-        during=sum(began <= end < over for end in ends) / (over - began),
+        during=sum(began <= end < hit for end in ends) / (hit - began),
         after=rate(ends, over + recovery, over + recovery + SPAN),
         back=float(good[0]) if good else float("inf"),
     )
