@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 from runner import deadline
 
@@ -45,7 +44,7 @@ class Agenda:
         """Until something rings, the next look or due task, or the first of these times."""
         delay = min([self.look_at, *self.due_at.values(), *times]) - deadline.now()
         if delay > 0 and not self._woken:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._rung.wait()
+            timer = asyncio.get_running_loop().call_later(delay, self._rung.set)
+            await self._rung.wait()
+            timer.cancel()
         self._rung.clear()

@@ -70,7 +70,7 @@ class Hand:
         self._writer: asyncio.WriteTransport | None = None
         self._ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         self._output: Output | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._dying: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls) -> "Hand":
@@ -112,10 +112,10 @@ class Hand:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._orders, "wb", 0))
         self._writer = transport
-        listening = asyncio.create_task(self._listen(await _reader(answers)), name=f"hand {self.pid} answers")
+        reading, answering = await loop.connect_read_pipe(lambda: _Answers(self._hear), os.fdopen(answers, "rb", 0))
+        answering.ended.add_done_callback(self._answers_ended)
         self._output = Output(output, lambda task, lease, data: self.on_output(task, lease, data))
-        dying = asyncio.create_task(self._await_death(listening), name=f"hand {self.pid} death")
-        self._tasks = [listening, dying]
+        self._dying = asyncio.create_task(self._await_death(reading, answering.ended), name=f"hand {self.pid} death")
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -169,7 +169,8 @@ class Hand:
         """Ends a hand that is not needed any more, and waits until it is dead."""
         self.stopping = True
         self.kill()
-        await asyncio.wait(self._tasks)
+        if self._dying:
+            await asyncio.wait([self._dying])
 
     def _send(self, message: ToHand) -> None:
         if self._writer and not self._writer.is_closing():
@@ -177,17 +178,9 @@ class Hand:
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Reads answers until the pipe ends or says something that is no answer; either way the hand is of no use."""
-        try:
-            while True:
-                (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                if size > FRAME_LIMIT:
-                    raise ValueError(f"a frame of {size} bytes")
-                self._hear(decode_from_hand(await reader.readexactly(size)))
-        except asyncio.IncompleteReadError:
-            pass
-        except ValueError as error:
+    def _answers_ended(self, ended: "asyncio.Future[ValueError | None]") -> None:
+        """The pipe has ended, or said something that is no answer; either way the hand is of no use."""
+        if error := ended.result():
             log.error("hand spoke nonsense", hand=self.pid, error=str(error), lease=self.lease)
         self.kill()
 
@@ -207,15 +200,15 @@ class Hand:
                     self.lease = None
                     self.on_ended(message)
 
-    async def _await_death(self, listening: asyncio.Task[None]) -> None:
+    async def _await_death(self, answers: asyncio.ReadTransport, answered: "asyncio.Future[ValueError | None]") -> None:
         await _exited(self._process)
         # While the dead process is not reaped its number cannot belong to another group: whatever it forked dies here.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         # A process it forked out of its group may hold the pipes open; what the hand itself said has arrived by now.
-        await asyncio.wait([listening], timeout=1)
-        listening.cancel()
+        await asyncio.wait([answered], timeout=1)
+        answers.close()
         if self._output:
             self._output.close()
         self.alive = False
@@ -226,6 +219,40 @@ class Hand:
             self._ready.set_exception(HandlersNotLoaded(f"the hand {describe_exit(code)} while loading the handlers"))
             self._ready.exception()
         self.on_died(code)
+
+
+class _Answers(asyncio.Protocol):
+    """What a hand says, frame by frame, until its pipe ends or says something that is no answer."""
+
+    def __init__(self, heard: Callable[[FromHand], None]) -> None:
+        self.ended: asyncio.Future[ValueError | None] = asyncio.get_running_loop().create_future()
+        self._heard = heard
+        self._bytes = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += data
+        try:
+            while not self.ended.done() and (body := self._next_frame()) is not None:
+                self._heard(decode_from_hand(body))
+        except ValueError as error:
+            self.ended.set_result(error)
+
+    def _next_frame(self) -> bytes | None:
+        if len(self._bytes) < LENGTH.size:
+            return None
+        (size,) = LENGTH.unpack_from(self._bytes)
+        if size > FRAME_LIMIT:
+            raise ValueError(f"a frame of {size} bytes")
+        end = LENGTH.size + size
+        if len(self._bytes) < end:
+            return None
+        body = bytes(self._bytes[LENGTH.size : end])
+        del self._bytes[:end]
+        return body
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 _keeper: "subprocess.Popen[bytes] | None" = None
@@ -281,13 +308,6 @@ def describe_exit(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-async def _reader(descriptor: int) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=FRAME_LIMIT)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
-    return reader
 
 
 async def _exited(process: "subprocess.Popen[bytes]") -> None:

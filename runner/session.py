@@ -51,6 +51,7 @@ class Session:
         self.grace = grace
         """The smallest grace this session has to serve; see `fit`."""
         self._connection = connection
+        self._hung_up = False
 
     @property
     def limit(self) -> float:
@@ -163,27 +164,21 @@ class Session:
             psycopg.DatabaseError: the server refused the statement; nothing took effect and the session lives.
         """
         sent = deadline.now()
-        statement = asyncio.ensure_future(self._execute(query, parameters, row_factory))
+        # No timeout of asyncio's, which would cancel, and no task around it, which costs half as much as the statement.
+        timer = asyncio.get_running_loop().call_later(self.limit, self.hang_up)
         try:
-            done, _ = await asyncio.wait({statement}, timeout=self.limit)
-        except asyncio.CancelledError:
-            self.hang_up()
-            raise
-        if not done:
-            self.hang_up()
-            statement.add_done_callback(lambda it: it.cancelled() or it.exception())  # asked for, or asyncio complains
-            await asyncio.wait({statement}, timeout=1)
-            raise SessionLost(f"no answer within {self.limit:.1f} s")
-        error = statement.exception()
-        if error is None:
-            self.sent = max(self.sent, sent)
-            return statement.result()
-        if isinstance(error, psycopg.Error) and not (self._connection.closed or self._connection.broken):
-            self.sent = max(self.sent, sent)
-            raise error
-        if isinstance(error, (psycopg.Error, OSError)):
+            rows = await self._execute(query, parameters, row_factory)
+        except (psycopg.Error, OSError) as error:
+            if self._hung_up:
+                raise SessionLost(f"no answer within {self.limit:.1f} s") from None
+            if isinstance(error, psycopg.Error) and not (self._connection.closed or self._connection.broken):
+                self.sent = max(self.sent, sent)
+                raise
             raise SessionLost(str(error).strip() or type(error).__name__) from None
-        raise error
+        finally:
+            timer.cancel()
+        self.sent = max(self.sent, sent)
+        return rows
 
     async def _execute(
         self, query: LiteralString, parameters: tuple[object, ...], row_factory: Callable[..., Any] | None
@@ -194,6 +189,7 @@ class Session:
 
     def hang_up(self) -> None:
         """Cuts the connection. A cancel would leave open whether the statement took effect, and take its time too."""
+        self._hung_up = True
         with suppress(OSError, psycopg.Error):
             ours = socket.socket(fileno=os.dup(self._connection.pgconn.socket))
             with ours:

@@ -44,11 +44,26 @@ async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
                 pause = 0.1
                 while True:
                     # Run to its end, never broken out of: that would drop what else came in the same packet.
-                    async for notification in connection.notifies(timeout=CHECK_EVERY):
+                    async for notification in connection.notifies(timeout=0):
                         heard(notification.payload)
-                    async with asyncio.timeout(CHECK_EVERY):
-                        await connection.execute("select 1")
+                    if not await _readable(connection.fileno(), CHECK_EVERY):
+                        async with asyncio.timeout(CHECK_EVERY):
+                            await connection.execute("select 1")
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("wake session lost", error=str(error).strip(), retry_in=round(pause, 2))
         await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         pause = min(pause * 2, 5.0)
+
+
+async def _readable(descriptor: int, limit: float) -> bool:
+    """Whether there was something to read within so many seconds. `notifies` itself would wake ten times a second."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        async with asyncio.timeout(limit):
+            return await readable.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)

@@ -37,8 +37,8 @@ MUTANTS = [
     ),
     runner(
         "dated-by-answer", "an answer proves the session alive at its receipt, not at the sending of its question",
-        py("session", "Session._fetch", "if error is None:\n            self.sent = max(self.sent, sent)",
-           "if error is None:\n            self.sent = deadline.now()"),
+        py("session", "Session._fetch", "self.sent = max(self.sent, sent)\n        return rows",
+           "self.sent = deadline.now()\n        return rows"),
         "test_session.py::test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later",
     ),
     runner(
@@ -64,13 +64,13 @@ MUTANTS = [
     ),
     runner(
         "patient-session", "a statement without an answer is waited for for ever",
-        py("session", "Session._fetch", "timeout=self.limit", "timeout=3600"),
+        py("session", "Session._fetch", "call_later(self.limit,", "call_later(3600,"),
         "test_session.py::test_a_silent_server_is_given_up_while_there_is_time_to_come_back",
     ),
     runner(
         "statement-cancelled", "a statement that does not answer in time is cancelled",
-        py("session", "Session._fetch", "if not done:\n            self.hang_up()",
-           "if not done:\n            statement.cancel()"),
+        py("session", "Session._fetch", "self.limit, self.hang_up)",
+           "self.limit, self._connection.cancel)"),
         "test_session.py::test_a_statement_that_is_given_up_is_not_cancelled_and_takes_effect",
     ),
     # The owner's side: a lost session.
