@@ -247,9 +247,13 @@ def adopt(model: Model, runner: str, seen: int) -> Call:
     good = [s for s in model.sightings if sees(model, s)]
     orphans = [s for s in good if model.slots.get((s.queue, s.slot)) != model.tasks[s.task].runner]
     taken = [s for s in orphans if (s.queue, s.slot) in model.slots]
-    one = pick(seen, taken, orphans, good, [*model.sightings, Sighting(NOBODY, 1, NOBODY, NOBODY, NOBODY)])
+    # Those whose owner has come back since, and those that were claimed again.
+    again = {s.task for s in orphans}
+    changed = [s for s in model.sightings if s.task in again and s not in good]
+    nothing = Sighting(NOBODY, 1, NOBODY, NOBODY, NOBODY)
+    one = pick(seen, taken, orphans, good, [*model.sightings, nothing], odd=changed)
     holder = model.slots.get((one.queue, one.slot))
-    who = holder if holder and seen % 4 != 3 else runner
+    who = holder if holder and seen // 4 % 4 != 3 else runner
     args = (one.queue, one.slot, one.task, one.lease, one.session)
     return Call("adopt", who, args, lambda m, _: m.adopt(who, one), target=one.task)
 

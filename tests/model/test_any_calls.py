@@ -77,22 +77,26 @@ class AnyCalls(RuleBasedStateMachine):
     def claim(self, recipe: Recipe) -> None:
         self.alone(recipe)
 
-    @rule(recipe=calls.END, place=calls.numbers)
-    def end(self, recipe: Recipe, place: int) -> None:
-        """And on to the next."""
+    @rule(recipe=calls.END, runner=calls.runners, short=st.booleans(), place=calls.numbers)
+    def end(self, recipe: Recipe, runner: str, short: bool, place: int) -> None:
+        """And on to the next, which may be the same again."""
+        if short:
+            self.alone(Recipe(calls.take_the_short_way, {"runner": runner}))
         self.alone(recipe)
         self.alone(Recipe(calls.claim, {"place": place}))
 
-    @rule(recipe=calls.NEXT, lost=st.booleans())
-    def finish_and_claim(self, recipe: Recipe, lost: bool) -> None:
-        """Where the answer is lost, the runner says it again."""
+    @rule(recipe=calls.NEXT, times=st.integers(1, 4), lost=st.booleans())
+    def finish_and_claim(self, recipe: Recipe, times: int, lost: bool) -> None:
+        """One task after the other. Where an answer is lost, the runner says it again."""
 
         def finish_and_claim() -> None:
             call = recipe.call(self.world.model)
-            for _ in range(2 if lost else 1):
+            self.world.alone(call)
+            if lost:
                 self.world.alone(call)
 
-        self.say(finish_and_claim)
+        for _ in range(times):
+            self.say(finish_and_claim)
 
     @rule(recipe=calls.REPORT)
     def report(self, recipe: Recipe) -> None:
