@@ -122,6 +122,7 @@ def test_two_batches_with_the_same_keys_in_opposite_order_do_not_deadlock(
 def test_a_claim_does_not_wait_for_another_and_takes_the_next(q: Contract) -> None:
     first, second = q.submit(), q.submit()
     holder, rival = q.runner(), q.runner()
+    rival.conn.execute("set lock_timeout = '5s'")  # or it would wait for us for ever
     with holder.conn.transaction():
         assert holder.work(slot=1).task == first
         assert rival.work(slot=2).task == second
