@@ -117,12 +117,13 @@ class Field:
         self.pair.add_standby()
         return Round(promoted - dead, accepted - dead, began - dead, self._attempts() - before)
 
-    def begin(self, seconds: float) -> None:
-        """Submits a task that takes as long as that, and waits until it executes."""
+    def begin(self, seconds: float) -> int:
+        """Submits a task that takes as long as that, and waits until it executes; its number."""
         with self.pair.owner() as owner:
             submit = "select lockgate.submit('default', 'nap', jsonb_build_object('seconds', %s::float), priority => 1)"
-            row = owner.execute(submit, (seconds,)).fetchone()
-        until(lambda: row in [(each.task,) for each in self.witness.current()], "the task to begin", LIMIT)
+            [task] = owner.execute(submit, (seconds,)).fetchone() or [0]
+        until(lambda: task in [each.task for each in self.witness.current()], "the task to begin", LIMIT)
+        return int(task)
 
     def _attempts(self) -> int:
         with self.pair.owner() as owner:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from lockgate.program import environment
@@ -90,25 +91,18 @@ def test_a_spare_has_no_row_no_connection_and_no_slot(db: Database, run: Run) ->
     assert sorted(row[0] for row in connected) == [f"lockgate-runner {name}"[:63], f"lockgate-wake {name}"[:63]]
 
 
-def test_a_task_survives_that_its_runner_and_then_the_successor_are_killed(q: Contract, run: Run) -> None:
+def test_a_successor_that_dies_before_it_adopts_leaves_it_to_the_next(q: Contract, db: Database, run: Run) -> None:
     supervised = run()
     supervised.spare()
-    q.db.query("update lockgate.queue set backoff_base = 0.1")
     task = busy(q, supervised)
-    first = supervised.runner()
-    os.kill(first, signal.SIGKILL)
-    second = until(lambda: (pid := supervised.runner()) != first and pid, "a successor", LIMIT)
-    os.kill(second, signal.SIGKILL)  # it may or may not have adopted by now
-    until(
-        lambda: {line["runner"] for line in supervised.events("taken", task=task)} - set(dead(supervised)),
-        "the third to execute it",
-        LIMIT,
-    )
-
-
-def dead(supervised: Supervised) -> list[str]:
-    """The names of runners that others have followed."""
-    return [line["predecessor"] for line in supervised.events("takes over")]
+    with psycopg.connect(db.owner) as blocker:
+        blocker.execute("lock table lockgate.task in access exclusive mode")  # nobody adopts now
+        os.kill(supervised.runner(), signal.SIGKILL)
+        supervised.says("takes over", limit=LIMIT)
+        os.kill(supervised.runner(), signal.SIGKILL)
+        supervised.says("takes over", count=2, limit=LIMIT)
+    third = supervised.events("takes over")[1]["runner"]
+    supervised.says("taken", task=task, runner=third, attempt=2, limit=LIMIT)
 
 
 def test_a_dead_spare_is_replaced_and_is_no_runners_death(q: Contract, run: Run) -> None:
@@ -157,15 +151,6 @@ def test_a_spare_that_is_told_to_stop_ends_without_a_word(db: Database, program:
     assert program.exit_code == 0
     assert (tmp_path / "words").read_text() == said
     assert names(db) == set()
-
-
-def test_a_cue_does_not_make_a_runner_forget_that_it_was_told_to_stop(program: RunnerProgram) -> None:
-    os.kill(program.pid, signal.SIGSTOP)
-    program.go()
-    program.ask()
-    os.kill(program.pid, signal.SIGCONT)
-    assert program.wait(LIMIT)
-    assert program.exit_code == 0
 
 
 def test_term_ends_runner_and_spare_and_leaves_no_process(q: Contract, run: Run) -> None:
