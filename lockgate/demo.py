@@ -53,7 +53,7 @@ def demo(tasks: int, min: int, max: int, slots: int, runners: int) -> None:  # n
             with _stack(folder, runners, witness) as (stack, operator):
                 view = View({runner.name: number for number, runner in enumerate(stack.runners, 1)})
                 limit = time.monotonic() + tasks * max / slots + SPARE
-                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max))
+                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max), interruption)
         except KeyboardInterrupt:
             sys.exit(128 + interruption.number)
     most = witness.most.get("default", 0)
@@ -132,13 +132,20 @@ from task where id = any (%s) order by id
 
 
 def _watch(
-    stack: Stack, operator: str, view: View, limit: float, slots: int, bodies: list[dict[str, Any] | None]
+    stack: Stack,
+    operator: str,
+    view: View,
+    limit: float,
+    slots: int,
+    bodies: list[dict[str, Any] | None],
+    interruption: Interruption,
 ) -> list[Row]:
     """Submit the tasks and show them until all have ended; the rows as they are then. Raises StackError."""
     with psycopg.connect(operator, connect_timeout=10, autocommit=True) as connection, view:
         connection.execute("select set_slots('default', %s)", [slots])
         numbers = [_submit(stack, body) for body in bodies]
         while True:
+            interruption.check()
             rows = [Row(*values) for values in connection.execute(QUERY, [numbers])]
             view.show(rows)
             if all(row.ended for row in rows):

@@ -8,7 +8,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """While in this context, the first signal raises KeyboardInterrupt in the main thread; later ones only count."""
+    """While in this context, the first signal raises KeyboardInterrupt in the main thread; later ones only count.
+
+    Python drops what is raised in a destructor or in a hook after a fork: a loop that goes on until it is interrupted
+    calls `check` on each round.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -19,6 +23,11 @@ class Interruption:
     def hurry(self) -> bool:
         """Whether somebody asked twice."""
         return self.count > 1
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come, and we are still here."""
+        if self.count:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
         for number in SIGNALS:

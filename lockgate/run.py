@@ -36,6 +36,7 @@ def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
         try:
             supervisor.start()
             while not supervisor.refused:
+                interruption.check()
                 if how := supervisor.tend():
                     click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
                 if kept:

@@ -68,6 +68,7 @@ def up(
             stack.start()
             _greet(stack, psql)
             while True:
+                interruption.check()
                 stack.look_after()
                 stack.watch(0.1)
         except KeyboardInterrupt:

@@ -77,6 +77,23 @@ def test_a_second_ctrl_c_hurries(db: Database, run: subprocess.Popen[str]) -> No
     assert status(db, task) == "queued"
 
 
+def test_term_in_the_middle_of_a_fork_is_not_lost(db: Database) -> None:
+    """Python drops what a signal handler raises there."""
+    once = """
+import os, signal
+from lockgate.__main__ import main
+signals = [signal.SIGTERM]
+os.register_at_fork(after_in_parent=lambda: signals and os.kill(os.getpid(), signals.pop()))
+main()
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", once, "run"],
+        env=environment(DATABASE_URL=db.runner), capture_output=True, text=True, timeout=LIMIT, check=False,
+    )  # fmt: skip
+    assert "Exception ignored" in told.stderr
+    assert told.returncode == 0
+
+
 def test_a_runner_that_cannot_start_is_not_started_again(db: Database) -> None:
     refused = lockgate("run", DATABASE_URL=db.runner, LOCKGATE_HANDLERS="no_such_module")
     assert refused.returncode == 1
