@@ -277,8 +277,8 @@ create unique index task_idempotency on lockgate.task (idempotency_scope, idempo
   where idempotency_key is not null;                                                               -- submit_batch
 create unique index task_dedupe on lockgate.task (queue, dedupe_key)
   where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
-create index task_ended on lockgate.task (queue, finish_time)
-  where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge
+create index task_ended on lockgate.task (queue, finish_time, id)
+  where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge, ends_after
 create index task_failed on lockgate.task (id) where status = 'failed';                            -- list by status
 comment on index lockgate.a_turn_is_taken_once is
   'Refuses a second claim of a slot''s next turn, whatever the programs do.';
@@ -337,6 +337,73 @@ insert into lockgate.queue (name) values ('default');
 end if;  -- of a new database
 
 
+if v_version is null or v_version < 3 then
+
+create table lockgate.minute (
+  queue text collate "C" not null,
+  minute timestamptz not null,
+  succeeded int not null default 0,
+  failed int not null default 0,
+  cancelled int not null default 0,
+  waited int not null default 0,
+  wait_sum double precision not null default 0,
+  wait_histogram bigint[],
+  ran int not null default 0,
+  run_sum double precision not null default 0,
+  run_histogram bigint[],
+  queued int,
+  scheduled int,
+  running int,
+  constraint minute_pkey primary key (queue, minute)
+);
+comment on table lockgate.minute is
+  'What ended in each minute, and how much waited at its beginning; kept for 7 days. Minutes without either have no row.';
+comment on column lockgate.minute.waited is 'How many of those that ended had started since they were due.';
+comment on column lockgate.minute.wait_sum is 'Seconds they waited from when they were due until they started, in all.';
+comment on column lockgate.minute.wait_histogram is 'How many waited how long: see histogram().';
+comment on column lockgate.minute.ran is 'How many of them reported how long they executed.';
+comment on column lockgate.minute.run_sum is 'Seconds their latest attempts took, in all.';
+comment on column lockgate.minute.queued is 'How many were due, counted to 10,001; null = not looked at.';
+
+create table lockgate.total (
+  queue text collate "C" not null,
+  finish_time timestamptz not null,
+  id bigint not null,
+  succeeded bigint not null default 0,
+  failed bigint not null default 0,
+  cancelled bigint not null default 0,
+  waited bigint not null default 0,
+  wait_sum double precision not null default 0,
+  wait_histogram bigint[],
+  ran bigint not null default 0,
+  run_sum double precision not null default 0,
+  run_histogram bigint[],
+  constraint total_pkey primary key (queue)
+);
+comment on table lockgate.total is
+  'All that has ended in each queue since there is this table, up to and including the end (finish_time, id).';
+
+create table lockgate.removed (
+  queue text collate "C" not null,
+  finish_time timestamptz not null,
+  id bigint not null,
+  status lockgate.status not null,
+  waited double precision,
+  ran double precision,
+  constraint removed_pkey primary key (queue, finish_time, id)
+);
+comment on table lockgate.removed is
+  'Ends that were deleted or retried before they were counted; kept until they are.';
+
+alter table lockgate.runner
+  add column draining boolean not null default false,
+  add column schemas jsonb;
+comment on column lockgate.runner.draining is 'Whether the process was told to take no more tasks.';
+comment on column lockgate.runner.schemas is 'By kind: the JSON Schema of the payload, where the handler has type hints.';
+
+end if;  -- of what is new in version 3
+
+
 -- Upgrades ----------------------------------------------------------------------------------------------------------
 -- One step per released version, in order; each does to the tables what is written above already.
 
@@ -359,7 +426,9 @@ if v_version = 1 then
 end if;
 
 if v_version = 2 then
-  drop index lockgate.task_claim;
+  drop index lockgate.task_claim, lockgate.task_ended;
+  create index task_ended on lockgate.task (queue, finish_time, id)
+    where status in ('succeeded', 'failed', 'cancelled');
   create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
   drop view if exists lockgate.task_detail, lockgate.task_recent, lockgate.failures, lockgate.slot_overview,
     lockgate.queue_overview;
@@ -1173,6 +1242,12 @@ begin
       values (v_row.id, v_row.attempt, v_row.lease, 'failed', v_row.runner, v_row.start_time, v_row.finish_time,
               v_row.exec_time, v_row.error);
   end if;
+  insert into lockgate.removed (queue, finish_time, id, status, waited, ran)
+    select v_row.queue, v_row.finish_time, v_row.id, v_row.status,
+      lockgate.waited(v_row.start_time, v_row.run_at, v_row.create_time),
+      lockgate.ran(v_row.start_time, v_row.run_at, v_row.exec_time)
+    where lockgate.is_uncounted(v_row.queue, v_row.finish_time, v_row.id)
+    on conflict do nothing;
   update lockgate.task t
   set status = 'queued', finish_time = null, run_at = now(), cancel_requested = null, progress = null,
     max_attempts = least(greatest(t.max_attempts, t.attempt + 1), 1000)
@@ -1284,12 +1359,301 @@ begin
     delete from lockgate.output o using old where o.task = old.id
   )
   select count(*)::int into v_removed from gone;
+  delete from lockgate.removed where finish_time < now() - interval '1 day';  -- runners before version 3 do not count
   return v_removed;
 end
 $$;
 comment on function lockgate.tidy(int) is
   'Removes a batch of ended tasks older than their queue''s retention; how many, or null while another session has the '
   'chores. Keeps the chores lock for the session.';
+
+
+-- Counting -----------------------------------------------------------------------------------------------------------
+-- What has ended is counted by the minute, in the order (finish_time, id) of each queue, some seconds after it has ended:
+-- by the chores, so that a claim and a finish pay nothing for it. Each end is counted once, also if its task is retried
+-- or deleted before: then the end is put aside, in the transaction that removes it, and counted from there.
+
+create or replace function lockgate.waited(
+  p_start_time timestamptz, p_run_at timestamptz, p_create_time timestamptz) returns double precision
+language sql immutable
+return case when p_start_time >= p_run_at
+  then least(greatest(extract(epoch from p_start_time - greatest(p_run_at, p_create_time)), 0), 1e9) end;
+comment on function lockgate.waited(timestamptz, timestamptz, timestamptz) is
+  'Seconds from when an ended task was due until it started; null = it has not started since it was due.';
+
+-- Whatever a runner says of its clock, sums stay numbers.
+create or replace function lockgate.ran(
+  p_start_time timestamptz, p_run_at timestamptz, p_exec_time double precision) returns double precision
+language sql immutable
+return case when p_start_time >= p_run_at then least(greatest(p_exec_time, 0), 1e9) end;
+comment on function lockgate.ran(timestamptz, timestamptz, double precision) is
+  'Seconds that the attempt took which ended a task; null = none has since it was due, or its runner died.';
+
+create or replace function lockgate.is_uncounted(p_queue text, p_finish_time timestamptz, p_id bigint) returns boolean
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  select p_finish_time > now() - interval '7 days' and not exists (
+    select from lockgate.total t where t.queue = p_queue and (p_finish_time, p_id) <= (t.finish_time, t.id))
+$$;
+comment on function lockgate.is_uncounted(text, timestamptz, bigint) is 'Whether an end is still to be counted.';
+
+-- What was counted meanwhile by somebody else, which this transaction does not see, is put aside for nothing: counting
+-- has passed it by.
+create or replace function lockgate.put_ends_aside() returns trigger
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  insert into lockgate.removed (queue, finish_time, id, status, waited, ran)
+  select g.queue, g.finish_time, g.id, g.status, lockgate.waited(g.start_time, g.run_at, g.create_time),
+    lockgate.ran(g.start_time, g.run_at, g.exec_time)
+  from gone g
+  where g.finish_time is not null and lockgate.is_uncounted(g.queue, g.finish_time, g.id)
+  on conflict do nothing;
+  return null;
+end
+$$;
+comment on function lockgate.put_ends_aside() is 'Keeps the ends of deleted tasks that are not counted yet.';
+
+create or replace trigger ends_are_put_aside after delete on lockgate.task
+  referencing old table as gone for each statement execute function lockgate.put_ends_aside();
+
+create or replace function lockgate.ends_after(
+  p_queue text, p_finish_time timestamptz, p_id bigint, p_before timestamptz, p_limit int)
+returns table (finish_time timestamptz, id bigint, status lockgate.status, waited double precision, ran double precision)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  (select t.finish_time, t.id, t.status, lockgate.waited(t.start_time, t.run_at, t.create_time),
+     lockgate.ran(t.start_time, t.run_at, t.exec_time)
+   from lockgate.task t
+   where t.queue = p_queue and t.status in ('succeeded', 'failed', 'cancelled')
+     and (t.finish_time, t.id) > (p_finish_time, p_id) and t.finish_time < p_before
+   order by t.finish_time, t.id limit p_limit)
+  union all
+  (select r.finish_time, r.id, r.status, r.waited, r.ran
+   from lockgate.removed r
+   where r.queue = p_queue and (r.finish_time, r.id) > (p_finish_time, p_id) and r.finish_time < p_before
+   order by r.finish_time, r.id limit p_limit)
+  order by 1, 2 limit p_limit
+$$;
+comment on function lockgate.ends_after(text, timestamptz, bigint, timestamptz, int) is
+  'The ends of a queue in their order: those after (finish_time, id), deleted and retried tasks included.';
+
+create or replace function lockgate.histogram(p_seconds double precision[]) returns bigint[]
+language sql immutable
+as $$
+  select array_agg(coalesce(c.n, 0) order by b)
+  from generate_series(0, 81) b
+  left join (
+    select width_bucket(log(least(greatest(s, 1e-6), 1e9)), -3, 5, 80) as b, count(*) as n
+    from unnest(p_seconds) s where s is not null group by 1) c using (b)
+$$;
+comment on function lockgate.histogram(double precision[]) is
+  'How many lie in each of 82 buckets, ten to a power of ten: the first ends at a millisecond, the last but one at 100,000 s.';
+
+create or replace function lockgate.add_up(p_one bigint[], p_other bigint[]) returns bigint[]
+language sql immutable
+as $$
+  select array_agg(coalesce(one, 0) + coalesce(other, 0) order by n)
+  from unnest(p_one, p_other) with ordinality u(one, other, n)
+$$;
+comment on function lockgate.add_up(bigint[], bigint[]) is 'Two histograms as one.';
+
+create or replace function lockgate.quantile(p_histogram bigint[], p_share double precision) returns double precision
+language sql immutable
+as $$
+  select round((case b when 0 then 0.001 else 10 ^ least(-3 + (b - 1 + 1 - (upto - wanted) / n) / 10, 5) end)::numeric, 3)
+  from (
+    select ordinality - 1 as b, n::double precision, sum(n) over (order by ordinality) as upto,
+      p_share * sum(n) over () as wanted
+    from unnest(p_histogram) with ordinality h(n, ordinality)) h
+  where n > 0 and upto >= wanted
+  order by b limit 1
+$$;
+comment on function lockgate.quantile(bigint[], double precision) is
+  'The seconds that this share of a histogram stays below, to within an eighth; null = it is empty.';
+
+create or replace function lockgate.waiting(p_queue text, out queued int, out scheduled int, out oldest timestamptz)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  select q.n, s.n, q.oldest
+  from (
+    select count(*)::int as n, min(c.run_at) as oldest
+    from (select t.run_at from lockgate.task t where t.queue = p_queue and t.status = 'queued'
+          order by lockgate.rank(t.priority, t.id) limit 10001) c) q,
+  (
+    select count(*)::int as n
+    from (select from lockgate.task t where t.queue = p_queue and t.status = 'scheduled'
+          order by t.run_at limit 10001) c) s
+$$;
+comment on function lockgate.waiting(text) is
+  'How many tasks of a queue are due, and wait for their time, each counted to 10,001; since when the oldest of the first '
+  'that are due has been.';
+
+-- A bounded step, since it is the slot session that a runner does its chores on: who holds slots has to answer. Nothing is
+-- lost with an unsafe commit: what was counted is forgotten together with how far counting had come.
+create or replace function lockgate.roll_up(p_batch int default 2000) returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_queue record;
+  v_done int;
+  v_left int := p_batch;
+begin
+  if not lockgate.holds_slot(0, 0) and not pg_try_advisory_lock(lockgate.lock_class(0), 0) then
+    return null;
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  for v_queue in
+    select q.name, greatest(t.finish_time, now() - interval '7 days') as finish_time, coalesce(t.id, 0) as id,
+      coalesce(r.n, 0) as running
+    from lockgate.queue q left join lockgate.total t on t.queue = q.name
+    left join (select queue, count(*) as n from lockgate.running() group by queue) r on r.queue = q.name
+    order by t.finish_time nulls first
+  loop
+    exit when v_left <= 0;
+    with ends as materialized (
+      -- What ended just now may not be committed yet.
+      select * from lockgate.ends_after(
+        v_queue.name, v_queue.finish_time, v_queue.id, now() - interval '5 seconds', v_left)
+    ), counted as (
+      select date_bin('1 minute', finish_time, 'epoch') as minute, max(finish_time) as finish_time,
+        count(*) filter (where status = 'succeeded') as succeeded, count(*) filter (where status = 'failed') as failed,
+        count(*) filter (where status = 'cancelled') as cancelled,
+        count(waited) as waited, coalesce(sum(waited), 0) as wait_sum, lockgate.histogram(array_agg(waited)) as waits,
+        count(ran) as ran, coalesce(sum(ran), 0) as run_sum, lockgate.histogram(array_agg(ran)) as runs
+      from ends group by 1
+    ), minutes as (
+      insert into lockgate.minute as m (
+        queue, minute, succeeded, failed, cancelled, waited, wait_sum, wait_histogram, ran, run_sum, run_histogram)
+      select v_queue.name, minute, succeeded, failed, cancelled, waited, wait_sum, waits, ran, run_sum, runs from counted
+      on conflict (queue, minute) do update
+      set succeeded = m.succeeded + excluded.succeeded, failed = m.failed + excluded.failed,
+        cancelled = m.cancelled + excluded.cancelled,
+        waited = m.waited + excluded.waited, wait_sum = m.wait_sum + excluded.wait_sum,
+        wait_histogram = lockgate.add_up(m.wait_histogram, excluded.wait_histogram),
+        ran = m.ran + excluded.ran, run_sum = m.run_sum + excluded.run_sum,
+        run_histogram = lockgate.add_up(m.run_histogram, excluded.run_histogram)
+    ), latest as (
+      select finish_time, id from ends order by finish_time desc, id desc limit 1
+    ), totals as (
+      insert into lockgate.total as t (
+        queue, finish_time, id, succeeded, failed, cancelled, waited, wait_sum, wait_histogram, ran, run_sum,
+        run_histogram)
+      select v_queue.name, l.finish_time, l.id, e.succeeded, e.failed, e.cancelled, e.waited, e.wait_sum, e.waits, e.ran,
+        e.run_sum, e.runs
+      from latest l, (
+        select sum(succeeded) as succeeded, sum(failed) as failed, sum(cancelled) as cancelled,
+          sum(waited) as waited, sum(wait_sum) as wait_sum,
+          (select lockgate.histogram(array_agg(waited)) from ends) as waits,
+          sum(ran) as ran, sum(run_sum) as run_sum, (select lockgate.histogram(array_agg(ran)) from ends) as runs
+        from counted) e
+      on conflict (queue) do update
+      set finish_time = excluded.finish_time, id = excluded.id, succeeded = t.succeeded + excluded.succeeded,
+        failed = t.failed + excluded.failed, cancelled = t.cancelled + excluded.cancelled,
+        waited = t.waited + excluded.waited, wait_sum = t.wait_sum + excluded.wait_sum,
+        wait_histogram = lockgate.add_up(t.wait_histogram, excluded.wait_histogram),
+        ran = t.ran + excluded.ran, run_sum = t.run_sum + excluded.run_sum,
+        run_histogram = lockgate.add_up(t.run_histogram, excluded.run_histogram)
+    )
+    select count(*) into v_done from ends;
+    v_left := v_left - v_done;
+    delete from lockgate.removed r using lockgate.total t
+      where t.queue = v_queue.name and r.queue = t.queue and (r.finish_time, r.id) <= (t.finish_time, t.id);
+    delete from lockgate.minute m where m.queue = v_queue.name and m.minute < now() - interval '7 days';
+    if not exists (select from lockgate.minute m where m.queue = v_queue.name
+                   and m.minute = date_bin('1 minute', now(), 'epoch') and m.queued is not null) then
+      insert into lockgate.minute as m (queue, minute, queued, scheduled, running)
+      select v_queue.name, date_bin('1 minute', now(), 'epoch'), w.queued, w.scheduled, v_queue.running
+      from lockgate.waiting(v_queue.name) w
+      where w.queued + w.scheduled + v_queue.running > 0
+      on conflict (queue, minute) do update
+      set queued = excluded.queued, scheduled = excluded.scheduled, running = excluded.running;
+      if found then
+        v_left := v_left - 100;
+      end if;
+    end if;
+  end loop;
+  return p_batch - v_left;
+end
+$$;
+comment on function lockgate.roll_up(int) is
+  'Counts what has ended, a batch at a time, and looks once a minute how much waits; about how many it dealt with, or null '
+  'while another session has the chores. Keeps the chores lock for the session.';
+
+create or replace function lockgate.ended_since(p_since timestamptz)
+returns table (
+  queue text, succeeded bigint, failed bigint, cancelled bigint, wait_median double precision,
+  wait_p95 double precision, run_median double precision, run_p95 double precision)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  select q.name, coalesce(c.succeeded, 0) + e.succeeded, coalesce(c.failed, 0) + e.failed,
+    coalesce(c.cancelled, 0) + e.cancelled, lockgate.quantile(w.histogram, 0.5), lockgate.quantile(w.histogram, 0.95),
+    lockgate.quantile(r.histogram, 0.5), lockgate.quantile(r.histogram, 0.95)
+  from lockgate.queue q
+  left join lockgate.total t on t.queue = q.name
+  cross join lateral (
+    select sum(m.succeeded) as succeeded, sum(m.failed) as failed, sum(m.cancelled) as cancelled
+    from lockgate.minute m where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')) c
+  -- And what is not counted yet, up to some thousands of it.
+  cross join lateral (
+    select count(*) filter (where status = 'succeeded') as succeeded, count(*) filter (where status = 'failed') as failed,
+      count(*) filter (where status = 'cancelled') as cancelled,
+      lockgate.histogram(array_agg(waited)) as waits, lockgate.histogram(array_agg(ran)) as runs
+    from lockgate.ends_after(q.name, greatest(t.finish_time, p_since), coalesce(t.id, 0), 'infinity', 2000)) e
+  cross join lateral (
+    select array_agg(n order by b) as histogram
+    from (
+      select h.b, sum(h.n)::bigint as n
+      from (select m.wait_histogram as counts from lockgate.minute m
+            where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')
+            union all select e.waits) m
+      cross join lateral unnest(m.counts) with ordinality h(n, b) group by h.b) s) w
+  cross join lateral (
+    select array_agg(n order by b) as histogram
+    from (
+      select h.b, sum(h.n)::bigint as n
+      from (select m.run_histogram as counts from lockgate.minute m
+            where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')
+            union all select e.runs) m
+      cross join lateral unnest(m.counts) with ordinality h(n, b) group by h.b) s) r
+  order by q.name
+$$;
+comment on function lockgate.ended_since(timestamptz) is
+  'What has ended in each queue since the minute of that time, of which the last 7 days are known; how long those tasks '
+  'had waited when they last started, and how long they executed, in seconds, to within an eighth.';
+
+create or replace function lockgate.series(
+  p_from timestamptz, p_to timestamptz, p_step double precision, p_queue text default null)
+returns table (
+  "time" timestamptz, succeeded bigint, failed bigint, cancelled bigint, queued bigint, scheduled bigint, running bigint,
+  wait_mean double precision, run_mean double precision)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$
+  with step as materialized (
+    select s as begin, s + p_step * interval '1 second' as "end"
+    from generate_series(p_from, p_to - interval '1 microsecond', p_step * interval '1 second') s
+  ), minute as materialized (
+    select m.minute, sum(m.succeeded) as succeeded, sum(m.failed) as failed, sum(m.cancelled) as cancelled,
+      sum(m.queued) as queued, sum(m.scheduled) as scheduled, sum(m.running) as running,
+      sum(m.waited) as waited, sum(m.wait_sum) as wait_sum, sum(m.ran) as ran, sum(m.run_sum) as run_sum
+    from lockgate.queue q join lockgate.minute m on m.queue = q.name and m.minute >= p_from and m.minute < p_to
+    where p_queue is null or q.name = p_queue
+    group by m.minute
+  ), counted as (
+    select date_bin(p_step * interval '1 second', minute, p_from) as begin, sum(succeeded) as succeeded,
+      sum(failed) as failed, sum(cancelled) as cancelled, max(queued) as queued, max(scheduled) as scheduled,
+      max(running) as running, sum(waited) as waited, sum(wait_sum) as wait_sum, sum(ran) as ran, sum(run_sum) as run_sum
+    from minute group by 1
+  )
+  select s.begin, coalesce(c.succeeded, 0)::bigint, coalesce(c.failed, 0)::bigint, coalesce(c.cancelled, 0)::bigint,
+    coalesce(c.queued, 0)::bigint, coalesce(c.scheduled, 0)::bigint, coalesce(c.running, 0)::bigint,
+    round((c.wait_sum / nullif(c.waited, 0))::numeric, 3), round((c.run_sum / nullif(c.ran, 0))::numeric, 3)
+  from step s left join counted c on c.begin = s.begin
+  order by s.begin
+$$;
+comment on function lockgate.series(timestamptz, timestamptz, double precision, text) is
+  'The minutes from p_from to p_to in steps of p_step seconds, a multiple of 60: what ended, the most that waited and '
+  'executed at the beginning of a minute, and the mean seconds of waiting and executing. Of one queue or all.';
 
 
 -- Queues ------------------------------------------------------------------------------------------------------------
@@ -1379,6 +1743,9 @@ begin
     raise exception 'runners still hold slots of queue "%"', queue using errcode = 'LG009',
       hint = 'set its slots to 0; they let go within a poll';
   end if;
+  delete from lockgate.minute m where m.queue = v_queue.name;
+  delete from lockgate.total t where t.queue = v_queue.name;
+  delete from lockgate.removed r where r.queue = v_queue.name;
   delete from lockgate.queue q where q.id = v_queue.id;
 end
 $$;
@@ -1406,6 +1773,43 @@ create or replace view lockgate.queue_detail as
     create_time
   from lockgate.queue;
 comment on view lockgate.queue_detail is 'Queues and all their settings; durations in seconds.';
+
+create or replace view lockgate.queue_stats as
+  with running as materialized (select queue, count(*)::int as n from lockgate.running() group by queue),
+  held as materialized (
+    select l.classid, l.objid, l.pid from pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid >= lockgate.lock_class(0)::oid
+      and l.database = (select oid from pg_database where datname = current_database())
+  ), alive as materialized (
+    select r.backend_pid, r.queues, r.concurrency,
+      (select count(*) from held h where h.pid = r.backend_pid and h.classid > lockgate.lock_class(0)::oid) as slots
+    from lockgate.runner r
+    where not r.draining
+      and exists (select from held h where h.classid = lockgate.lock_class(0)::oid and h.objid = r.session::oid)
+  )
+  select q.name as queue, q.slots, q.paused, q.grace,
+    coalesce((select r.n from running r where r.queue = q.name), 0) as running,
+    (select count(*)::int from held h where h.classid = lockgate.lock_class(q.id)::oid) as held,
+    a.runners, a.standbys, w.queued, w.scheduled, w.oldest
+  from lockgate.queue q
+  cross join lateral lockgate.waiting(q.name) w
+  cross join lateral (
+    select count(*)::int as runners, count(*) filter (
+      where a.slots < a.concurrency and not exists (
+        select from held h where h.pid = a.backend_pid and h.classid = lockgate.lock_class(q.id)::oid))::int as standbys
+    from alive a where a.queues is null or q.name = any (a.queues)) a
+  order by q.name;
+comment on view lockgate.queue_stats is
+  'Queues in numbers: slots with a task and slots held, the runners that serve it and those that stand by; what waits, '
+  'counted to 10,001, and since when the oldest of those has been due.';
+
+create or replace view lockgate.total_detail as
+  select q.name as queue, coalesce(t.succeeded, 0) as succeeded, coalesce(t.failed, 0) as failed,
+    coalesce(t.cancelled, 0) as cancelled, coalesce(t.waited, 0) as waited, coalesce(t.wait_sum, 0) as wait_sum,
+    t.wait_histogram, coalesce(t.ran, 0) as ran, coalesce(t.run_sum, 0) as run_sum, t.run_histogram
+  from lockgate.queue q left join lockgate.total t on t.queue = q.name
+  order by q.name;
+comment on view lockgate.total_detail is 'All that has been counted in each queue; only ever grows.';
 
 create or replace view lockgate.queue_overview as
   with running as materialized (select queue, count(*) as n from lockgate.running() group by queue)
@@ -1445,14 +1849,13 @@ create or replace view lockgate.failures as
   order by last desc;
 comment on view lockgate.failures is 'The newest 10,000 failed tasks by queue, kind and error: how many, since when, the latest.';
 
-create or replace view lockgate.slot_overview as
+create or replace view lockgate.slot_detail as
   with seen as materialized (select * from lockgate.watch())
   select q.name as queue, s.slot,
     coalesce(o.runner, (select r.runner from lockgate.runner r where r.backend_pid = o.pid
                         order by r.session desc limit 1)) as runner,
-    o.pid as backend_pid, o.task, t.kind,
-    round(extract(epoch from clock_timestamp() - t.start_time)::numeric, 1) as seconds,
-    round(extract(epoch from clock_timestamp() - o.state_change)::numeric, 1) as seconds_silent
+    o.pid as backend_pid, o.task, t.kind, t.attempt, t.start_time, t.progress, t.cancel_requested,
+    coalesce(o.grace, q.grace) as grace, o.state_change as heard
   from lockgate.queue q
   cross join lateral (
     select generate_series(1, q.slots) as slot
@@ -1460,6 +1863,16 @@ create or replace view lockgate.slot_overview as
   left join seen o on o.queue = q.id and o.slot = s.slot
   left join lockgate.task t on t.id = o.task
   order by q.name, s.slot;
+comment on view lockgate.slot_detail is
+  'Slots: who holds each, when its session was last heard of (null = free, or not for this login to see), and what '
+  'executes in it. Those above a number that was lowered stay until they are let go.';
+
+create or replace view lockgate.slot_overview as
+  select queue, slot, runner, backend_pid, task, kind,
+    round(extract(epoch from clock_timestamp() - start_time)::numeric, 1) as seconds,
+    round(extract(epoch from clock_timestamp() - heard)::numeric, 1) as seconds_silent
+  from lockgate.slot_detail
+  order by queue, slot;
 comment on view lockgate.slot_overview is
   'Slots: who holds each, what executes in it and for how long, and how long its holder''s session has been silent. '
   'Those above a number that was lowered stay until they are let go.';
@@ -1509,9 +1922,12 @@ grant execute on function
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text)
   to lockgate_service;
 grant select on lockgate.task_detail, lockgate.attempt_detail, lockgate.output_detail, lockgate.queue_detail,
-  lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures
+  lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures,
+  lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail
   to lockgate_service;
-grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch()
+grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
+  lockgate.waiting(text), lockgate.ended_since(timestamptz),
+  lockgate.series(timestamptz, timestamptz, double precision, text)
   to lockgate_service, lockgate_viewer;
 
 grant execute on function
@@ -1524,7 +1940,7 @@ grant execute on function
   lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
   lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int), lockgate.settle(),
   lockgate.report_progress(bigint, bigint, text, jsonb), lockgate.write_output(bigint, bigint, text),
-  lockgate.tidy(int)
+  lockgate.tidy(int), lockgate.roll_up(int)
   to lockgate_runner;
 
 grant select on all tables in schema lockgate to lockgate_viewer;

@@ -145,6 +145,11 @@ async def tidy(session: Session) -> int | None:
     return await session.value("select lockgate.tidy()")
 
 
+async def roll_up(session: Session, batch: int) -> int | None:
+    """Counts ends in their minutes; about how many, or None when another session has the chores."""
+    return await session.value("select lockgate.roll_up(%s)", batch)
+
+
 async def adopt(session: Session, orphan: Occupied) -> str | None:
     return await session.value(
         "select lockgate.adopt(%s, %s, %s, %s, %s)",

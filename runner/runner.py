@@ -41,6 +41,9 @@ REFUSED_FOR = 0.5
 CHORES_EVERY = 10.0
 """Seconds between two batches of chores when the last one found nothing to do."""
 
+ROLL_UP_BATCH = 2000
+"""Ends that are counted in one statement: some milliseconds, which whoever waits for this session has to spare."""
+
 log = structlog.get_logger()
 
 
@@ -517,10 +520,15 @@ class Runner:
         self._agenda.look_at = min(self._agenda.look_at, next_at)
 
     async def _do_chores(self, session: Session) -> None:
-        """Removes ended tasks whose time is over, if no other runner has the chores."""
+        """Counts what has ended, and removes it when its time is over, if no other runner has the chores."""
         self._chores_at = deadline.now() + CHORES_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-        if removed := await db.tidy(session):
+        counted = await db.roll_up(session, ROLL_UP_BATCH)
+        if counted is None:
+            return
+        removed = await db.tidy(session)
+        if removed:
             log.debug("removed", tasks=removed)
+        if removed or counted >= ROLL_UP_BATCH:
             self._chores_at = deadline.now() + 0.05
 
     # -- slots --------------------------------------------------------------------------------------------------------

@@ -54,6 +54,10 @@ FUNCTIONS: dict[str, set[Role]] = {
     "report_progress": {"runner"},
     "write_output": {"runner"},
     "tidy": {"runner"},
+    "roll_up": {"runner"},
+    "waiting": {"service", "viewer"},
+    "ended_since": {"service", "viewer"},
+    "series": {"service", "viewer"},
     "promote": NOBODY,
     "lease_has_ended": NOBODY,
     "put_back": NOBODY,
@@ -62,6 +66,14 @@ FUNCTIONS: dict[str, set[Role]] = {
     "first_turn": NOBODY,
     "keep_slot": NOBODY,
     "first_in_line": NOBODY,
+    "waited": NOBODY,
+    "ran": NOBODY,
+    "is_uncounted": NOBODY,
+    "put_ends_aside": NOBODY,
+    "ends_after": NOBODY,
+    "histogram": NOBODY,
+    "add_up": NOBODY,
+    "quantile": NOBODY,
 }
 
 # Who may read what. Nobody but the owner may write anything.
@@ -72,6 +84,9 @@ RELATIONS: dict[str, set[Role]] = {
     "attempt": {"viewer"},
     "runner": {"viewer"},
     "output": {"viewer"},
+    "minute": {"viewer"},
+    "total": {"viewer"},
+    "removed": {"viewer"},
     "task_detail": {"service", "viewer"},
     "task_recent": {"service", "viewer"},
     "attempt_detail": {"service", "viewer"},
@@ -79,6 +94,9 @@ RELATIONS: dict[str, set[Role]] = {
     "queue_detail": {"service", "viewer"},
     "queue_overview": {"service", "viewer"},
     "slot_overview": {"service", "viewer"},
+    "slot_detail": {"service", "viewer"},
+    "queue_stats": {"service", "viewer"},
+    "total_detail": {"service", "viewer"},
     "runner_overview": {"service", "viewer"},
     "failures": {"service", "viewer"},
 }
@@ -86,7 +104,7 @@ RELATIONS: dict[str, set[Role]] = {
 # Called with the rights of the caller: they touch no table.
 INVOKER = {
     *("lock_class", "holds_slot", "keep_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"),
-    *("rank", "first_turn", "first_in_line"),
+    *("rank", "first_turn", "first_in_line", "waited", "ran", "histogram", "add_up", "quantile"),
 }
 
 
