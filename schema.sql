@@ -1761,6 +1761,11 @@ create or replace view lockgate.task_detail as
   from lockgate.task;
 comment on view lockgate.task_detail is 'Tasks as the outside world sees them.';
 
+create or replace view lockgate.task_sight as
+  select id, finish_time is not null as has_ended, xmin::text as version from lockgate.task;
+comment on view lockgate.task_sight is
+  'For who waits for many tasks: whether each has ended, and a version that is another after every change.';
+
 create or replace view lockgate.attempt_detail as
   select task, attempt, lease, outcome, runner, slot, start_time, end_time, exec_time, error from lockgate.attempt;
 comment on view lockgate.attempt_detail is 'Attempts that ended without ending their task.';
@@ -1921,8 +1926,8 @@ grant execute on function
   lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text)
   to lockgate_service;
-grant select on lockgate.task_detail, lockgate.attempt_detail, lockgate.output_detail, lockgate.queue_detail,
-  lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures,
+grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_detail, lockgate.output_detail,
+  lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures,
   lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail
   to lockgate_service;
 grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),

@@ -1,5 +1,6 @@
 """The command: settings, then serve until told to stop."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -46,7 +47,16 @@ def database_url_file() -> str:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server after whose orderly end the process lives on, and exits 0."""
+    """A uvicorn server after whose orderly end the process lives on, and exits 0. Says when it begins to stop, so that
+    what waits or streams does not hold it up."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -131,8 +141,9 @@ def main(database_url: str, host: str, port: int, pool_size: int, log_format: st
 def serve(settings: Settings) -> None:
     """Returns after an orderly stop."""
     listener = listen(settings.host, settings.port)
+    stopping = asyncio.Event()
     config = uvicorn.Config(
-        edged(create_app(settings)),
+        edged(create_app(settings, stopping)),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -142,7 +153,7 @@ def serve(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     log.logger.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    Server(config).run(sockets=[listener])
+    Server(config, stopping).run(sockets=[listener])
     log.logger.info("stopped")
 
 

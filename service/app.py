@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Litestar, Request, Router
 from litestar.di import Provide
 
-from service import actions, db, docs, emptying, health, queues, simple, slots, tasks
+from service import actions, db, docs, emptying, health, queues, simple, slots, task_events, tasks
 from service.body import StrictRequest
 from service.errors import answer
 from service.gather import Gatherer
@@ -17,6 +17,8 @@ from service.parameters import refuse_strange
 from service.pool import Pool
 from service.problem import Refusal
 from service.settings import Settings
+from service.task_events import TaskReaders
+from service.waiting import Waiters
 from service.wake import Waker
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -26,6 +28,7 @@ ROUTES = (
     tasks.list_tasks,  # GET /tasks
     tasks.get_task,  # GET /tasks/{id}
     tasks.get_task_output,  # GET /tasks/{id}/output
+    task_events.stream_task,  # GET /tasks/{id}/events
     actions.cancel_task,  # POST /tasks/{id}/cancel
     actions.retry_task,  # POST /tasks/{id}/retry
     actions.delete_task,  # DELETE /tasks/{id}
@@ -48,17 +51,20 @@ PROBES = (
 )
 
 
-def create_app(settings: Settings) -> Litestar:
-    """Connects to nothing until it is started, and starts whether or not the database is there."""
+def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Litestar:
+    """Connects to nothing until it is started, and starts whether or not the database is there. Whatever waits or
+    streams ends when `stopping` is set."""
     pool = Pool(settings.database_url, settings.pool_size)
     waker = Waker(partial(db.wake, pool))
     gatherer = Gatherer(pool, waker.wake)
     readiness = health.Health(pool)
+    waiters = Waiters(pool, stopping or asyncio.Event())
 
     @contextlib.asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
         await pool.open()
-        background = [asyncio.create_task(waker.run()), asyncio.create_task(first_look(readiness))]
+        lasting = (waker.run(), first_look(readiness), waiters.run(), waiters.end_all())
+        background = [asyncio.create_task(one) for one in lasting]
         try:
             yield
         finally:
@@ -79,7 +85,13 @@ def create_app(settings: Settings) -> Litestar:
         [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
-        dependencies={"pool": provide(pool), "gatherer": provide(gatherer), "health": provide(readiness)},
+        dependencies={
+            "pool": provide(pool),
+            "gatherer": provide(gatherer),
+            "health": provide(readiness),
+            "waiters": provide(waiters),
+            "readers": provide(TaskReaders(pool)),
+        },
         exception_handlers={Exception: answer},
         openapi_config=docs.openapi(),
         plugins=[docs.AnyJson()],

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import json
 
-from service.messages import Attempt, BriefTask, Due, Output, Status, Task, TaskDetail, TaskSummary
+from service.messages import Attempt, BriefTask, Due, Output, Sight, Status, Task, TaskDetail, TaskSummary
 from service.pool import Pool
 
 READY_LIMIT = 1.0  # seconds
 ATTEMPTS_MAX = 100
 OUTPUTS_MAX = 20
+POSITION_MAX = 1000
 
 
 def utc(column: str) -> str:
@@ -47,6 +48,11 @@ async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | 
 
 async def task(pool: Pool, task_id: int) -> TaskDetail | None:
     """None if there is no such task."""
+    return (await details(pool, [task_id])).get(task_id)
+
+
+async def details(pool: Pool, ids: Sequence[int]) -> dict[int, TaskDetail]:
+    """Those there are, by id."""
     rows = await pool.rows(
         f"""
         select {WHOLE}, (
@@ -55,15 +61,34 @@ async def task(pool: Pool, task_id: int) -> TaskDetail | None:
               'start_time', {utc("start_time")}, 'end_time', {utc("end_time")}, 'exec_time', exec_time, 'error', error)
             order by lease), '[]')
           from (
-            select * from lockgate.attempt_detail where task = %(id)s order by lease desc limit {ATTEMPTS_MAX}) latest)
-        from lockgate.task_detail where id = %(id)s
+            select * from lockgate.attempt_detail where task = t.id order by lease desc limit {ATTEMPTS_MAX}) latest),
+          -- Backwards from where it is, so that what was claimed before it is not even looked at if it is far back.
+          case when status = 'queued' then (
+            select count(*) + 1 from (
+              select from lockgate.task_detail ahead
+              where ahead.queue = t.queue and ahead.status = 'queued'
+                and lockgate.rank(ahead.priority, ahead.id) < lockgate.rank(t.priority, t.id)
+              order by lockgate.rank(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end
+        from lockgate.task_detail t where id = any (%s)
         """,
-        {"id": task_id},
+        (list(ids),),
     )
-    if not rows:
-        return None
-    *whole, attempts = rows[0]
-    return TaskDetail(*whole, *[json.decode(attempts, type=list[Attempt])])
+    found = {}
+    for *whole, attempts, position in rows:
+        found[whole[0]] = TaskDetail(*whole, *[json.decode(attempts, type=list[Attempt]), position])
+    return found
+
+
+async def summaries(pool: Pool, ids: Sequence[int]) -> dict[int, TaskSummary]:
+    """Those there are, by id."""
+    rows = await pool.rows(f"select {SUMMARY} from lockgate.task_detail where id = any (%s)", (list(ids),))
+    return {row[0]: TaskSummary(*row) for row in rows}
+
+
+async def sights(pool: Pool, ids: Sequence[int]) -> dict[int, Sight]:
+    """Those there are, by id."""
+    text = "select id, version, has_ended from lockgate.task_sight where id = any (%s)"
+    return {row[0]: Sight(*row[1:]) for row in await pool.rows(text, (list(ids),))}
 
 
 async def outputs(pool: Pool, task_id: int) -> list[Output] | None:

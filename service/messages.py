@@ -132,6 +132,23 @@ class TaskDetail(Task):
         list[Attempt],
         Meta(description="Oldest first, the latest 100. The current one, or the one that ended it, is the task's own."),
     ]
+    position: (
+        Annotated[
+            int,
+            Meta(
+                description="Its place in the line of its queue: 1 goes next, 1001 is any further back than 1000; null "
+                "unless queued."
+            ),
+        ]
+        | None
+    )
+
+
+class Sight(Struct, frozen=True):
+    """What tells that a task has changed. `version` is None when it is gone."""
+
+    version: str | None
+    has_ended: bool
 
 
 class Output(Struct):

@@ -2,25 +2,36 @@
 
 from typing import Annotated, Any
 
-from litestar import Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
+from msgspec import json, structs
 
-from service import db
+from service import db, prefer
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
+from service.etag import etag, is_known
 from service.gather import Gatherer
 from service.idempotency import HEADER, idempotency_key
+from service.log import logger
 from service.messages import NewTask, OutputList, Status, Task, TaskDetail, TaskNumber, TaskPage
 from service.parameters import TaskId
 from service.pool import Pool
 from service.problem import invalid, no_task
+from service.task_events import TaskReaders
+from service.waiting import Waiters
 
 PAGE_MAX = 500
 REPLAYED = ResponseHeader(
     name="Idempotency-Replayed", description="true if the key had been used for this request.", documentation_only=True
 )
+
+APPLIED = ResponseHeader(
+    name="Preference-Applied", description="`wait=N`, if the answer was ready to wait.", documentation_only=True
+)
+ETAG = ResponseHeader(name="ETag", description="Of this very answer.", documentation_only=True)
 
 
 @post(
@@ -30,12 +41,18 @@ REPLAYED = ResponseHeader(
     summary="Create a task",
     tags=["tasks"],
     status_code=202,
-    response_headers=[LOCATION, REPLAYED],
-    responses={**described(200, Task, "Nothing new: the task that has this key."), **problems(400, 413, 422, 503)},
+    response_headers=[LOCATION, REPLAYED, APPLIED],
+    responses={
+        **described(200, Task, "Nothing new: the task that has this key. Or, with `Prefer: wait=N`: it has ended."),
+        **problems(400, 413, 422, 503),
+    },
 )
 async def create_task(
+    request: Request[Any, Any, Any],
     data: JSONBody[NewTask],
     gatherer: NamedDependency[Gatherer],
+    waiters: NamedDependency[Waiters],
+    readers: NamedDependency[TaskReaders],
     key: Annotated[
         str | None,
         HeaderParameter(
@@ -44,9 +61,11 @@ async def create_task(
             "long as that is kept, and the same key with another request is refused.",
         ),
     ] = None,
+    preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
 ) -> Response[Task]:
     """Answers once the task is stored: 202 for a new one, 200 for the one that has this `Idempotency-Key` or, if it is
-    unfinished, this `dedupe_key`. After a 503 it may be stored or not; with a key it is safe to try again."""
+    unfinished, this `dedupe_key`. With `Prefer: wait=N` it answers with the ended task and 200 if it ends in time, else
+    as without. After a 503 it may be stored or not; with a key it is safe to try again."""
     if data.run_at is not None and data.delay is not None:
         raise invalid("delay", "cannot be given together with run_at")
     submitted = await gatherer.submit(data, idempotency_key(key))
@@ -56,11 +75,24 @@ async def create_task(
     if submitted.outcome == "replayed":
         headers["Idempotency-Replayed"] = "true"
     content: Any = submitted.task or TaskNumber(submitted.id)
-    return Response(
-        content,
-        status_code=202 if submitted.outcome == "created" else 200,
-        headers=headers,
-    )
+    status = 202 if submitted.outcome == "created" else 200
+    seconds = prefer.wait_seconds(preference)
+    if seconds is not None and not waiters.is_full:  # it is stored: too many who wait are no reason to refuse
+        headers |= prefer.applied(seconds)
+        await waiters.end(submitted.id, seconds, request.receive)
+        if (task := await _read_if_possible(readers, submitted.id)) is not None:
+            content = Task(*structs.astuple(task)[: len(Task.__struct_fields__)])
+            status = 200 if task.finish_time is not None else status
+    return Response(content, status_code=status, headers=headers)
+
+
+async def _read_if_possible(readers: TaskReaders, task_id: int) -> TaskDetail | None:
+    """For an answer that has to say that the task is stored, whatever else is wrong."""
+    try:
+        return await readers.detail.task(task_id)
+    except Exception as error:
+        logger.warning("a stored task could not be read back", task=task_id, error=str(error))
+        return None
 
 
 @get(
@@ -69,13 +101,38 @@ async def create_task(
     response_description="The task.",
     summary="A task",
     tags=["tasks"],
-    responses=problems(400, 503, missing=NO_TASK),
+    response_headers=[ETAG, APPLIED],
+    responses={
+        304: ResponseSpec(None, description="It is as `If-None-Match` knows it."),
+        **problems(400, 503, missing=NO_TASK),
+    },
 )
-async def get_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail:
+async def get_task(
+    request: Request[Any, Any, Any],
+    task_id: TaskId,
+    pool: NamedDependency[Pool],
+    waiters: NamedDependency[Waiters],
+    readers: NamedDependency[TaskReaders],
+    preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
+    known: Annotated[
+        str | None, HeaderParameter(name="If-None-Match", description="The `ETag` of an earlier answer.")
+    ] = None,
+) -> Response[TaskDetail]:
     """Everything there is to know about it, but for what its handler printed."""
-    if (task := await db.task(pool, task_id)) is None:
+    seconds = prefer.wait_seconds(preference)
+    if seconds is None:
+        task = await db.task(pool, task_id)
+    else:
+        waiters.refuse_if_full()
+        await waiters.end(task_id, seconds, request.receive)
+        task = await readers.detail.task(task_id)
+    if task is None:
         raise no_task(task_id)
-    return task
+    body: Any = json.encode(task)
+    headers = {"ETag": etag(body)} | ({} if seconds is None else prefer.applied(seconds))
+    if is_known(known, headers["ETag"]):
+        body = None
+    return Response(body, status_code=304 if body is None else 200, headers=headers, media_type=MediaType.JSON)
 
 
 @get(

@@ -18,6 +18,8 @@ from tests.service.test_queues import *  # noqa: F403
 from tests.service.test_read import *  # noqa: F403
 from tests.service.test_simple import *  # noqa: F403
 from tests.service.test_slots import *  # noqa: F403
+from tests.service.test_task_events import *  # noqa: F403
+from tests.service.test_waiting import *  # noqa: F403
 from tests.service.test_wake import *  # noqa: F403
 
 

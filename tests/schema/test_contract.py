@@ -89,6 +89,7 @@ RELATIONS: dict[str, set[Role]] = {
     "removed": {"viewer"},
     "task_detail": {"service", "viewer"},
     "task_recent": {"service", "viewer"},
+    "task_sight": {"service", "viewer"},
     "attempt_detail": {"service", "viewer"},
     "output_detail": {"service", "viewer"},
     "queue_detail": {"service", "viewer"},

@@ -1,5 +1,6 @@
 """A service on a real port against the test's own database, in this process or in one of its own; runners beside it."""
 
+import asyncio
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import pytest
 import uvicorn
 
 from lockgate.witness import Witness
-from service.__main__ import listen
+from service.__main__ import Server, listen
 from service.app import create_app
 from service.settings import Settings
 from tests.contract import until
@@ -28,13 +29,18 @@ ProcessStart = Callable[..., "Process"]
 RunnerStart = Callable[..., RunnerProcess]
 
 
+class ThreadServer(Server):
+    """In a thread, where nobody gets signals."""
+
+    capture_signals = uvicorn.Server.capture_signals
+
+
 @contextmanager
 def running(database_url: str) -> Iterator[httpx.Client]:
     """The service in a thread of this process: quick to start."""
-    config = uvicorn.Config(
-        create_app(Settings(database_url=database_url)), log_config=None, lifespan="on", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    stopping = asyncio.Event()
+    app = create_app(Settings(database_url=database_url), stopping)
+    server = ThreadServer(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1), stopping)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run, args=([listener],), name="service")

@@ -28,7 +28,7 @@ def test_a_new_task_is_accepted_and_is_the_answer(http: httpx.Client, q: Contrac
         )
     }
     assert set(task) == columns
-    assert http.get(f"/tasks/{task['id']}").json() == task | {"attempts": []}
+    assert http.get(f"/tasks/{task['id']}").json() == task | {"attempts": [], "position": 1}
     stored = q.task(task["id"])
     assert (stored.kind, stored.payload, stored.queue, stored.status) == ("sleep", {}, "default", "queued")
 

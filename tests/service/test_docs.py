@@ -38,6 +38,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "get /tasks/{task_id}": "getTask",
         "delete /tasks/{task_id}": "deleteTask",
         "get /tasks/{task_id}/output": "getTaskOutput",
+        "get /tasks/{task_id}/events": "streamTask",
         "post /tasks/{task_id}/cancel": "cancelTask",
         "post /tasks/{task_id}/retry": "retryTask",
         "get /queues": "listQueues",

@@ -29,6 +29,7 @@ def test_a_task_of_any_status_can_be_read(http: httpx.Client, q: Contract, statu
     task: dict[str, Any] = http.get(f"/tasks/{stored.id}").json()
 
     assert task.pop("attempts") == []
+    assert task.pop("position") == (1 if status == "queued" else None)
     assert set(task) == set(Task.__struct_fields__)
     for name, value in task.items():
         expected = getattr(stored, name)

@@ -1,0 +1,105 @@
+"""A task as a stream of events, until it has ended."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+from msgspec import json
+
+from service import db
+from service.docs import NO_TASK, problems
+from service.errors import refusal
+from service.log import logger
+from service.messages import TaskDetail, TaskSummary
+from service.parameters import TaskId
+from service.pool import Pool
+from service.problem import no_task
+from service.reading import Reader
+from service.waiting import Waiters
+
+HEARTBEAT_SECONDS = 15.0
+END_ID = "end"
+"""An EventSource connects again when a stream ends, and says this number of the last event then."""
+
+
+class TaskReaders:
+    """What those who wait are shown."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.detail: Reader[TaskDetail] = Reader(partial(db.details, pool))
+        self.summary: Reader[TaskSummary] = Reader(partial(db.summaries, pool))
+
+
+@get(
+    "/tasks/{task_id:int}/events",
+    operation_id="streamTask",
+    summary="A task as events",
+    tags=["tasks"],
+    responses={
+        200: ResponseSpec(
+            str,
+            media_type="text/event-stream",
+            description="Events `task`, each with the task as lists show it, and a last one: `end`, with the task "
+            "whole, or `deleted`.",
+            generate_examples=False,
+        ),
+        204: ResponseSpec(None, description="`Last-Event-ID` says that the end has been seen."),
+        **problems(400, 503, missing=NO_TASK),
+    },
+)
+async def stream_task(
+    task_id: TaskId,
+    pool: NamedDependency[Pool],
+    waiters: NamedDependency[Waiters],
+    readers: NamedDependency[TaskReaders],
+    last_event: Annotated[
+        str | None, HeaderParameter(name="Last-Event-ID", description="As an EventSource sends it.")
+    ] = None,
+) -> Response[Any]:
+    """How the task is now, and every time it has changed; the stream closes with its end. Changes that follow each
+    other within some 50 ms come as one. A comment every 15 seconds shows that the connection lives. When the service
+    stops, the stream closes without an end: connect again."""
+    waiters.refuse_if_full()
+    task = (await db.summaries(pool, [task_id])).get(task_id)
+    if task is None:
+        raise no_task(task_id)
+    if last_event == END_ID and task.finish_time is not None:
+        return Response(None, status_code=204)
+    return ServerSentEvent(_events(task_id, waiters, readers))
+
+
+async def _events(task_id: int, waiters: Waiters, readers: TaskReaders) -> AsyncIterator[ServerSentEventMessage]:
+    with waiters.waiter(task_id) as waiter:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    sight = await waiter.change()
+            except TimeoutError:
+                yield ServerSentEventMessage(data=None, comment="still here")
+                continue
+            if waiters.is_stopping or sight is None:
+                return
+            task: TaskSummary | None
+            try:
+                task = await (readers.detail if sight.has_ended else readers.summary).task(task_id)
+            except Exception as error:
+                why = refusal(error)
+                if why is None:
+                    raise
+                logger.warning("a stream ends", task=task_id, why=why.detail)
+                return
+            if task is None:
+                yield ServerSentEventMessage(data=json.encode({"id": task_id}), event="deleted", id=END_ID)
+                return
+            has_ended = isinstance(task, TaskDetail) and task.finish_time is not None
+            yield ServerSentEventMessage(
+                data=json.encode(task), event="end" if has_ended else "task", id=END_ID if has_ended else sight.version
+            )
+            if has_ended:
+                return
