@@ -110,6 +110,35 @@ if v_version is null or v_version < 3 then
   create domain lockgate.dedupe_key text collate "C"
     constraint dedupe_key_is_1_to_200_characters check (length(value) between 1 and 200);
   comment on domain lockgate.dedupe_key is 'The same for tasks of which only one shall be unfinished.';
+
+  create type lockgate.scope as enum ('read', 'submit', 'admin');
+  comment on type lockgate.scope is 'What an API key is good for; each includes those before it.';
+
+  create table lockgate.api_key (
+    id text collate "C" not null,
+    name text collate "C" not null,
+    owner text collate "C" not null,
+    digest bytea not null,
+    scope lockgate.scope not null,
+    queue text collate "C",
+    create_time timestamptz not null default now(),
+    last_used timestamptz,
+    revoke_time timestamptz,
+    constraint api_key_pkey primary key (id),
+    constraint a_key_id_is_12_letters_and_digits check (id ~ '^[a-z0-9]{12}$'),
+    constraint a_key_name_is_short_and_plain check (name ~ '^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$'),
+    constraint an_owner_is_short_and_plain check (owner ~ '^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$'),
+    constraint a_digest_has_32_bytes check (octet_length(digest) = 32)
+  );
+  create unique index a_key_name_is_in_force_once on lockgate.api_key (name) where revoke_time is null;  -- revoke_key
+  comment on table lockgate.api_key is 'Keys of the HTTP API. Of the secret only its digest is kept.';
+  comment on column lockgate.api_key.id is 'The part of the key that is no secret, and tells which it is.';
+  comment on column lockgate.api_key.owner is
+    'The scope of its idempotency keys. Keys of one owner share them, so that one can replace another.';
+  -- A slow hash protects secrets that can be guessed. This one has 256 random bits.
+  comment on column lockgate.api_key.digest is 'SHA-256 of the whole key.';
+  comment on column lockgate.api_key.queue is 'The only queue it is good for; null = all.';
+  comment on column lockgate.api_key.last_used is 'About when it was last used, to some minutes.';
 end if;
 
 
@@ -564,8 +593,9 @@ comment on function lockgate.release_slot(int, int) is 'Frees the lock of this s
 -- Submitting --------------------------------------------------------------------------------------------------------
 
 -- The one door into the table. p_tasks is a JSON array of objects with kind and, if wanted, queue, payload, priority,
--- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key. Either every item gets an
--- outcome or, for an item that breaks a limit, nothing is stored. Does not notify: callers do, once, after they commit.
+-- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key, and idempotency_scope where that
+-- is another than p_scope. Either every item gets an outcome or, for an item that breaks a limit, nothing is stored. Does
+-- not notify: callers do, once, after they commit.
 create or replace function lockgate.submit_batch(p_tasks jsonb, p_scope text default '')
 returns table (item int, task bigint, outcome lockgate.submit_outcome)
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -600,9 +630,11 @@ begin
         jsonb_to_record(p_tasks -> (i - 1)) as r (
           queue text, kind text, payload jsonb, priority smallint, run_at timestamptz, delay double precision,
           max_attempts int, timeout double precision, tags text[], metadata jsonb, idempotency_key text,
-          dedupe_key text)
+          idempotency_scope text, dedupe_key text)
     ), due as (
-      select *, coalesce(run_at, now() + delay * interval '1 second', now()) as due_time from request
+      select *, coalesce(run_at, now() + delay * interval '1 second', now()) as due_time,
+        coalesce(idempotency_scope, p_scope) as scope
+      from request
     ), stored as (
       insert into lockgate.task (
         id, queue, kind, status, priority, run_at, max_attempts, timeout, payload, tags, metadata,
@@ -612,11 +644,12 @@ begin
         case when d.due_time > now() then 'scheduled' else 'queued' end::lockgate.status,
         coalesce(d.priority, 0), d.due_time, coalesce(d.max_attempts, q.max_attempts),
         coalesce(d.timeout, q.timeout), coalesce(d.payload, '{}'), coalesce(d.tags, '{}'),
-        coalesce(d.metadata, '{}'), p_scope, d.idempotency_key,
+        coalesce(d.metadata, '{}'), d.scope, d.idempotency_key,
         case when d.idempotency_key is not null then md5(d.body::text)::uuid end, d.dedupe_key
       from due d join lockgate.queue q on q.name = coalesce(d.queue, 'default')
       where q.kinds is null or d.kind = any (q.kinds)
-      order by d.idempotency_key, d.dedupe_key, d.i  -- or two batches with the same keys could wait for each other
+      -- Or two batches with the same keys could wait for each other.
+      order by d.idempotency_key, d.dedupe_key, d.scope, d.i
       on conflict do nothing
       returning id
     )
@@ -644,7 +677,8 @@ begin
       cross join lateral (select p_tasks -> (i - 1) as e) one
       left join lockgate.queue q on q.name = coalesce(e ->> 'queue', 'default')
       left join lockgate.task same_key
-        on same_key.idempotency_scope = p_scope and same_key.idempotency_key = e ->> 'idempotency_key'
+        on same_key.idempotency_scope = coalesce(e ->> 'idempotency_scope', p_scope)
+        and same_key.idempotency_key = e ->> 'idempotency_key'
       left join lockgate.task same_dedupe
         on same_dedupe.queue = q.name and same_dedupe.dedupe_key = e ->> 'dedupe_key'
         and same_dedupe.status in ('scheduled', 'queued', 'running')
@@ -1752,6 +1786,64 @@ $$;
 comment on function lockgate.delete_queue(text) is 'Deletes a queue that is empty and whose slots nobody holds, else LG009.';
 
 
+-- Keys of the API ---------------------------------------------------------------------------------------------------
+-- The secret never comes here: who makes a key hands in its digest, and who is shown one compares the digests. All keys
+-- in force are read at once and kept for seconds, hence a bound on how many there are.
+
+create or replace function lockgate.add_key(
+  id text, name text, digest bytea, scope lockgate.scope, queue text default null, owner text default null)
+returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  if queue is not null and not exists (select from lockgate.queue q where q.name = add_key.queue) then
+    raise exception 'there is no queue "%"', queue using errcode = 'LG001', hint = 'select queue from queue_detail';
+  end if;
+  if (select count(*) from lockgate.api_key k where k.revoke_time is null) >= 1000 then
+    raise exception 'there are 1000 keys already' using errcode = '23514', constraint = 'at_most_1000_keys_are_in_force';
+  end if;
+  insert into lockgate.api_key (id, name, owner, digest, scope, queue)
+    values (add_key.id, add_key.name, coalesce(add_key.owner, add_key.name), add_key.digest, add_key.scope, add_key.queue);
+exception when unique_violation then
+  raise exception 'there is a key "%" already', name using errcode = '23505', constraint = 'a_key_name_is_in_force_once';
+end
+$$;
+comment on function lockgate.add_key(text, text, bytea, lockgate.scope, text, text) is
+  'Stores a key of the API by its SHA-256. `owner` unless given is the name. `lockgate keys add` makes one.';
+
+create or replace function lockgate.revoke_key(name text) returns boolean
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with revoked as (
+    update lockgate.api_key k set revoke_time = now() where k.name = revoke_key.name and k.revoke_time is null returning 1
+  )
+  select exists (select from revoked)
+$$;
+comment on function lockgate.revoke_key(text) is 'The key in force of this name is good for nothing any more; whether there was one.';
+
+create or replace function lockgate.has_keys() returns boolean
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$ select exists (select from lockgate.api_key) $$;
+comment on function lockgate.has_keys() is 'Whether a key was ever made, revoked or not.';
+
+create or replace function lockgate.keys_in_force()
+returns table (id text, owner text, digest bytea, scope lockgate.scope, queue text)
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$ select id, owner, digest, scope, queue from lockgate.api_key where revoke_time is null $$;
+comment on function lockgate.keys_in_force() is 'The keys that are not revoked, at most 1000, with the SHA-256 of each.';
+
+create or replace function lockgate.note_key_use(ids text[]) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update lockgate.api_key k set last_used = now()
+  where k.id = any (ids) and (k.last_used is null or k.last_used < now() - interval '30 seconds');
+end
+$$;
+comment on function lockgate.note_key_use(text[]) is 'These keys have been used of late.';
+
+
 -- Views -------------------------------------------------------------------------------------------------------------
 
 create or replace view lockgate.task_detail as
@@ -1895,6 +1987,10 @@ create or replace view lockgate.runner_overview as
   order by r.session;
 comment on view lockgate.runner_overview is 'Runner sessions, whether each is alive, and how many tasks it runs.';
 
+create or replace view lockgate.key_overview as
+  select id, name, owner, scope, queue, create_time, last_used, revoke_time from lockgate.api_key;
+comment on view lockgate.key_overview is 'Keys of the API, revoked ones too, without what they are compared by.';
+
 create or replace function lockgate.schema_version() returns int
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$ select version from lockgate.release $$;
@@ -1924,11 +2020,14 @@ grant execute on function
   lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.wake(text), lockgate.wake_later(text), lockgate.cancel(bigint, boolean),
   lockgate.retry(bigint), lockgate.delete_task(bigint), lockgate.purge(text, int),
   lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
-  lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text)
+  lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text),
+  lockgate.add_key(text, text, bytea, lockgate.scope, text, text), lockgate.revoke_key(text), lockgate.has_keys(),
+  lockgate.keys_in_force(), lockgate.note_key_use(text[])
   to lockgate_service;
 grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_detail, lockgate.output_detail,
-  lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview, lockgate.task_recent, lockgate.failures,
-  lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail
+  lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview,
+  lockgate.task_recent, lockgate.failures, lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail,
+  lockgate.key_overview
   to lockgate_service;
 grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),

@@ -26,6 +26,7 @@ SECTIONS = {
         "list": ("lockgate.commands.listing:list_", "List tasks, the newest first."),
         "status": ("lockgate.commands.status:status", "Watch the queues, their slots and runners, live."),
         "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
+        "keys": ("lockgate.commands.keys:keys", "Show, make and revoke keys of the HTTP API."),
         "psql": ("lockgate.commands.psql:psql", "Open psql on the database."),
     },
 }

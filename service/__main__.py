@@ -9,13 +9,17 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import psycopg
 import uvicorn
 
-from service import log
-from service.app import create_app
+from service import key_db, log
+from service.app import asks_for_keys, create_app
 from service.edge import edged
+from service.pool import Pool
+from service.problem import Refusal
 from service.settings import Settings, is_database_url
 
 # Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
@@ -92,6 +96,22 @@ class Server(uvicorn.Server):
     help="Where to listen; 0 takes any free port and logs it.",
 )
 @click.option(
+    "--open/--no-open",
+    envvar="LOCKGATE_OPEN",
+    show_envvar=True,
+    default=False,
+    show_default="off",
+    help="Ask nobody for a key, wherever it listens: whoever can connect may do everything.",
+)
+@click.option(
+    "--published",
+    envvar="LOCKGATE_PUBLISHED",
+    show_envvar=True,
+    metavar="ADDRESS",
+    show_default="--host",
+    help="In a container, where its port is published: decides, in place of --host, whether others can connect.",
+)
+@click.option(
     "--pool-size",
     envvar="LOCKGATE_POOL_SIZE",
     show_envvar=True,
@@ -118,22 +138,16 @@ class Server(uvicorn.Server):
     show_default=True,
     help="The least that is logged.",
 )
-def main(database_url: str, host: str, port: int, pool_size: int, log_format: str, log_level: str) -> None:
+def main(database_url: str, **others: Any) -> None:
     """Serve tasks over HTTP.
 
-    Starts whether or not the database can be reached: GET /health/ready says when it can.
+    Starts whether or not the database can be reached: GET /health/ready says when it can. Where others than this
+    machine can connect, it refuses to start before there is a key (`lockgate keys add`), or --open.
     """
     if not is_database_url(database_url):
         # Without what was given: it may hold a password.
         raise CannotStart("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
-    settings = Settings(
-        database_url=database_url,
-        host=host,
-        port=port,
-        pool_size=pool_size,
-        log_format=log_format,
-        log_level=log_level,
-    )
+    settings = Settings(database_url=database_url, **others)
     log.configure(settings.log_format, settings.log_level)
     serve(settings)
 
@@ -141,6 +155,12 @@ def main(database_url: str, host: str, port: int, pool_size: int, log_format: st
 def serve(settings: Settings) -> None:
     """Returns after an orderly stop."""
     listener = listen(settings.host, settings.port)
+    if asks_for_keys(settings) and asyncio.run(has_keys(settings.database_url)) is False:
+        raise CannotStart(
+            f"whoever can reach {settings.published or settings.host} could do everything: "
+            "make a key first (lockgate keys add NAME), or say so (--open)",
+            exit_code=1,
+        )
     stopping = asyncio.Event()
     config = uvicorn.Config(
         edged(create_app(settings, stopping)),
@@ -153,8 +173,24 @@ def serve(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     log.logger.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    if settings.open:
+        log.logger.warning("open", why="nobody is asked for a key: whoever can connect may do everything")
     Server(config, stopping).run(sockets=[listener])
     log.logger.info("stopped")
+
+
+async def has_keys(database_url: str) -> bool | None:
+    """Whether a key was ever made. None: the database does not say, for some seconds at most."""
+    pool = Pool(database_url, 1)
+    try:
+        await pool.open()
+        found, _ = await key_db.in_force(pool)
+    except (psycopg.Error, Refusal):
+        return None
+    else:
+        return found
+    finally:
+        await pool.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,11 +8,15 @@ from typing import Any
 
 from litestar import Litestar, Request, Router
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 
 from service import actions, db, docs, emptying, health, queues, simple, slots, task_events, tasks
+from service.address import is_loopback
 from service.body import StrictRequest
 from service.errors import answer
 from service.gather import Gatherer
+from service.guard import Guard, caller_of, needed
+from service.keys import Keys
 from service.parameters import refuse_strange
 from service.pool import Pool
 from service.problem import Refusal
@@ -59,11 +63,12 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     gatherer = Gatherer(pool, waker.wake)
     readiness = health.Health(pool)
     waiters = Waiters(pool, stopping or asyncio.Event())
+    keys = Keys(pool, required=asks_for_keys(settings))
 
     @contextlib.asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
         await pool.open()
-        lasting = (waker.run(), first_look(readiness), waiters.run(), waiters.end_all())
+        lasting = (waker.run(), keys.run(), first_look(readiness), waiters.run(), waiters.end_all())
         background = [asyncio.create_task(one) for one in lasting]
         try:
             yield
@@ -72,6 +77,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
+            await keys.close()
             await pool.close()
 
     def provide(thing: object) -> Provide:
@@ -79,18 +85,20 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
 
     async def before(request: Request[Any, Any, Any]) -> None:
         refuse_strange(request)
-        await readiness.schema()
 
-    return Litestar(
+    app = Litestar(
         [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
+        guards=[Guard(pool, readiness, keys)],
         dependencies={
             "pool": provide(pool),
             "gatherer": provide(gatherer),
             "health": provide(readiness),
             "waiters": provide(waiters),
             "readers": provide(TaskReaders(pool)),
+            "keys": provide(keys),
+            "caller": Provide(caller_of, sync_to_thread=False),
         },
         exception_handlers={Exception: answer},
         openapi_config=docs.openapi(),
@@ -99,6 +107,17 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         # `answer` logs what needs it.
         logging_config=None,
     )
+    for route in app.routes:
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            needed(handler)  # or say so before the first request for it
+    return app
+
+
+def asks_for_keys(settings: Settings) -> bool | None:
+    """Whether a request needs a key; None: once there is one."""
+    if settings.open:
+        return False
+    return None if is_loopback(settings.published or settings.host) else True
 
 
 async def first_look(readiness: health.Health) -> None:

@@ -118,7 +118,8 @@ def is_about_content(error: Exception) -> bool:
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The one handler: every error leaves as application/problem+json."""
     headers: dict[str, str] = {}
-    found = refusal(error)
+    if found := refusal(error):
+        headers.update(found.headers)
     if found is None and isinstance(error, HTTPException):
         fields = _field_errors(error)
         detail = "; ".join(f"{one.field}: {one.message}" for one in fields) or error.detail

@@ -37,7 +37,7 @@ class Waiting:
     """A request that waits for its commit."""
 
     item: bytes
-    keys: tuple[str, str]
+    keys: tuple[str, str, str]
     done: asyncio.Future[Submitted] = field(default_factory=asyncio.Future)
 
 
@@ -52,10 +52,11 @@ class Gatherer:
         self._under_way = 0
         self._senders: set[asyncio.Task[None]] = set()
 
-    async def submit(self, task: NewTask, idempotency_key: str | None = None) -> Submitted:
-        """Returns after the commit. Raises psycopg.Error, and Refusal (503) if it cannot be done in time."""
-        keyed = KeyedTask(**structs.asdict(task), idempotency_key=idempotency_key)
-        waiting = Waiting(json.encode(keyed), (idempotency_key or "", task.dedupe_key or ""))
+    async def submit(self, task: NewTask, idempotency_key: str | None = None, owner: str = "") -> Submitted:
+        """Returns after the commit. `owner` is the scope of the idempotency key. Raises psycopg.Error, and Refusal
+        (503) if it cannot be done in time."""
+        keyed = KeyedTask(**structs.asdict(task), idempotency_key=idempotency_key, idempotency_scope=owner)
+        waiting = Waiting(json.encode(keyed), (idempotency_key or "", task.dedupe_key or "", owner))
         if len(self._waiting) >= WAITING_MAX or self._waiting_bytes + len(waiting.item) > WAITING_BYTES_MAX:
             raise unavailable("too many requests are waiting to be stored")
         self._waiting.append(waiting)

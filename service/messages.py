@@ -70,6 +70,7 @@ class KeyedTask(NewTask, omit_defaults=True):
     """A NewTask as `submit_batch` takes it, which knows nothing of headers."""
 
     idempotency_key: str | None = None
+    idempotency_scope: str = ""
 
 
 class TaskSummary(Struct):

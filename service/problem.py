@@ -12,6 +12,8 @@ RETRY_SECONDS = "1"
 # Fixed per status: type, title.
 PROBLEMS: Mapping[int, tuple[str, str]] = {
     400: ("invalid-input", "The request is not valid"),
+    401: ("unauthenticated", "The request needs a key that is good"),
+    403: ("forbidden", "The key is not good for this"),
     404: ("not-found", "There is nothing here"),
     405: ("method-not-allowed", "This method is not allowed here"),
     413: ("too-large", "The request is too large"),
@@ -57,6 +59,7 @@ class Refusal(Exception):
         self.detail = detail
         self.fields = fields or []
         self.conflict = conflict
+        self.headers: dict[str, str] = {}
         self.is_logged = False
 
 
@@ -83,6 +86,20 @@ def no_queue(name: str) -> Refusal:
 
 def ended(task_id: int, status: str) -> Refusal:
     return Refusal(409, f"task {task_id} has already {status}", conflict="already-ended")
+
+
+def unauthenticated(detail: str) -> Refusal:
+    """A 401: who asks is not known."""
+    refusal = Refusal(401, detail)
+    refusal.headers["WWW-Authenticate"] = 'Bearer realm="lockgate"'
+    return refusal
+
+
+def forbidden(scope: str) -> Refusal:
+    """A 403: it takes a key of that scope."""
+    refusal = Refusal(403, f"this takes a key of scope {scope}")
+    refusal.headers["WWW-Authenticate"] = f'Bearer realm="lockgate", error="insufficient_scope", scope="{scope}"'
+    return refusal
 
 
 def unavailable(detail: str) -> Refusal:

@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service import queue_db
+from service.caller import Caller
 from service.docs import LOCATION, NO_QUEUE, problems
 from service.parameters import QueueName
 from service.pool import Pool
@@ -20,9 +21,9 @@ from service.queue_messages import NewQueue, Queue, QueueChange, QueueList
     tags=["queues"],
     responses=problems(400, 503),
 )
-async def list_queues(pool: NamedDependency[Pool]) -> QueueList:
+async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> QueueList:
     """Their settings, and how much is in each."""
-    return QueueList(await queue_db.queues(pool))
+    return QueueList([queue for queue in await queue_db.queues(pool) if caller.sees(queue.name)])
 
 
 @get(
@@ -48,8 +49,11 @@ async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     response_headers=[LOCATION],
     responses=problems(400, 413, 503, conflict="There is a queue of this name."),
 )
-async def create_queue(data: JSONBody[NewQueue], pool: NamedDependency[Pool]) -> Response[Queue]:
+async def create_queue(
+    data: JSONBody[NewQueue], pool: NamedDependency[Pool], caller: NamedDependency[Caller]
+) -> Response[Queue]:
     """With any of its settings; runners that serve all queues take its slots at once."""
+    caller.queue_of(data.name)
     await queue_db.create(pool, data)
     return Response(await there(pool, data.name), headers={"Location": f"/queues/{data.name}"})
 

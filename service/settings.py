@@ -14,6 +14,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     log_format: str = "auto"
     log_level: str = "info"
+    open: bool = False
+    published: str | None = None
 
 
 def is_database_url(text: str) -> bool:

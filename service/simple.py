@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from msgspec import Raw
 
 from service import db
+from service.caller import Caller
 from service.docs import LOCATION, NO_TASK, problems
 from service.errors import refused
 from service.gather import Gatherer
@@ -26,12 +27,14 @@ from service.problem import invalid, no_task
     response_headers=[LOCATION],
     responses=problems(400, 413, 503),
 )
-async def create_sleep_task(request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer]) -> Response[int]:
+async def create_sleep_task(
+    request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer], caller: NamedDependency[Caller]
+) -> Response[int]:
     """Takes no body. Answers with the task's number once it is stored."""
     if (await request.body()).strip() not in (b"", b"{}", b"null"):
         raise invalid("body", "must be empty: POST /tasks takes a description of a task")
-    task = NewTask("sleep", payload=Raw(b'{"min":0,"max":10}'))
-    submitted = await gatherer.submit(task)
+    task = NewTask("sleep", queue=caller.queue, payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await gatherer.submit(task, owner=caller.owner)
     if submitted.id is None:
         raise refused(submitted.outcome, task, None)
     return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})

@@ -1,7 +1,7 @@
 """A task as a stream of events, until it has ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,8 +13,10 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import json
 
 from service import db
+from service.caller import Caller
 from service.docs import NO_TASK, problems
 from service.errors import refusal
+from service.keys import Keys
 from service.log import logger
 from service.messages import TaskDetail, TaskSummary
 from service.parameters import TaskId
@@ -58,6 +60,8 @@ async def stream_task(
     pool: NamedDependency[Pool],
     waiters: NamedDependency[Waiters],
     readers: NamedDependency[TaskReaders],
+    keys: NamedDependency[Keys],
+    caller: NamedDependency[Caller],
     last_event: Annotated[
         str | None, HeaderParameter(name="Last-Event-ID", description="As an EventSource sends it.")
     ] = None,
@@ -71,22 +75,27 @@ async def stream_task(
         raise no_task(task_id)
     if last_event == END_ID and task.finish_time is not None:
         return Response(None, status_code=204)
-    return ServerSentEvent(_events(task_id, waiters, readers))
+    return ServerSentEvent(_events(task_id, waiters, readers, partial(keys.recheck, caller)))
 
 
-async def _events(task_id: int, waiters: Waiters, readers: TaskReaders) -> AsyncIterator[ServerSentEventMessage]:
+async def _events(
+    task_id: int, waiters: Waiters, readers: TaskReaders, recheck: Callable[[], Awaitable[None]]
+) -> AsyncIterator[ServerSentEventMessage]:
     with waiters.waiter(task_id) as waiter:
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     sight = await waiter.change()
             except TimeoutError:
-                yield ServerSentEventMessage(data=None, comment="still here")
-                continue
-            if waiters.is_stopping or sight is None:
+                sight = None
+            if waiters.is_stopping:
                 return
             task: TaskSummary | None
             try:
+                await recheck()
+                if sight is None:
+                    yield ServerSentEventMessage(data=None, comment="still here")
+                    continue
                 task = await (readers.detail if sight.has_ended else readers.summary).task(task_id)
             except Exception as error:
                 why = refusal(error)

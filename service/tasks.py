@@ -10,6 +10,7 @@ from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from msgspec import json, structs
 
 from service import db, prefer
+from service.caller import Caller
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
 from service.etag import etag, is_known
@@ -53,6 +54,7 @@ async def create_task(
     gatherer: NamedDependency[Gatherer],
     waiters: NamedDependency[Waiters],
     readers: NamedDependency[TaskReaders],
+    caller: NamedDependency[Caller],
     key: Annotated[
         str | None,
         HeaderParameter(
@@ -68,7 +70,8 @@ async def create_task(
     as without. After a 503 it may be stored or not; with a key it is safe to try again."""
     if data.run_at is not None and data.delay is not None:
         raise invalid("delay", "cannot be given together with run_at")
-    submitted = await gatherer.submit(data, idempotency_key(key))
+    data.queue = caller.queue_of(data.queue)
+    submitted = await gatherer.submit(data, idempotency_key(key), caller.owner)
     if submitted.id is None or submitted.outcome not in ("created", "replayed", "deduplicated"):
         raise refused(submitted.outcome, data, submitted.id)
     headers = {"Location": f"/tasks/{submitted.id}"}
@@ -145,6 +148,7 @@ async def get_task(
 )
 async def list_tasks(
     pool: NamedDependency[Pool],
+    caller: NamedDependency[Caller],
     status: Annotated[
         list[Status] | None,
         QueryParameter(description="Only those with this status; given several times, with any of them."),
@@ -159,6 +163,7 @@ async def list_tasks(
 ) -> TaskPage:
     """Without their payloads and results."""
     limit = min(limit, PAGE_MAX)
+    queue = caller.queue_of(queue)
     found = await db.tasks(pool, status, queue, kind, tag, int(cursor) if cursor else None, limit + 1)
     more = len(found) > limit
     return TaskPage(found[:limit], str(found[limit - 1].id) if more else None)

@@ -277,7 +277,7 @@ MUTANTS = [
     ),
     schema(
         "keys-unordered", "two batches with the same keys may wait for each other",
-        sql("submit_batch", "order by d.idempotency_key, d.dedupe_key, d.i", "order by d.i"),
+        sql("submit_batch", "order by d.idempotency_key, d.dedupe_key, d.scope, d.i", "order by d.i"),
         "test_races.py::test_two_batches_with_the_same_keys_in_opposite_order_do_not_deadlock",
     ),
     schema(

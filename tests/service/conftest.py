@@ -24,7 +24,7 @@ from tests.database import Database, Template
 from tests.proxy import Proxy
 from tests.runner.process import RunnerProcess
 
-ServiceStart = Callable[[str], httpx.Client]
+ServiceStart = Callable[..., httpx.Client]
 ProcessStart = Callable[..., "Process"]
 RunnerStart = Callable[..., RunnerProcess]
 
@@ -36,10 +36,10 @@ class ThreadServer(Server):
 
 
 @contextmanager
-def running(database_url: str) -> Iterator[httpx.Client]:
+def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """The service in a thread of this process: quick to start."""
     stopping = asyncio.Event()
-    app = create_app(Settings(database_url=database_url), stopping)
+    app = create_app(Settings(database_url=database_url, **settings), stopping)
     server = ThreadServer(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1), stopping)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -57,9 +57,9 @@ def running(database_url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def start() -> Iterator[ServiceStart]:
-    """Starts services, whether or not they are ready."""
+    """Starts services with these settings, whether or not they are ready."""
     with ExitStack() as stack:
-        yield lambda url: stack.enter_context(running(url))
+        yield lambda url, **settings: stack.enter_context(running(url, **settings))
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ from click.testing import CliRunner
 
 from lockgate.schema import VERSION
 from service.__main__ import main
+from service.address import is_loopback
 from tests.contract import until
 from tests.database import Database
+from tests.lockgate.ask import Away
 from tests.service.conftest import ProcessStart, serving
 
 
@@ -204,3 +206,43 @@ def test_it_shares_no_module_with_the_runner_or_the_command() -> None:
     check = "import sys, service.__main__; print([m for m in sys.modules if m.split('.')[0] in ('runner', 'lockgate')])"
 
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+HERE = ["127.0.0.1", "127.9.9.9:80", "::1", "[::1]:8000", "[::1]", "localhost:8000", "localhost"]
+ANYWHERE = ["0.0.0.0", "0.0.0.0:8000", "8000", "::", "[::]:8000", "10.0.0.1", "example.org", ""]  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("address", "whether"), [*[(each, True) for each in HERE], *[(each, False) for each in ANYWHERE]]
+)
+def test_it_knows_what_only_this_machine_reaches(address: str, whether: bool) -> None:
+    assert is_loopback(address) is whether
+
+
+def test_where_others_can_connect_it_does_not_start_without_a_key(process: ProcessStart, db: Database) -> None:
+    code, said = process("--port", "0", "--published", "0.0.0.0:80", DATABASE_URL=db.service).ended()
+
+    assert code == 1
+    assert said.startswith("lockgate: whoever can reach 0.0.0.0:80 could do everything: make a key first")
+    assert said.count("\n") == 1
+
+
+def test_with_a_key_it_starts_anywhere(process: ProcessStart, db: Database) -> None:
+    db.query("select lockgate.add_key('aaaaaaaaaaaa', 'web', sha256('secret'), 'read')")
+    one = serving(process, db.service, "--published", "0.0.0.0:80")
+
+    assert httpx.get(f"{one.url}/tasks").status_code == 401
+
+
+def test_told_so_it_starts_anywhere_and_asks_nobody(process: ProcessStart, db: Database) -> None:
+    one = process("--port", "0", DATABASE_URL=db.service, LOCKGATE_PUBLISHED="8000", LOCKGATE_OPEN="yes")
+
+    until(lambda: httpx.get(f"{one.url}/tasks").status_code == 200, "the service to be ready")
+    assert one.said("open")
+
+
+def test_while_the_database_is_away_it_starts_and_lets_nobody_in(process: ProcessStart, db: Database) -> None:
+    with Away(db):
+        one = process("--port", "0", "--published", "8000", DATABASE_URL=db.service)
+        assert httpx.get(f"{one.url}/tasks").status_code == 503
+    until(lambda: httpx.get(f"{one.url}/tasks").status_code == 401, "the database to be found")

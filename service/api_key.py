@@ -1,0 +1,38 @@
+"""A key of the API: `lockgate_`, an id of 12 letters and digits, `_`, a secret of 43.
+
+The secret has 256 random bits, so nobody finds it from its SHA-256 by trying: a slow hash, made for passwords, would
+only slow down every request.
+"""
+
+import hashlib
+import re
+import secrets
+import string
+
+from msgspec import Struct
+
+ID_LENGTH = 12
+SECRET_LENGTH = 43  # of 62 letters and digits: 256 bits
+_LOWER = string.ascii_lowercase + string.digits
+_ALL = string.ascii_letters + string.digits
+_BEARER = re.compile(rf"bearer +(lockgate_([a-z0-9]{{{ID_LENGTH}}})_[a-z0-9]{{{SECRET_LENGTH}}}) *", re.IGNORECASE)
+
+
+class Shown(Struct, frozen=True):
+    """What somebody has who has a key: which it is, and its digest."""
+
+    id: str
+    digest: bytes
+
+
+def make() -> tuple[Shown, str]:
+    """A new key; the text is what its user gets, and is kept nowhere."""
+    name = "".join(secrets.choice(_LOWER) for _ in range(ID_LENGTH))
+    text = f"lockgate_{name}_{''.join(secrets.choice(_ALL) for _ in range(SECRET_LENGTH))}"
+    return Shown(name, hashlib.sha256(text.encode()).digest()), text
+
+
+def shown(authorization: str) -> Shown | None:
+    """The key in a header Authorization; None if that holds nothing like one."""
+    found = _BEARER.fullmatch(authorization)
+    return Shown(found[2], hashlib.sha256(found[1].encode()).digest()) if found else None

@@ -1,0 +1,118 @@
+"""The keys in force, as they were a moment ago: what tells who is asking."""
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from service import key_db
+from service.api_key import shown
+from service.caller import ANYBODY, Caller
+from service.errors import refusal
+from service.log import logger
+from service.pool import Pool
+from service.problem import unauthenticated
+
+# Seconds.
+KEEP_SECONDS = 2.0  # and after that a revoked key is good for nothing any more
+NOTE_SECONDS = 60.0
+CLOSE_LIMIT = 1.0
+
+
+class Known(Struct, frozen=True):
+    """A key in force, and what its digest has to be."""
+
+    digest: bytes
+    caller: Caller
+
+
+class Snapshot(Struct, frozen=True):
+    """All of them, as of a time of time.monotonic(); and whether there ever were any."""
+
+    time: float
+    any: bool
+    known: Mapping[str, Known]
+
+
+class Keys:
+    """Reads all keys together, one statement at a time however many ask, so that guessing costs the database little.
+
+    `required`: whether a request without a key is refused; None: only if a key was ever made.
+    """
+
+    def __init__(self, pool: Pool, required: bool | None) -> None:
+        self._pool = pool
+        self._required = required
+        self._snapshot = Snapshot(float("-inf"), False, {})
+        self._reading = asyncio.Lock()
+        self._used: set[str] = set()
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Who sent a request with this header. Raises Refusal (401), and 503 if the database cannot be asked."""
+        if self._required is False:
+            return ANYBODY
+        now = time.monotonic()
+        snapshot = await self._read(now - KEEP_SECONDS)
+        if not snapshot.any and not self._required:
+            return ANYBODY
+        if authorization is None:
+            raise unauthenticated("a key is needed, as in `Authorization: Bearer lockgate_...`")
+        if (key := shown(authorization)) is None:
+            raise unauthenticated("Authorization is not of the form `Bearer lockgate_...`")
+        known = snapshot.known.get(key.id)
+        if known is None:
+            # Made a moment ago, perhaps.
+            known = (await self._read(now)).known.get(key.id)
+        if known is None or not hmac.compare_digest(known.digest, key.digest):
+            raise unauthenticated("there is no such key, or it has been revoked")
+        self._used.add(key.id)
+        return known.caller
+
+    async def recheck(self, caller: Caller) -> None:
+        """For what goes on for longer than a request. Raises Refusal (401) once the caller would not be let in again.
+        While the database cannot be asked there is nothing new to see either, and this lets it go on."""
+        if self._required is False:
+            return
+        try:
+            snapshot = await self._read(time.monotonic() - KEEP_SECONDS)
+        except Exception as error:
+            if refusal(error) is None:
+                raise
+            return
+        if caller.key not in snapshot.known and (snapshot.any or self._required):
+            raise unauthenticated("the key has been revoked")
+
+    async def run(self) -> None:
+        """Writes down now and then which keys were used. Never returns."""
+        while True:
+            await asyncio.sleep(NOTE_SECONDS)
+            try:
+                await self._note()
+            except Exception as error:  # every one: it can be written down later as well
+                logger.warning("the use of keys was not noted", error=str(error))
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._note()
+
+    async def _read(self, since: float) -> Snapshot:
+        """Not older than that."""
+        if self._snapshot.time >= since:
+            return self._snapshot
+        async with self._reading:
+            if self._snapshot.time < since:
+                now = time.monotonic()
+                found, known = await key_db.in_force(self._pool)
+                self._snapshot = Snapshot(
+                    now, found, {caller.key: Known(digest, caller) for digest, caller in known if caller.key}
+                )
+            return self._snapshot
+
+    async def _note(self) -> None:
+        used, self._used = self._used, set()
+        if used:
+            await key_db.note_use(self._pool, used)

@@ -1,0 +1,31 @@
+"""Which scope each operation needs: the one table."""
+
+from collections.abc import Mapping
+
+from service.caller import Scope
+
+# By operation id. None: public, for everybody with or without a key.
+NEEDED: Mapping[str, Scope | None] = {
+    "listTasks": "read",
+    "getTask": "read",
+    "getTaskOutput": "read",
+    "streamTask": "read",
+    "getTaskBriefly": "read",
+    "listQueues": "read",
+    "getQueue": "read",
+    "listSlots": "read",
+    "listRunners": "read",
+    "createTask": "submit",
+    "createSleepTask": "submit",
+    "cancelTask": "submit",
+    "retryTask": "submit",
+    "deleteTask": "admin",
+    "createQueue": "admin",
+    "changeQueue": "admin",
+    "pauseQueue": "admin",
+    "resumeQueue": "admin",
+    "purgeQueue": "admin",
+    "deleteQueue": "admin",
+    "getLiveness": None,
+    "getReadiness": None,
+}
