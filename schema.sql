@@ -32,10 +32,11 @@
 --   LG002 the lease is lost        LG005 this kind is not allowed in this queue
 --   LG003 idempotency key reused   LG006 unknown task
 --   LG007 not allowed in this status   LG008 the dedupe key is taken   LG009 the queue is not empty, or still served
+--   LG010 unknown runner
 -- A broken limit is 23514 (check_violation) and names its constraint, which is a sentence.
 --
 -- Notifications on channel `lockgate` say where to look and never carry a task: `queue NAME` (something is due), `later
--- NAME` (something will be within a minute), `cancel ID`, `slots NAME`. The poll is what correctness rests on; a
+-- NAME` (something will be within a minute), `cancel ID`, `slots NAME`, `drain RUNNER`. The poll is what correctness rests on; a
 -- notification only makes it early.
 --
 -- Times are timestamptz; every duration is a double in seconds. Parameters begin with p_ and locals with v_, except in
@@ -589,6 +590,15 @@ as $$
 $$;
 comment on function lockgate.release_slot(int, int) is 'Frees the lock of this slot; whether this session held it.';
 
+create or replace function lockgate.pass_slot_on(p_queue int, p_slot int) returns boolean
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  select pg_notify('lockgate', 'slots ' || name) from lockgate.queue where id = p_queue;
+  select lockgate.release_slot(p_queue, p_slot)
+$$;
+comment on function lockgate.pass_slot_on(int, int) is
+  'Frees the lock of this slot and tells those who stand by; whether this session held it.';
+
 
 -- Submitting --------------------------------------------------------------------------------------------------------
 
@@ -827,6 +837,7 @@ language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
   v_session int;
+  v_draining boolean := exists (select from lockgate.runner r where r.runner = p_runner and r.draining);
 begin
   -- Never waits for a standby: a runner that comes back has hands to keep alive. What bears this session's number and
   -- has to reach a standby is committed after it, and reaches it after it.
@@ -836,8 +847,8 @@ begin
   where r.since < now() - interval '1 day' and not exists (
     select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
       and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid);
-  insert into lockgate.runner (runner, host, pid, backend_pid, version, concurrency, queues, kinds)
-    values (p_runner, p_host, p_pid, pg_backend_pid(), p_version, p_concurrency, p_queues, p_kinds)
+  insert into lockgate.runner (runner, host, pid, backend_pid, version, concurrency, queues, kinds, draining)
+    values (p_runner, p_host, p_pid, pg_backend_pid(), p_version, p_concurrency, p_queues, p_kinds, v_draining)
     returning session into v_session;
   perform pg_advisory_lock(lockgate.lock_class(0), v_session);
   return v_session;
@@ -853,6 +864,47 @@ as $$
   select pg_advisory_unlock_all();
 $$;
 comment on function lockgate.deregister(int) is 'Ends a runner''s session and frees every lock it holds.';
+
+
+create or replace function lockgate.drain_runner(runner text) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform lockgate.set_draining(runner, true);
+end
+$$;
+comment on function lockgate.drain_runner(text) is
+  'Tells a runner process to take no more tasks and let its slots go, each once the task in it has ended. It stays, and '
+  'takes part in adoption, until resume_runner or its end. LG010 if there is no such runner.';
+
+create or replace function lockgate.resume_runner(runner text) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  perform lockgate.set_draining(runner, false);
+end
+$$;
+comment on function lockgate.resume_runner(text) is 'Ends what drain_runner began. LG010 if there is no such runner.';
+
+create or replace function lockgate.set_draining(p_runner text, p_draining boolean) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  -- All its sessions: it may be about to register another.
+  update lockgate.runner set draining = p_draining where runner = p_runner;
+  if not found then
+    raise exception 'there is no runner "%"', p_runner using errcode = 'LG010',
+      hint = 'select runner from lockgate.runner_overview where alive';
+  end if;
+  perform pg_notify('lockgate', 'drain ' || p_runner);
+end
+$$;
+comment on function lockgate.set_draining(text, boolean) is 'For drain_runner and resume_runner.';
+
+create or replace function lockgate.is_draining(p_session int) returns boolean
+language sql stable security definer set search_path = lockgate, pg_temp
+as $$ select draining from lockgate.runner where session = p_session $$;
+comment on function lockgate.is_draining(int) is 'Whether that session''s runner was told to take no more tasks; null = unknown.';
 
 
 -- The life of a task ------------------------------------------------------------------------------------------------
@@ -1982,10 +2034,11 @@ create or replace view lockgate.runner_overview as
       where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
         and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid
         and l.database = (select oid from pg_database where datname = current_database())) as alive,
-    coalesce((select b.n from running b where b.runner = r.runner), 0) as running
+    coalesce((select b.n from running b where b.runner = r.runner), 0) as running, r.draining
   from lockgate.runner r
   order by r.session;
-comment on view lockgate.runner_overview is 'Runner sessions, whether each is alive, and how many tasks it runs.';
+comment on view lockgate.runner_overview is
+  'Runner sessions, whether each is alive, how many tasks it runs, and whether it was told to take no more.';
 
 create or replace view lockgate.key_overview as
   select id, name, owner, scope, queue, create_time, last_used, revoke_time from lockgate.api_key;
@@ -2022,7 +2075,8 @@ grant execute on function
   lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text),
   lockgate.add_key(text, text, bytea, lockgate.scope, text, text), lockgate.revoke_key(text), lockgate.has_keys(),
-  lockgate.keys_in_force(), lockgate.note_key_use(text[])
+  lockgate.keys_in_force(), lockgate.note_key_use(text[]),
+  lockgate.drain_runner(text), lockgate.resume_runner(text)
   to lockgate_service;
 grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_detail, lockgate.output_detail,
   lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview,
@@ -2037,14 +2091,14 @@ grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), l
 grant execute on function
   lockgate.look(text[]), lockgate.occupied(), lockgate.watch(),
   lockgate.register(text, text, int, text, int, text[], text[]), lockgate.deregister(int),
-  lockgate.take_slot(int), lockgate.retake_slot(int, int), lockgate.release_slot(int, int),
+  lockgate.take_slot(int), lockgate.retake_slot(int, int), lockgate.release_slot(int, int), lockgate.pass_slot_on(int, int),
   lockgate.claim(int, int, text, int), lockgate.reconfirm(int, int, text, int),
   lockgate.finish(bigint, bigint, text, double precision, jsonb),
   lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int),
   lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
   lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int), lockgate.settle(),
   lockgate.report_progress(bigint, bigint, text, jsonb), lockgate.write_output(bigint, bigint, text),
-  lockgate.tidy(int), lockgate.roll_up(int)
+  lockgate.tidy(int), lockgate.roll_up(int), lockgate.is_draining(int)
   to lockgate_runner;
 
 grant select on all tables in schema lockgate to lockgate_viewer;

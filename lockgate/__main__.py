@@ -27,6 +27,7 @@ SECTIONS = {
         "status": ("lockgate.commands.status:status", "Watch the queues, their slots and runners, live."),
         "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
         "keys": ("lockgate.commands.keys:keys", "Show, make and revoke keys of the HTTP API."),
+        "runners": ("lockgate.commands.runners:runners", "Show, drain and resume runners."),
         "psql": ("lockgate.commands.psql:psql", "Open psql on the database."),
     },
 }

@@ -57,6 +57,11 @@ async def deregister(session: Session) -> None:
     await session.value("select lockgate.deregister(%s)", session.number)
 
 
+async def is_draining(session: Session) -> bool:
+    """Whether this runner was told to take no more tasks."""
+    return bool(await session.value("select lockgate.is_draining(%s)", session.number))
+
+
 async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
     return await session.rows(Queue, "select * from lockgate.look(%s)", list(queues) or None)
 
@@ -75,6 +80,11 @@ async def retake_slot(session: Session, queue: int, slot: int) -> bool:
 
 async def release_slot(session: Session, queue: int, slot: int) -> bool:
     return await session.value("select lockgate.release_slot(%s, %s)", queue, slot)
+
+
+async def pass_slot_on(session: Session, queue: int, slot: int) -> bool:
+    """Releases it, and tells runners that stand by."""
+    return await session.value("select lockgate.pass_slot_on(%s, %s)", queue, slot)
 
 
 async def claim(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:

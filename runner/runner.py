@@ -75,6 +75,8 @@ class Runner:
         self._chores_at = 0.0
         self._stop_at: float | None = None
         self._stop_said = False
+        self._draining = False
+        """Whether it was told to take no more tasks, without being told to stop."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -439,7 +441,7 @@ class Runner:
             self._drop(slot)
             return
         self._hands.give(slot)
-        if slot.yielding:
+        if slot.yielding or self._draining:
             self._agenda.look()
         else:
             self._agenda.wake(slot.queue_name)
@@ -457,6 +459,7 @@ class Runner:
         queue = self._queues.get(slot.queue)
         return (
             self._stop_at is None
+            and not self._draining
             and slot.confirmed is not None
             and not slot.yielding
             and slot.hand is not None
@@ -497,9 +500,19 @@ class Runner:
             if queue.next_due is not None and queue.next_due > 0 and queue.name in mine
         }
 
+    async def _see_draining(self, session: Session) -> None:
+        draining = await db.is_draining(session)
+        if draining != self._draining:
+            self._draining = draining
+            if draining:
+                log.info("draining", running=sum(slot.executing for slot in self._slots))
+            else:
+                log.info("resumed")
+
     async def _look(self, session: Session) -> None:
         """Looks at the queues and at all occupied slots: cancels of ours, and what there is to do about others'."""
         self._agenda.look_at = deadline.now() + self._settings.poll * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        await self._see_draining(session)
         await self._see_queues(session)
         rows = await db.watch(session)
         received = deadline.now()
@@ -540,9 +553,9 @@ class Runner:
         for slot in [slot for slot in self._slots if slot.idle and slot.confirmed is not None]:
             queue = self._queues.get(slot.queue)
             handless = slot.hand is None and not self._hands.starting(slot)
-            if queue is None or slot.number > queue.slots or handless:
+            if queue is None or slot.number > queue.slots or handless or self._draining:
                 await self._release(session, slot)
-        wanted = [queue for queue in self._queues.values() if not queue.paused]
+        wanted = [queue for queue in self._queues.values() if not queue.paused and not self._draining]
         random.shuffle(wanted)
         wanted.sort(key=lambda queue: not queue.due)
         for queue in wanted:
@@ -562,7 +575,11 @@ class Runner:
             await self._hands.keep(1 if self._keep_hand and not self._slots else 0)
 
     def _has_room(self) -> bool:
-        return len(self._slots) < self._settings.concurrency and deadline.now() >= self._hands.blocked_until
+        return (
+            not self._draining
+            and len(self._slots) < self._settings.concurrency
+            and deadline.now() >= self._hands.blocked_until
+        )
 
     async def _take(self, session: Session, queue: db.Queue) -> bool:
         number = await db.take_slot(session, queue.queue)
@@ -591,7 +608,10 @@ class Runner:
             min(others, key=lambda slot: slot.started).yielding = True
 
     async def _release(self, session: Session, slot: Slot) -> None:
-        await db.release_slot(session, slot.queue, slot.number)
+        if self._draining:
+            await db.pass_slot_on(session, slot.queue, slot.number)
+        else:
+            await db.release_slot(session, slot.queue, slot.number)
         log.info("slot released", **slot.tag)
         self._drop(slot)
 

@@ -33,6 +33,7 @@ _MEANINGS: Mapping[int, str] = {
 }
 NO_TASK = "There is no such task."
 NO_QUEUE = "There is no such queue."
+NO_RUNNER = "There is no such runner."
 LOCATION = ResponseHeader(name="Location", description="Where it is.", documentation_only=True)
 
 

@@ -66,6 +66,7 @@ SQLSTATES: Mapping[str, Row] = {
     "LG007": Row(409, conflict="wrong-status"),
     "LG008": Row(409, conflict="dedupe-key-taken"),
     "LG009": Row(409, conflict="queue-in-use"),
+    "LG010": Row(404),
     "22": Row(400, field="payload"),
     "23505": Row(409, conflict="queue-exists"),
     "54": Row(400, field="payload"),

@@ -12,6 +12,7 @@ TASK_ID_MAX = 2**63 - 1
 
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
+RunnerName = Annotated[str, PathParameter(description="The runner's name, `runner` in the list of runners.")]
 
 
 def refuse_strange(request: Request[Any, Any, Any]) -> None:

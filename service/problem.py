@@ -84,6 +84,10 @@ def no_queue(name: str) -> Refusal:
     return Refusal(404, f'there is no queue "{name}"')
 
 
+def no_runner(name: str) -> Refusal:
+    return Refusal(404, f'there is no runner "{name}"')
+
+
 def ended(task_id: int, status: str) -> Refusal:
     return Refusal(409, f"task {task_id} has already {status}", conflict="already-ended")
 

@@ -6,6 +6,7 @@ from msgspec import json
 
 from service.db import utc
 from service.pool import Pool
+from service.problem import no_runner
 from service.queue_messages import NewQueue, Queue, QueueChange, Runner, Slot
 
 RUNNERS_MAX = 1000
@@ -104,11 +105,32 @@ async def slots(pool: Pool) -> list[Slot]:
     return [Slot(*row) for row in await pool.rows(text)]
 
 
+# In the order of the fields of Runner.
+RUNNER = f"""
+  select session, runner, host, pid, backend_pid, version, concurrency, queues, kinds, {utc("since")}, alive, running,
+    draining
+  from lockgate.runner_overview"""
+
+
 async def runners(pool: Pool) -> list[Runner]:
     """Newest first."""
-    text = f"""
-        select session, runner, host, pid, backend_pid, version, concurrency, queues, kinds, {utc("since")}, alive,
-          running
-        from lockgate.runner_overview order by session desc limit {RUNNERS_MAX}
-        """
-    return [Runner(*row) for row in await pool.rows(text)]
+    return [Runner(*row) for row in await pool.rows(f"{RUNNER} order by session desc limit {RUNNERS_MAX}")]
+
+
+async def drain(pool: Pool, name: str) -> Runner:
+    """Tells a runner to take no more tasks. Raises psycopg.Error LG010 if there is no such runner."""
+    return await _told(pool, "select lockgate.drain_runner(%s)", name)
+
+
+async def resume_runner(pool: Pool, name: str) -> Runner:
+    """Raises psycopg.Error LG010 if there is no such runner."""
+    return await _told(pool, "select lockgate.resume_runner(%s)", name)
+
+
+async def _told(pool: Pool, text: str, name: str) -> Runner:
+    """Its latest session after that."""
+    await pool.rows(text, (name,))
+    rows = await pool.rows(f"{RUNNER} where runner = %s order by session desc limit 1", (name,))
+    if not rows:
+        raise no_runner(name)
+    return Runner(*rows[0])

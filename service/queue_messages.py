@@ -121,6 +121,7 @@ class Runner(Struct):
     since: Time
     alive: bool
     running: Annotated[int, Meta(description="How many tasks the process executes.")]
+    draining: Annotated[bool, Meta(description="It was told to take no more tasks.")]
 
 
 class RunnerList(Struct):

@@ -26,6 +26,8 @@ NEEDED: Mapping[str, Scope | None] = {
     "resumeQueue": "admin",
     "purgeQueue": "admin",
     "deleteQueue": "admin",
+    "drainRunner": "admin",
+    "resumeRunner": "admin",
     "getLiveness": None,
     "getReadiness": None,
 }

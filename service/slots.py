@@ -1,13 +1,14 @@
-"""What executes where: slots, and the runners that hold them."""
+"""What executes where: slots, and the runners that hold them or are to let them go."""
 
-from litestar import get
+from litestar import get, post
 from litestar.di import NamedDependency
 
 from service import queue_db
 from service.caller import Caller
-from service.docs import problems
+from service.docs import NO_RUNNER, problems
+from service.parameters import RunnerName
 from service.pool import Pool
-from service.queue_messages import RunnerList, SlotList
+from service.queue_messages import Runner, RunnerList, SlotList
 
 
 @get(
@@ -35,3 +36,32 @@ async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Call
     """Each with what it serves, whether it is alive, and how much it executes."""
     found = await queue_db.runners(pool)
     return RunnerList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@post(
+    "/runners/{runner:str}/drain",
+    operation_id="drainRunner",
+    response_description="The runner, which takes no more tasks.",
+    summary="Drain a runner",
+    tags=["runners"],
+    status_code=202,
+    responses=problems(400, 503, missing=NO_RUNNER),
+)
+async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """It takes no more tasks, and lets each of its slots go once the task in it has ended: `running` says how many are
+    left. It does not end, so nobody starts it again; stop it when nothing is left, or resume it."""
+    return await queue_db.drain(pool, runner)
+
+
+@post(
+    "/runners/{runner:str}/resume",
+    operation_id="resumeRunner",
+    response_description="The runner, which takes tasks again.",
+    summary="Resume a runner",
+    tags=["runners"],
+    status_code=200,
+    responses=problems(400, 503, missing=NO_RUNNER),
+)
+async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """Ends what a drain began."""
+    return await queue_db.resume_runner(pool, runner)

@@ -15,7 +15,9 @@ select queue, slots, paused, running, queued, scheduled, oldest_wait::float8 fro
 SLOTS = """
 select queue, slot, task, kind, seconds::float8, runner, backend_pid from lockgate.slot_overview order by queue, slot
 """
-RUNNERS = "select runner, backend_pid, concurrency, queues from lockgate.runner_overview where alive order by session"
+RUNNERS = """
+select runner, backend_pid, concurrency, queues, draining from lockgate.runner_overview where alive order by session
+"""
 FAILED = """
 select id, queue, kind, extract(epoch from clock_timestamp() - finish_time)::float8,
   concat_ws(': ', error ->> 'type', left(error ->> 'message', 200))
@@ -76,11 +78,12 @@ class Queue:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`runners`: how many are alive."""
+    """`runners`: how many are alive; `draining`: how many of these take no more tasks."""
 
     queues: tuple[Queue, ...]
     failures: tuple[Failure, ...]
     runners: int
+    draining: int
 
 
 def take(connection: psycopg.Connection[Any]) -> Snapshot:
@@ -92,7 +95,9 @@ def take(connection: psycopg.Connection[Any]) -> Snapshot:
         slots = connection.execute(SLOTS).fetchall()
         runners = connection.execute(RUNNERS).fetchall()
         failures = [Failure(*row) for row in connection.execute(FAILED, [FAILURES])]
-    return Snapshot(tuple(_queues(queues, slots, runners)), tuple(failures), len(runners))
+    return Snapshot(
+        tuple(_queues(queues, slots, runners)), tuple(failures), len(runners), sum(runner[4] for runner in runners)
+    )
 
 
 Rows = list[tuple[Any, ...]]
@@ -108,10 +113,10 @@ def _queues(queues: Rows, slots: Rows, runners: Rows) -> list[Queue]:
         holders[queue].add(pid)
 
     def all_of(name: str) -> Queue:
-        serving = [runner for runner in runners if runner[3] is None or name in runner[3]]
+        serving = [each for each in runners if not each[4] and (each[3] is None or name in each[3])]
         standbys = tuple(
             str(runner)
-            for runner, pid, concurrency, _ in serving
+            for runner, pid, concurrency, *_ in serving
             if pid not in holders[name] and slots_held[pid] < concurrency
         )
         _, slot_count, paused, running, queued, scheduled, oldest = rows[name]

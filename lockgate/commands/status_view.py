@@ -65,7 +65,7 @@ def _parts(
     head.add_column(no_wrap=True)
     head.add_row(
         Text.assemble(("Lockgate", "bold"), f"  {where}"),
-        Text(f"  {snapshot.runners} {'runner' if snapshot.runners == 1 else 'runners'}   {when}", "dim"),
+        Text(f"  {_runners(snapshot)}   {when}", "dim"),
     )
     yield head
     if trouble:
@@ -84,6 +84,11 @@ def _parts(
         yield Text()
         yield Text("newest failures", "bold")
         yield _failures(snapshot.failures)
+
+
+def _runners(snapshot: Snapshot) -> str:
+    said = f"{snapshot.runners} {'runner' if snapshot.runners == 1 else 'runners'}"
+    return f"{said}, {snapshot.draining} draining" if snapshot.draining else said
 
 
 def _heading(console: Console, queue: Queue, marks: Marks) -> RenderableType:

@@ -51,6 +51,8 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "post /queues/{name}/purge": "purgeQueue",
         "get /slots": "listSlots",
         "get /runners": "listRunners",
+        "post /runners/{runner}/drain": "drainRunner",
+        "post /runners/{runner}/resume": "resumeRunner",
         "get /health/live": "getLiveness",
         "get /health/ready": "getReadiness",
     }

@@ -56,5 +56,28 @@ def test_runners_are_listed_newest_first_whether_they_live_or_not(http: httpx.Cl
         "kinds": ["a", "b"],
         "alive": True,
         "running": 1,
+        "draining": False,
     }
     assert (second["runner"], second["alive"], second["queues"], second["running"]) == ("gone", False, ["default"], 0)
+
+
+def test_a_runner_is_drained_and_resumed_and_both_may_be_said_twice(http: httpx.Client, q: Contract) -> None:
+    runner = q.runner("web 1 ä")
+    path = "/runners/web%201%20%C3%A4"
+
+    with q.heard() as said:
+        answers = [http.post(f"{path}/{verb}") for verb in ("drain", "drain", "resume", "resume")]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 200, 200], answers[0].text
+    assert [answer.json()["draining"] for answer in answers] == [True, True, False, False]
+    assert answers[3].json() == http.get("/runners").json()["items"][0]
+    assert said == ["drain web 1 ä"] * 4
+    assert runner.value("select lockgate.is_draining(%s)", runner.number) is False
+
+
+def test_a_runner_that_is_not_there_is_not_found(http: httpx.Client) -> None:
+    for verb in ("drain", "resume"):
+        response = http.post(f"/runners/nosuch/{verb}")
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["detail"] == 'there is no runner "nosuch"'
