@@ -48,13 +48,13 @@ async def schema_version(session: Session) -> int:
 
 async def register(session: Session, runner: str, concurrency: int, queues: Sequence[str], kinds: Sequence[str]) -> int:
     return await session.value(
-        "select lockgate.register(%s, %s, %s, %s, %s, %s, %s)",
+        "select lockgate.register($1, $2, $3, $4, $5, $6, $7)",
         runner, socket.gethostname(), getpid(), version("lockgate"), concurrency, list(queues) or None, list(kinds),
     )  # fmt: skip
 
 
 async def deregister(session: Session) -> None:
-    await session.value("select lockgate.deregister(%s)", session.number)
+    await session.value("select lockgate.deregister($1)", session.number)
 
 
 async def is_draining(session: Session) -> bool:
@@ -63,7 +63,7 @@ async def is_draining(session: Session) -> bool:
 
 
 async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
-    return await session.rows(Queue, "select * from lockgate.look(%s)", list(queues) or None)
+    return await session.rows(Queue, "select * from lockgate.look($1)", list(queues) or None)
 
 
 async def watch(session: Session) -> list[Occupied]:
@@ -71,15 +71,15 @@ async def watch(session: Session) -> list[Occupied]:
 
 
 async def take_slot(session: Session, queue: int) -> int | None:
-    return await session.value("select lockgate.take_slot(%s)", queue)
+    return await session.value("select lockgate.take_slot($1)", queue)
 
 
 async def retake_slot(session: Session, queue: int, slot: int) -> bool:
-    return await session.value("select lockgate.retake_slot(%s, %s)", queue, slot)
+    return await session.value("select lockgate.retake_slot($1, $2)", queue, slot)
 
 
 async def release_slot(session: Session, queue: int, slot: int) -> bool:
-    return await session.value("select lockgate.release_slot(%s, %s)", queue, slot)
+    return await session.value("select lockgate.release_slot($1, $2)", queue, slot)
 
 
 async def pass_slot_on(session: Session, queue: int, slot: int) -> bool:
@@ -89,13 +89,13 @@ async def pass_slot_on(session: Session, queue: int, slot: int) -> bool:
 
 async def claim(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:
     return await session.row(
-        Claimed, "select * from lockgate.claim(%s, %s, %s, %s)", queue, slot, runner, session.number
+        Claimed, "select * from lockgate.claim($1, $2, $3, $4)", queue, slot, runner, session.number
     )
 
 
 async def reconfirm(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:
     return await session.row(
-        Claimed, "select * from lockgate.reconfirm(%s, %s, %s, %s)", queue, slot, runner, session.number
+        Claimed, "select * from lockgate.reconfirm($1, $2, $3, $4)", queue, slot, runner, session.number
     )
 
 
@@ -106,7 +106,7 @@ async def settle(session: Session) -> None:
 
 async def finish(session: Session, task: Claimed, runner: str, exec_time: float, result: bytes) -> bool:
     return await session.value(
-        "select lockgate.finish(%s, %s, %s, %s, %s::jsonb)",
+        "select lockgate.finish($1, $2, $3, $4, $5::jsonb)",
         task.task, task.lease, runner, exec_time, result.decode(),
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ async def finish_and_claim(
 ) -> Claimed | None:
     return await session.row(
         Claimed,
-        "select * from lockgate.finish_and_claim(%s, %s, %s, %s, %s::jsonb, %s, %s, %s)",
+        "select * from lockgate.finish_and_claim($1, $2, $3, $4, $5::jsonb, $6, $7, $8)",
         task.task, task.lease, runner, exec_time, result.decode(), queue, slot, session.number,
     )  # fmt: skip
 
@@ -131,23 +131,23 @@ async def fail(
     discard: bool,
 ) -> str:
     return await session.value(
-        "select lockgate.fail(%s, %s, %s, %s, %s::jsonb, %s, %s)",
+        "select lockgate.fail($1, $2, $3, $4, $5::jsonb, $6, $7)",
         task.task, task.lease, runner, exec_time, msgspec.json.encode(error).decode(), retry_after, discard,
     )  # fmt: skip
 
 
 async def give_back(session: Session, task: Claimed, runner: str) -> str:
-    return await session.value("select lockgate.give_back(%s, %s, %s)", task.task, task.lease, runner)
+    return await session.value("select lockgate.give_back($1, $2, $3)", task.task, task.lease, runner)
 
 
 async def report_progress(session: Session, task: Claimed, runner: str, progress: bytes) -> bool:
     return await session.value(
-        "select lockgate.report_progress(%s, %s, %s, %s::jsonb)", task.task, task.lease, runner, progress.decode()
+        "select lockgate.report_progress($1, $2, $3, $4::jsonb)", task.task, task.lease, runner, progress.decode()
     )
 
 
 async def write_output(session: Session, task: int, lease: int, text: str) -> None:
-    await session.value("select lockgate.write_output(%s, %s, %s)", task, lease, text)
+    await session.value("select lockgate.write_output($1, $2, $3)", task, lease, text)
 
 
 async def tidy(session: Session) -> int | None:
@@ -157,12 +157,12 @@ async def tidy(session: Session) -> int | None:
 
 async def roll_up(session: Session, batch: int) -> int | None:
     """Counts ends in their minutes; about how many, or None when another session has the chores."""
-    return await session.value("select lockgate.roll_up(%s)", batch)
+    return await session.value("select lockgate.roll_up($1)", batch)
 
 
 async def adopt(session: Session, orphan: Occupied) -> str | None:
     return await session.value(
-        "select lockgate.adopt(%s, %s, %s, %s, %s)",
+        "select lockgate.adopt($1, $2, $3, $4, $5)",
         orphan.queue, orphan.slot, orphan.task, orphan.lease, orphan.session,
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ async def adopt(session: Session, orphan: Occupied) -> str | None:
 async def end_backend(session: Session, pid: int, backend_start: datetime) -> bool:
     """Ends another session of this login; false when it was gone already. Names its start, since pids come again."""
     ended = await session.value(
-        "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and backend_start = %s",
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start = $2",
         pid, backend_start,
     )  # fmt: skip
     return bool(ended)

@@ -4,6 +4,7 @@ Whoever reads it may be slow or stop reading. A runner that waited for him would
 """
 
 import atexit
+import json
 import logging
 import os
 import select
@@ -11,7 +12,9 @@ import sys
 import threading
 import time
 from collections import deque
+from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
 WAITING_LIMIT = 4 * 1024 * 1024
@@ -36,18 +39,14 @@ def configure(format: str, level: str, **bound: str) -> None:  # noqa: A002 - th
     atexit.register(writer.flush, LAST_LIMIT)
     structlog.configure(
         processors=[
-            _head_first,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.add_log_level,
-            structlog.contextvars.merge_contextvars,
+            _Head(bound),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(pad_event_to=12) if console else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(pad_event_to=12) if console else _as_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(**bound)
     # It would say on standard error, in lines of another kind, what our own lines say of a connection that breaks.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
 
@@ -110,6 +109,22 @@ class Writer:
                 return  # nobody will ever read it; work goes on
 
 
-def _head_first(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Time, level and event lead each JSON line; the rest keeps its order."""
-    return {"time": None, "level": None, "event": event.pop("event"), **event}
+class _Head:
+    """Time, level and event lead each line, what is bound ends it; the rest keeps its order."""
+
+    def __init__(self, bound: dict[str, str]) -> None:
+        self._bound = bound
+
+    def __call__(self, _: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return {"time": time, "level": level, "event": event.pop("event"), **event, **self._bound}
+
+
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+
+
+def _as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    try:
+        return _encoder.encode(event).decode()
+    except UnicodeEncodeError:  # a lone surrogate, of a file's name perhaps
+        return json.dumps(event, default=repr)

@@ -371,7 +371,14 @@ class Runner:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     async def _start(self, session: Session, slot: Slot, task: Claimed) -> None:
-        """Gives a claimed task to the slot's hand, if by the clock the slot is certainly ours at this moment."""
+        if await self._dispatch(session, slot, task):
+            log.info("taken", **slot.tag)
+
+    async def _dispatch(self, session: Session, slot: Slot, task: Claimed) -> bool:
+        """Gives a claimed task to the slot's hand, if by the clock the slot is certainly ours at this moment.
+
+        Whether the hand has it; without a hand it is given back.
+        """
         grace = task.grace
         while (until := session.sent + grace - deadline.margin(grace)) <= deadline.now() or (
             slot.confirmed is not None and session.sent < slot.confirmed
@@ -380,11 +387,11 @@ class Runner:
         if slot.hand is None or not slot.hand.alive:
             await db.give_back(session, task, self._name)
             log.warning("given back", reason="no hand", task=task.task, lease=task.lease, **slot.tag)
-            return
+            return False
         slot.start(slot.hand, task, until)
-        log.info("taken", **slot.tag)
         if task.cancel_requested:
             self._cancel(slot, task.cancel_requested)
+        return True
 
     async def _record(self, session: Session, slot: Slot) -> None:
         """Records the outcome of a slot's task, and claims the next where that is one statement."""
@@ -411,11 +418,17 @@ class Runner:
         if slot.reason == "stop" and event == "failed":
             event = "given back"
         said = {"error": f"{ended.error.type}: {ended.error.message}"[:500]} if ended.error else {}
-        log.info(event, status=status, seconds=round(seconds, 3), **said, **slot.tag)
+        tag = slot.tag
         slot.clear()
-        if claimed:
-            await self._start(session, slot, claimed)
-        else:
+        begun = False
+        try:
+            # First of all: the hand works while we write.
+            begun = claimed is not None and await self._dispatch(session, slot, claimed)
+        finally:
+            log.info(event, status=status, seconds=round(seconds, 3), **said, **tag)
+        if begun:
+            log.info("taken", **slot.tag)
+        elif claimed is None:
             self._settle(slot)
 
     def _refused(self, slot: Slot, task: Claimed, outcome: Outcome, error: psycopg.Error) -> None:

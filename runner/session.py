@@ -8,17 +8,16 @@ answer in time makes the session a lost one; whether it took effect is found out
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar
 
 import msgspec
 import psycopg
-from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
 from runner import deadline
+from runner.line import Line, Make
 
 CONNECT_LIMIT = 3
 """Seconds one attempt to connect may take (whole ones, as libpq wants them)."""
@@ -51,6 +50,7 @@ class Session:
         self.grace = grace
         """The smallest grace this session has to serve; see `fit`."""
         self._connection = connection
+        self._line = Line(connection)
         self._hung_up = False
 
     @property
@@ -116,7 +116,7 @@ class Session:
         }
         rows = await self._fetch(
             "select s.name, set_config(s.name, w.value, false), s.vartype, inet_server_addr() is not null"
-            " from jsonb_each_text(%s::jsonb) w(name, value) join pg_settings s on s.name = w.name",
+            " from jsonb_each_text($1::jsonb) w(name, value) join pg_settings s on s.name = w.name",
             (msgspec.json.encode(wanted).decode(),),
         )
         over_tcp = any(row[3] for row in rows)
@@ -144,7 +144,7 @@ class Session:
             raise SessionLost("the server is a standby")
 
     async def rows(self, row: type[Row], query: LiteralString, *parameters: object) -> list[Row]:
-        return await self._fetch(query, parameters, class_row(row))
+        return await self._fetch(query, parameters, row)
 
     async def row(self, row: type[Row], query: LiteralString, *parameters: object) -> Row | None:
         rows = await self.rows(row, query, *parameters)
@@ -154,9 +154,7 @@ class Session:
         rows = await self._fetch(query, parameters)
         return rows[0][0] if rows else None
 
-    async def _fetch(
-        self, query: LiteralString, parameters: tuple[object, ...], row_factory: Callable[..., Any] | None = None
-    ) -> list[Any]:
+    async def _fetch(self, query: LiteralString, parameters: tuple[object, ...], make: Make | None = None) -> list[Any]:
         """Sends one statement and dates the session by its sending.
 
         Raises:
@@ -167,11 +165,11 @@ class Session:
         # No timeout of asyncio's, which would cancel, and no task around it, which costs half as much as the statement.
         timer = asyncio.get_running_loop().call_later(self.limit, self.hang_up)
         try:
-            rows = await self._execute(query, parameters, row_factory)
+            rows = await self._line.fetch(query, parameters, make)
         except (psycopg.Error, OSError) as error:
             if self._hung_up:
                 raise SessionLost(f"no answer within {self.limit:.1f} s") from None
-            if isinstance(error, psycopg.Error) and not (self._connection.closed or self._connection.broken):
+            if isinstance(error, psycopg.Error) and not self._connection.closed:
                 self.sent = max(self.sent, sent)
                 raise
             raise SessionLost(str(error).strip() or type(error).__name__) from None
@@ -179,13 +177,6 @@ class Session:
             timer.cancel()
         self.sent = max(self.sent, sent)
         return rows
-
-    async def _execute(
-        self, query: LiteralString, parameters: tuple[object, ...], row_factory: Callable[..., Any] | None
-    ) -> list[Any]:
-        async with self._connection.cursor(row_factory=row_factory) if row_factory else self._connection.cursor() as c:
-            await c.execute(query, parameters)
-            return await c.fetchall()
 
     def hang_up(self) -> None:
         """Cuts the connection. A cancel would leave open whether the statement took effect, and take its time too."""
@@ -196,6 +187,7 @@ class Session:
                 ours.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
+        self._line.close()
         with suppress(psycopg.Error, OSError):
             await self._connection.close()
 

@@ -32,7 +32,7 @@ MUTANTS = [
     ),
     runner(
         "dispatch-unchecked", "a task whose claim was answered long ago is given to a hand without another look",
-        py("runner", "Runner._start", "<= deadline.now()", "<= 0"),
+        py("runner", "Runner._dispatch", "<= deadline.now()", "<= 0"),
         "test_deadline.py::test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock",
     ),
     runner(
@@ -119,7 +119,7 @@ MUTANTS = [
     ),
     runner(
         "handless-task-kept", "a task that was claimed for a hand that is dead by now stays where nobody executes it",
-        py("runner", "Runner._start", "await db.give_back(session, task, self._name)", "pass"),
+        py("runner", "Runner._dispatch", "await db.give_back(session, task, self._name)", "pass"),
         "test_deadline.py::test_a_task_that_was_claimed_for_a_hand_that_is_dead_by_now_is_given_back",
     ),
     runner(

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from runner import deadline
+from runner.line import PREPARE_AFTER
 from runner.session import NotDirect, Session, SessionLost
 from tests.contract import Contract, until
 from tests.database import Database
@@ -97,6 +98,32 @@ def test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later
     on_session(db.runner, story)
 
 
+def test_a_farewell_that_nobody_waited_for_is_heard_by_the_next_statement(db: Database) -> None:
+    async def story(session: Session) -> None:
+        await session.ping()
+        db.query("select pg_terminate_backend(%s)", session.pid)
+        until(lambda: not db.value("select count(*) from pg_stat_activity where pid = %s", session.pid), "its end")
+        await asyncio.sleep(0)  # the loop has seen that there is something to read
+        with pytest.raises(SessionLost, match="terminating connection"):
+            await session.ping()
+
+    on_session(db.runner, story)
+
+
+def test_a_statement_larger_than_what_the_server_takes_at_once_arrives_whole(db: Database) -> None:
+    async def story(session: Session) -> int:
+        return int(await session.value("select length($1)", "x" * 20_000_000))
+
+    assert on_session(db.runner, story) == 20_000_000
+
+
+def test_a_statement_is_the_same_before_and_after_it_is_prepared(db: Database) -> None:
+    async def story(session: Session) -> list[object]:
+        return [await session.value("select $1::text || $2::int", "n", n) for n in range(PREPARE_AFTER + 2)]
+
+    assert on_session(db.runner, story) == [f"n{n}" for n in range(PREPARE_AFTER + 2)]
+
+
 def test_a_silent_server_is_given_up_while_there_is_time_to_come_back(db: Database) -> None:
     with Proxy(db.runner) as proxy:
 
@@ -124,7 +151,7 @@ def test_a_statement_that_is_given_up_is_not_cancelled_and_takes_effect(q: Contr
             locker.execute("select from lockgate.task for update")
             await session.value("select set_config('lock_timeout', '0', false)")
             with pytest.raises(SessionLost, match="no answer"):
-                await session.value("select lockgate.finish(%s, %s, 'r1', 1, 'true')", task, claimed.lease)
+                await session.value("select lockgate.finish($1, $2, 'r1', 1, 'true')", task, claimed.lease)
 
     on_session(q.db.runner, story)
     until(lambda: q.task(task).status == "succeeded", "the statement to take effect")
@@ -145,7 +172,7 @@ def test_the_defaults_of_a_server_or_a_login_are_overruled(db: Database) -> None
         db.query(f"alter role {login} in database {db.name} set {name} = '{value}'")
 
     async def story(session: Session) -> dict[str, str]:
-        return {name: await session.value("select current_setting(%s)", name) for name in odd}
+        return {name: await session.value("select current_setting($1)", name) for name in odd}
 
     assert on_session(db.runner, story) == {
         "default_transaction_isolation": "read committed",

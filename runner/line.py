@@ -1,0 +1,132 @@
+"""A line to the server: one statement after another on libpq itself, for a quarter of what a cursor costs.
+
+A runner's CPU is what a task costs most, and most of that was the way of one statement through a cursor: it adapts,
+plans for any query, and asks the event loop anew each time. What a runner sends are a few texts, always the same ones,
+with ``$1`` for the first parameter as Postgres itself has it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import abc
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+
+PREPARE_AFTER = 3
+"""How often a text is sent before it is prepared, which takes a round trip more: many are sent once in a session."""
+
+Make = Callable[..., Any]
+"""A row out of its columns, given by their names."""
+
+
+class _Statement:
+    """What is known about a text: whether the server has it prepared, and how its rows are read."""
+
+    def __init__(self, text: str, number: int) -> None:
+        self.text = text.encode()
+        self.name = b"statement %d" % number
+        self.prepared = False
+        self.sent = 0
+        self.columns: list[str] | None = None
+        self.loading: abc.Transformer
+
+
+class Line:
+    """The statements of one connection. It must be used by one coroutine, and closed before the connection is."""
+
+    def __init__(self, connection: "psycopg.AsyncConnection[Any]") -> None:
+        self._connection = connection
+        self._server = connection.pgconn
+        self._socket = connection.pgconn.socket
+        self._loop = asyncio.get_running_loop()
+        self._dumping = Transformer(connection)
+        self._statements: dict[str, _Statement] = {}
+        self._news: asyncio.Future[None] | None = None
+        self._watching = False
+
+    async def fetch(self, text: str, parameters: Sequence[object], make: Make | None = None) -> list[Any]:
+        """Sends one statement; its rows, as tuples or as what `make` makes of them.
+
+        Raises:
+            psycopg.Error: the server refused it, or the connection is lost (then it is closed).
+        """
+        statement = self._statements.get(text)
+        if statement is None:
+            statement = self._statements[text] = _Statement(text, len(self._statements))
+        values = self._dumping.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        try:
+            if not statement.prepared and statement.sent >= PREPARE_AFTER:
+                self._server.send_prepare(statement.name, statement.text)
+                await self._result()
+                statement.prepared = True
+            statement.sent += 1
+            if statement.prepared:
+                self._server.send_query_prepared(statement.name, values)
+            else:
+                self._server.send_query_params(statement.text, values)
+            result = await self._result()
+        finally:
+            if self._server.status == ConnStatus.BAD:
+                self.close()  # libpq has closed the socket, and its number may soon be another's
+        if statement.columns is None:
+            statement.columns = [(result.fname(n) or b"").decode() for n in range(result.nfields)]
+            statement.loading = Transformer(self._connection)
+            statement.loading.set_pgresult(result)
+        else:
+            statement.loading.set_pgresult(result, set_loaders=False)
+        columns = statement.columns
+        rows = statement.loading.load_rows(0, result.ntuples, tuple)
+        return [make(**dict(zip(columns, row, strict=True))) for row in rows] if make else rows
+
+    def close(self) -> None:
+        """Forgets the socket. The connection is closed by whoever opened it."""
+        if self._watching:
+            self._watching = False
+            self._loop.remove_reader(self._socket)
+
+    async def _result(self) -> Any:
+        """The one result of what was sent. Raises psycopg.Error."""
+        server = self._server
+        while server.flush():  # a megabyte is under way
+            await self._writable()
+        last = None
+        while True:
+            if server.is_busy():
+                await self._readable()
+                server.consume_input()
+            elif result := server.get_result():
+                last = result
+            else:
+                break
+        if last is None:
+            raise psycopg.OperationalError("the server said nothing")
+        if last.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise error_from_result(last, self._connection.info.encoding)
+        return last
+
+    async def _readable(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._loop.add_reader(self._socket, self._read)
+        self._news = self._loop.create_future()
+        try:
+            await self._news
+        finally:
+            self._news = None
+
+    def _read(self) -> None:
+        if self._news is None:
+            self.close()  # the server says something unasked, its farewell perhaps: the next statement will find it
+        elif not self._news.done():
+            self._news.set_result(None)
+
+    async def _writable(self) -> None:
+        writable = asyncio.Event()
+        self._loop.add_writer(self._socket, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            self._loop.remove_writer(self._socket)
