@@ -59,7 +59,7 @@ async def deregister(session: Session) -> None:
 
 async def is_draining(session: Session) -> bool:
     """Whether this runner was told to take no more tasks."""
-    return bool(await session.value("select lockgate.is_draining(%s)", session.number))
+    return bool(await session.value("select lockgate.is_draining($1)", session.number))
 
 
 async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
@@ -84,7 +84,7 @@ async def release_slot(session: Session, queue: int, slot: int) -> bool:
 
 async def pass_slot_on(session: Session, queue: int, slot: int) -> bool:
     """Releases it, and tells runners that stand by."""
-    return await session.value("select lockgate.pass_slot_on(%s, %s)", queue, slot)
+    return await session.value("select lockgate.pass_slot_on($1, $2)", queue, slot)
 
 
 async def claim(session: Session, queue: int, slot: int, runner: str) -> Claimed | None:
