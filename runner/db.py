@@ -15,7 +15,8 @@ from runner.session import Session
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """A row of lockgate.look(): a queue this runner serves. ``next_due``: seconds until its next scheduled task."""
+    """A row of lockgate.look(): a queue this runner serves. ``next_due``: seconds until its next scheduled task;
+    ``draining``: whether this runner was told to take no more tasks, of this queue or any."""
 
     queue: int
     name: str
@@ -24,6 +25,7 @@ class Queue(msgspec.Struct, frozen=True):
     grace: float
     due: bool | None
     next_due: float | None
+    draining: bool | None
 
 
 class Occupied(msgspec.Struct, frozen=True):
@@ -57,13 +59,11 @@ async def deregister(session: Session) -> None:
     await session.value("select lockgate.deregister($1)", session.number)
 
 
-async def is_draining(session: Session) -> bool:
-    """Whether this runner was told to take no more tasks."""
-    return bool(await session.value("select lockgate.is_draining($1)", session.number))
-
-
 async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
-    return await session.rows(Queue, "select * from lockgate.look($1)", list(queues) or None)
+    return await session.rows(
+        Queue, "select *, lockgate.is_draining($2) as draining from lockgate.look($1)",
+        list(queues) or None, session.number,
+    )  # fmt: skip
 
 
 async def watch(session: Session) -> list[Occupied]:

@@ -513,8 +513,8 @@ class Runner:
             if queue.next_due is not None and queue.next_due > 0 and queue.name in mine
         }
 
-    async def _see_draining(self, session: Session) -> None:
-        draining = await db.is_draining(session)
+    def _see_draining(self) -> None:
+        draining = any(queue.draining for queue in self._queues.values())
         if draining != self._draining:
             self._draining = draining
             if draining:
@@ -525,8 +525,8 @@ class Runner:
     async def _look(self, session: Session) -> None:
         """Looks at the queues and at all occupied slots: cancels of ours, and what there is to do about others'."""
         self._agenda.look_at = deadline.now() + self._settings.poll * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
-        await self._see_draining(session)
         await self._see_queues(session)
+        self._see_draining()
         rows = await db.watch(session)
         received = deadline.now()
         ours = {(slot.queue, slot.number): slot for slot in self._slots}
