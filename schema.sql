@@ -857,6 +857,21 @@ $$;
 comment on function lockgate.register(text, text, int, text, int, text[], text[]) is
   'Announces a runner''s session and takes its session lock; the session''s number.';
 
+create or replace function lockgate.announce_schemas(p_session int, p_schemas jsonb) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  if octet_length(p_schemas::text) > 262144 then
+    raise exception 'schemas are larger than 256 KiB' using errcode = '23514',
+      constraint = 'schemas_are_at_most_256_kib';
+  end if;
+  perform set_config('synchronous_commit', 'local', true);
+  update lockgate.runner set schemas = p_schemas where session = p_session;
+end
+$$;
+comment on function lockgate.announce_schemas(int, jsonb) is
+  'Says, by kind, which JSON Schema the payloads of a runner''s handlers have; for kind_overview.';
+
 create or replace function lockgate.deregister(p_session int) returns void
 language sql security definer set search_path = lockgate, pg_temp
 as $$
@@ -2044,6 +2059,24 @@ create or replace view lockgate.key_overview as
   select id, name, owner, scope, queue, create_time, last_used, revoke_time from lockgate.api_key;
 comment on view lockgate.key_overview is 'Keys of the API, revoked ones too, without what they are compared by.';
 
+create or replace view lockgate.kind_overview as
+  select k.kind, count(distinct r.runner)::int as runners,
+    case when not bool_or(r.queues is null) then array_agg(distinct u.queue) end as queues,
+    (array_agg(r.schemas -> k.kind order by r.session desc) filter (where r.schemas ? k.kind))[1] as payload_schema
+  from lockgate.runner r
+  cross join lateral unnest(r.kinds) k (kind)
+  left join lateral unnest(r.queues) u (queue) on true
+  where not r.draining and exists (
+    select from pg_locks l
+    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
+      and l.classid = lockgate.lock_class(0)::oid and l.objid = r.session::oid
+      and l.database = (select oid from pg_database where datname = current_database()))
+  group by k.kind
+  order by k.kind;
+comment on view lockgate.kind_overview is
+  'Kinds that runners serve now: how many do, in which queues (null = all), and the JSON Schema of the payload, as the '
+  'newest of them has it (null = anything is taken).';
+
 create or replace function lockgate.schema_version() returns int
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$ select version from lockgate.release $$;
@@ -2081,7 +2114,7 @@ grant execute on function
 grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_detail, lockgate.output_detail,
   lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview,
   lockgate.task_recent, lockgate.failures, lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail,
-  lockgate.key_overview
+  lockgate.key_overview, lockgate.kind_overview
   to lockgate_service;
 grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),
@@ -2098,7 +2131,7 @@ grant execute on function
   lockgate.fail(bigint, bigint, text, double precision, jsonb, double precision, boolean),
   lockgate.give_back(bigint, bigint, text), lockgate.adopt(int, int, bigint, bigint, int), lockgate.settle(),
   lockgate.report_progress(bigint, bigint, text, jsonb), lockgate.write_output(bigint, bigint, text),
-  lockgate.tidy(int), lockgate.roll_up(int), lockgate.is_draining(int)
+  lockgate.tidy(int), lockgate.roll_up(int), lockgate.is_draining(int), lockgate.announce_schemas(int, jsonb)
   to lockgate_runner;
 
 grant select on all tables in schema lockgate to lockgate_viewer;

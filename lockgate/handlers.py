@@ -87,6 +87,19 @@ class Handler:
             fields.append((name, hint) if parameter.default is parameter.empty else (name, hint, parameter.default))
         self.payload_type = msgspec.defstruct(f"{kind} payload", fields, kw_only=True, forbid_unknown_fields=True)
 
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of the payload, with the first line of the docstring; None where the handler takes anything.
+
+        Raises:
+            TypeError: a type hint has no JSON Schema.
+        """
+        if self.payload_type is Any:
+            return None
+        found = msgspec.json.schema(self.payload_type)
+        if said := inspect.cleandoc(self.function.__doc__ or "").partition("\n")[0]:
+            found = {"description": said, **found}
+        return found
+
     def arguments(self, payload: bytes, task: Task) -> dict[str, Any]:
         """The keyword arguments for this payload (JSON).
 

@@ -1,7 +1,7 @@
 """Every SQL text a runner sends, a function each. All of it goes through a `Session`."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from os import getpid
@@ -53,6 +53,13 @@ async def register(session: Session, runner: str, concurrency: int, queues: Sequ
         "select lockgate.register($1, $2, $3, $4, $5, $6, $7)",
         runner, socket.gethostname(), getpid(), version("lockgate"), concurrency, list(queues) or None, list(kinds),
     )  # fmt: skip
+
+
+async def announce_schemas(session: Session, schemas: Mapping[str, msgspec.Raw]) -> None:
+    """Says what payloads the kinds of this session take."""
+    await session.value(
+        "select lockgate.announce_schemas(%s, %s::jsonb)", session.number, msgspec.json.encode(schemas).decode()
+    )
 
 
 async def deregister(session: Session) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from runner.claimed import Claimed
@@ -54,6 +55,8 @@ class Hand:
     def __init__(self, process: "subprocess.Popen[bytes]", orders: int) -> None:
         self.pid = process.pid
         self.kinds: list[str] = []
+        self.schemas: dict[str, msgspec.Raw] = {}
+        """JSON Schemas of payloads, by kind."""
         self.alive = True
         self.stopping = False
         """Whether it was told to end; its death is no news then."""
@@ -68,7 +71,7 @@ class Hand:
         self._process = process
         self._orders = orders
         self._writer: asyncio.WriteTransport | None = None
-        self._ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._output: Output | None = None
         self._dying: asyncio.Task[None] | None = None
 
@@ -99,7 +102,8 @@ class Hand:
         await hand._attach(answers_out, output_out)
         try:
             async with asyncio.timeout(START_LIMIT):
-                hand.kinds = await asyncio.shield(hand._ready)
+                ready = await asyncio.shield(hand._ready)
+                hand.kinds, hand.schemas = ready.kinds, ready.schemas
         except TimeoutError:
             await hand.stop()
             raise HandlersNotLoaded(f"the handlers took longer than {START_LIMIT:.0f} s to load") from None
@@ -187,7 +191,7 @@ class Hand:
     def _hear(self, message: FromHand) -> None:
         match message:
             case Ready():
-                self._ready.set_result(message.kinds)
+                self._ready.set_result(message)
             case Refused():
                 self._ready.set_exception(HandlersNotLoaded(message.reason))
             case Progress():

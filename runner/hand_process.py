@@ -47,6 +47,9 @@ PROGRESS_LIMIT = 16 * 1024
 MESSAGE_LIMIT = 4 * 1024
 """Characters of an error's message."""
 
+SCHEMA_LIMIT = 16 * 1024
+"""Bytes of the JSON Schema of a payload; a larger one is not told to anybody."""
+
 TRACEBACK_LIMIT = 12 * 1024
 """Characters of its traceback: with the message, 16 KiB."""
 
@@ -249,6 +252,16 @@ def describe(error: BaseException) -> Error:
     return Error(type(error).__qualname__, clean(message, MESSAGE_LIMIT), clean(lines, TRACEBACK_LIMIT) or None)
 
 
+def schemas() -> dict[str, msgspec.Raw]:
+    """The JSON Schema of each kind's payload, where there is one that can be told."""
+    found: dict[str, msgspec.Raw] = {}
+    for kind, handler in registry.items():
+        with contextlib.suppress(Exception):  # hints may be of any type; checking payloads does not rest on this
+            if schema := handler.schema():
+                found[kind] = encode(schema, "schema", SCHEMA_LIMIT)
+    return found
+
+
 def load_handlers() -> None:
     """Imports the built-in handler and those of LOCKGATE_HANDLERS, the working directory searched last; sets up."""
     sys.path.append(os.getcwd())  # noqa: PTH109 - sys.path takes text
@@ -277,7 +290,7 @@ def main() -> None:
         described = describe(error)
         hand.say(Refused(f"{described.type}: {described.message}"))
         sys.exit(1)
-    hand.say(Ready(sorted(registry)))
+    hand.say(Ready(sorted(registry), schemas()))
     hand.work()
 
 

@@ -1,7 +1,7 @@
 """The hands of a runner: one for each slot it holds, started beside its work, replaced when dead or worn."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -33,15 +33,15 @@ class Hands:
         self._starting: dict[asyncio.Task[None], Slot | None] = {}
         self._pause = 1.0
 
-    async def first(self) -> Sequence[str]:
-        """Starts the first hand, which proves that the handlers load; their kinds.
+    async def first(self) -> Hand:
+        """Starts the first hand, which proves that the handlers load, and knows their kinds.
 
         Raises:
             HandlersNotLoaded: they do not.
         """
         hand = await self._start()
         self._keep(hand)
-        return hand.kinds
+        return hand
 
     def give(self, slot: Slot) -> None:
         """Sees to it that the slot has, or will have, a hand fit for work; pings go on while one starts."""

@@ -41,9 +41,10 @@ class Heard(msgspec.Struct, tag="heard", frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """From the hand: the handlers are loaded."""
+    """From the hand: the handlers are loaded. ``schemas``: JSON Schemas of payloads, of kinds that have one."""
 
     kinds: list[str]
+    schemas: dict[str, msgspec.Raw] = {}
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):

@@ -7,9 +7,10 @@ What happens beside it (a hand answers or dies, a notification comes) only leave
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import msgspec
 import psycopg
 import structlog
 
@@ -41,6 +42,9 @@ REFUSED_FOR = 0.5
 CHORES_EVERY = 10.0
 """Seconds between two batches of chores when the last one found nothing to do."""
 
+SCHEMAS_LIMIT = 128 * 1024
+"""Bytes of JSON Schemas a runner tells of; the database takes twice that, written in its way."""
+
 ROLL_UP_BATCH = 2000
 """Ends that are counted in one statement: some milliseconds, which whoever waits for this session has to spare."""
 
@@ -59,6 +63,9 @@ class Runner:
         self._keep_hand = False
         """Whether to have one hand also without a slot."""
         self._kinds: Sequence[str] = ()
+        self._schemas: Mapping[str, msgspec.Raw] = {}
+        self._announced = 0
+        """The session that has told them."""
         self._agenda = Agenda()
         self._words = Words(name)
         self._hands = Hands(settings, self._agenda, self._words)
@@ -90,7 +97,8 @@ class Runner:
             psycopg.ProgrammingError: the database has no Lockgate schema, the login may not use it, or DATABASE_URL is
                 no such thing.
         """
-        self._kinds = await self._hands.first()
+        hand = await self._hands.first()
+        self._kinds, self._schemas = hand.kinds, hand.schemas
         if self._cue and not await self._cued(self._cue):
             await self._hands.keep(0)
             return
@@ -546,8 +554,11 @@ class Runner:
         self._agenda.look_at = min(self._agenda.look_at, next_at)
 
     async def _do_chores(self, session: Session) -> None:
-        """Counts what has ended, and removes it when its time is over, if no other runner has the chores."""
+        """Says once what payloads its kinds take. If no other runner has the chores, counts what has ended, and removes
+        it when its time is over."""
         self._chores_at = deadline.now() + CHORES_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        if self._announced != session.number:
+            await self._announce(session)
         counted = await db.roll_up(session, ROLL_UP_BATCH)
         if counted is None:
             return
@@ -556,6 +567,17 @@ class Runner:
             log.debug("removed", tasks=removed)
         if removed or counted >= ROLL_UP_BATCH:
             self._chores_at = deadline.now() + 0.05
+
+    async def _announce(self, session: Session) -> None:
+        self._announced = session.number
+        told: dict[str, msgspec.Raw] = {}
+        for kind, schema in self._schemas.items():
+            if sum(map(len, map(bytes, told.values()))) + len(bytes(schema)) <= SCHEMAS_LIMIT:
+                told[kind] = schema
+        try:
+            await db.announce_schemas(session, told)
+        except psycopg.Error as error:
+            log.warning("schemas not announced", error=str(error).strip())
 
     # -- slots --------------------------------------------------------------------------------------------------------
 

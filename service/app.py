@@ -46,6 +46,7 @@ ROUTES = (
     emptying.delete_queue,  # DELETE /queues/{name}
     slots.list_slots,  # GET /slots
     slots.list_runners,  # GET /runners
+    slots.list_kinds,  # GET /kinds
     slots.drain_runner,  # POST /runners/{runner}/drain
     slots.resume_runner,  # POST /runners/{runner}/resume
     simple.create_sleep_task,  # POST /task

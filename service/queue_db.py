@@ -2,14 +2,15 @@
 
 # ruff: noqa: S608  (put together from constants of this file)
 
-from msgspec import json
+from msgspec import Raw, json
 
 from service.db import utc
 from service.pool import Pool
 from service.problem import no_runner
-from service.queue_messages import NewQueue, Queue, QueueChange, Runner, Slot
+from service.queue_messages import Kind, NewQueue, Queue, QueueChange, Runner, Slot
 
 RUNNERS_MAX = 1000
+KINDS_MAX = 1000
 
 # In the order of the fields of Queue.
 QUEUE = f"""
@@ -115,6 +116,15 @@ RUNNER = f"""
 async def runners(pool: Pool) -> list[Runner]:
     """Newest first."""
     return [Runner(*row) for row in await pool.rows(f"{RUNNER} order by session desc limit {RUNNERS_MAX}")]
+
+
+async def kinds(pool: Pool) -> list[Kind]:
+    """By name, the first 1000."""
+    text = f"select kind, runners, queues, payload_schema from lockgate.kind_overview order by kind limit {KINDS_MAX}"
+    return [
+        Kind(kind, number, queues, Raw(b"null") if schema is None else schema)
+        for kind, number, queues, schema in await pool.rows(text)
+    ]
 
 
 async def drain(pool: Pool, name: str) -> Runner:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from service.messages import Name, Time
 
@@ -122,6 +122,23 @@ class Runner(Struct):
     alive: bool
     running: Annotated[int, Meta(description="How many tasks the process executes.")]
     draining: Annotated[bool, Meta(description="It was told to take no more tasks.")]
+
+
+class Kind(Struct):
+    """A kind of tasks that runners serve now."""
+
+    kind: Annotated[str, Meta(examples=["sleep"])]
+    runners: Annotated[int, Meta(description="How many runners serve it.")]
+    queues: Annotated[list[str], Meta(description="The queues they serve; null: all.")] | None
+    payload_schema: Annotated[
+        Raw, Meta(description="JSON Schema of the payload, as the newest of them has it; null: anything is taken.")
+    ]
+
+
+class KindList(Struct):
+    """Kinds, by name. Empty while no runner is alive."""
+
+    items: list[Kind]
 
 
 class RunnerList(Struct):

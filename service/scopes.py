@@ -15,6 +15,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "getQueue": "read",
     "listSlots": "read",
     "listRunners": "read",
+    "listKinds": "read",
     "createTask": "submit",
     "createSleepTask": "submit",
     "cancelTask": "submit",

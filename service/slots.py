@@ -1,4 +1,4 @@
-"""What executes where: slots, and the runners that hold them or are to let them go."""
+"""What executes where: slots, the runners that hold them or are to let them go, and the kinds they serve."""
 
 from litestar import get, post
 from litestar.di import NamedDependency
@@ -8,7 +8,7 @@ from service.caller import Caller
 from service.docs import NO_RUNNER, problems
 from service.parameters import RunnerName
 from service.pool import Pool
-from service.queue_messages import Runner, RunnerList, SlotList
+from service.queue_messages import KindList, Runner, RunnerList, SlotList
 
 
 @get(
@@ -36,6 +36,21 @@ async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Call
     """Each with what it serves, whether it is alive, and how much it executes."""
     found = await queue_db.runners(pool)
     return RunnerList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@get(
+    "/kinds",
+    operation_id="listKinds",
+    response_description="Kinds that runners serve.",
+    summary="Kinds",
+    tags=["runners"],
+    responses=problems(400, 503),
+)
+async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
+    """Those of the runners that are alive now, each with the JSON Schema of its payload where the handler has type
+    hints."""
+    found = await queue_db.kinds(pool)
+    return KindList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
 
 
 @post(

@@ -153,3 +153,12 @@ def close_everything() -> None:
 def start_child(seconds: float) -> None:
     """Starts another program, which knows nothing of hands, and waits for it."""
     subprocess.run(["sleep", str(seconds)], check=True)  # noqa: S607
+
+
+class Odd:
+    """A type that has no JSON Schema."""
+
+
+@handler
+def odd(value: Odd | None = None) -> None:
+    pass

@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "occupied": EVERYBODY,
     "watch": EVERYBODY,
     "register": {"runner"},
+    "announce_schemas": {"runner"},
     "deregister": {"runner"},
     "take_slot": {"runner"},
     "retake_slot": {"runner"},
@@ -111,6 +112,7 @@ RELATIONS: dict[str, set[Role]] = {
     "queue_stats": {"service", "viewer"},
     "total_detail": {"service", "viewer"},
     "runner_overview": {"service", "viewer"},
+    "kind_overview": {"service", "viewer"},
     "failures": {"service", "viewer"},
 }
 

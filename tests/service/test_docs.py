@@ -51,6 +51,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "post /queues/{name}/purge": "purgeQueue",
         "get /slots": "listSlots",
         "get /runners": "listRunners",
+        "get /kinds": "listKinds",
         "post /runners/{runner}/drain": "drainRunner",
         "post /runners/{runner}/resume": "resumeRunner",
         "get /health/live": "getLiveness",

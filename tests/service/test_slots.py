@@ -1,6 +1,7 @@
 """GET /slots and GET /runners."""
 
 import httpx
+from psycopg.types.json import Jsonb
 
 from service.queue_messages import Runner, Slot
 from tests.contract import Contract
@@ -81,3 +82,18 @@ def test_a_runner_that_is_not_there_is_not_found(http: httpx.Client) -> None:
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["detail"] == 'there is no runner "nosuch"'
+
+
+def test_kinds_are_listed_with_the_schemas_of_their_payloads(http: httpx.Client, q: Contract) -> None:
+    assert http.get("/kinds").json() == {"items": []}
+    runner = q.runner(kinds=["mail", "plain"], queues=["default"])
+    schema = {"type": "object", "properties": {"to": {"type": "string"}}}
+    runner.value("select lockgate.announce_schemas(%s, %s)", runner.number, Jsonb({"mail": schema}))
+
+    response = http.get("/kinds")
+
+    assert response.status_code == 200
+    assert response.json()["items"] == [
+        {"kind": "mail", "runners": 1, "queues": ["default"], "payload_schema": schema},
+        {"kind": "plain", "runners": 1, "queues": ["default"], "payload_schema": None},
+    ]
