@@ -33,6 +33,7 @@
 --   LG003 idempotency key reused   LG006 unknown task
 --   LG007 not allowed in this status   LG008 the dedupe key is taken   LG009 the queue is not empty, or still served
 --   LG010 unknown runner
+--   LG012 an item of a batch is refused
 -- A broken limit is 23514 (check_violation) and names its constraint, which is a sentence.
 --
 -- Notifications on channel `lockgate` say where to look and never carry a task: `queue NAME` (something is due), `later
@@ -710,6 +711,63 @@ end
 $$;
 comment on function lockgate.submit_batch(jsonb, text) is
   'Submits a JSON array of tasks; one row per item: its number from 1, the task, the outcome. Does not notify.';
+
+-- All or nothing, also for what is refused without an error. DETAIL says which item it was, as JSON: {"item": 3}, with
+-- the outcome and the task it met where it was refused.
+create or replace function lockgate.submit_all(p_tasks jsonb, p_scope text default '')
+returns table (item int, task bigint, outcome lockgate.submit_outcome, queue text, due text)
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_items int[];
+  v_tasks bigint[];
+  v_outcomes lockgate.submit_outcome[];
+  v_refused int;
+  v_state text;
+  v_message text;
+  v_constraint text;
+  v_table text;
+  v_datatype text;
+begin
+  begin
+    select array_agg(b.item), array_agg(b.task), array_agg(b.outcome) into v_items, v_tasks, v_outcomes
+      from lockgate.submit_batch(p_tasks, p_scope) b;
+  exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    -- Which one is it? The first that cannot be stored alone either. What can be is taken back.
+    for v_n in 1 .. case jsonb_typeof(p_tasks) when 'array' then jsonb_array_length(p_tasks) else 0 end loop
+      begin
+        perform lockgate.submit_batch(jsonb_build_array(p_tasks -> (v_n - 1)), p_scope);
+        raise exception using errcode = 'LG000';
+      exception when sqlstate 'LG000' then
+        null;
+      when data_exception or integrity_constraint_violation or program_limit_exceeded then
+        get stacked diagnostics v_state = returned_sqlstate, v_message = message_text,
+          v_constraint = constraint_name, v_table = table_name, v_datatype = pg_datatype_name;
+        raise exception using errcode = v_state, message = v_message, constraint = v_constraint, table = v_table,
+          datatype = v_datatype, detail = jsonb_build_object('item', v_n);
+      end;
+    end loop;
+    raise;
+  end;
+  select u.n into v_refused from unnest(v_items, v_outcomes) u(n, outcome)
+    where u.outcome not in ('created', 'replayed', 'deduplicated') order by u.n limit 1;
+  if found then
+    raise exception 'item % is refused: %', v_refused, v_outcomes[array_position(v_items, v_refused)]
+      using errcode = 'LG012', detail = jsonb_build_object(
+        'item', v_refused, 'outcome', v_outcomes[array_position(v_items, v_refused)],
+        'task', v_tasks[array_position(v_items, v_refused)]);
+  end if;
+  return query
+    select u.item, u.task, u.outcome, t.queue,
+      case when t.status = 'queued' then 'now'
+           when t.status = 'scheduled' and t.run_at < now() + interval '1 minute' then 'soon' end
+    from unnest(v_items, v_tasks, v_outcomes) u(item, task, outcome) left join lockgate.task t on t.id = u.task
+    order by u.item;
+end
+$$;
+comment on function lockgate.submit_all(jsonb, text) is
+  'submit_batch, but nothing is stored unless every item is; and where each task is, and whether it is due now or soon.';
 
 create or replace function lockgate.wake(p_queue text) returns void
 language sql
@@ -2103,7 +2161,7 @@ grant execute on function lockgate.schema_version(), lockgate.lock_class(int), l
   to lockgate_service, lockgate_runner, lockgate_viewer;
 
 grant execute on function
-  lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.wake(text), lockgate.wake_later(text), lockgate.cancel(bigint, boolean),
+  lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.submit_all(jsonb, text), lockgate.wake(text), lockgate.wake_later(text), lockgate.cancel(bigint, boolean),
   lockgate.retry(bigint), lockgate.delete_task(bigint), lockgate.purge(text, int),
   lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text),

@@ -10,7 +10,7 @@ from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
-from service import actions, db, docs, emptying, health, queues, simple, slots, task_events, tasks
+from service import actions, batch, db, docs, emptying, health, queues, simple, slots, stream, task_events, tasks
 from service.address import is_loopback
 from service.body import StrictRequest
 from service.errors import answer
@@ -29,10 +29,12 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 
 ROUTES = (
     tasks.create_task,  # POST /tasks
+    batch.create_tasks,  # POST /tasks/batch
+    stream.stream_tasks,  # POST /tasks/stream
     tasks.list_tasks,  # GET /tasks
     tasks.get_task,  # GET /tasks/{id}
     tasks.get_task_output,  # GET /tasks/{id}/output
-    task_events.stream_task,  # GET /tasks/{id}/events
+    task_events.watch_task,  # GET /tasks/{id}/events
     actions.cancel_task,  # POST /tasks/{id}/cancel
     actions.retry_task,  # POST /tasks/{id}/retry
     actions.delete_task,  # DELETE /tasks/{id}
@@ -65,8 +67,9 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     waker = Waker(partial(db.wake, pool))
     gatherer = Gatherer(pool, waker.wake)
     readiness = health.Health(pool)
-    waiters = Waiters(pool, stopping or asyncio.Event())
     keys = Keys(pool, required=asks_for_keys(settings))
+    stopping = stopping or asyncio.Event()
+    waiters = Waiters(pool, stopping)
 
     @contextlib.asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
@@ -102,6 +105,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "readers": provide(TaskReaders(pool)),
             "keys": provide(keys),
             "caller": Provide(caller_of, sync_to_thread=False),
+            "waker": provide(waker),
+            "streams": provide(stream.Streams(stopping)),
         },
         exception_handlers={Exception: answer},
         openapi_config=docs.openapi(),

@@ -3,12 +3,13 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from litestar import Request
 
-from service.problem import invalid
+from service.problem import invalid, invalid_body
 
 # What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
 # letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
@@ -33,7 +34,7 @@ def decode(body: bytes, into: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=into)
     except msgspec.ValidationError as error:
-        raise invalid(*_field_and_message(str(error))) from None
+        raise invalid_body(*_field_and_message(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid("body", str(error)) from None
     except RecursionError:
@@ -51,9 +52,10 @@ def _is_utf8(body: bytes) -> bool:
 def _field_and_message(text: str) -> tuple[str, str]:
     """msgspec names a field by its path, or in the sentence when it is missing or unknown."""
     message, _, path = text.partition(" - at `$")
+    path = path.strip("`.")
     named = _NAMED_FIELD.search(message)
     field = f"{path}.{named['field']}" if named else path
-    return field.strip("`.") or "body", message
+    return field.strip(".") or "body", message
 
 
 def _refuse_unstorable(body: bytes) -> None:
@@ -65,12 +67,24 @@ def _refuse_unstorable(body: bytes) -> None:
         if not _is_utf8(body):
             raise invalid("body", "is not UTF-8") from None
         return  # the decoder says what is wrong
-    fields = whole.items() if isinstance(whole, dict) else [("body", whole)]
-    for name, value in fields:
+    for name, value in _fields(whole):
         if _UNSTORABLE.search(name):
             raise invalid("body", "has a field whose name is not Unicode text without NUL")
         if (message := _unstorable(value)) is not None:
-            raise invalid(name, message)
+            raise invalid_body(name, message)
+
+
+def _fields(whole: Any) -> Iterator[tuple[str, Any]]:
+    """Of a body, or of its items."""
+    if not isinstance(whole, dict):
+        yield "body", whole
+        return
+    for name, value in whole.items():
+        if name == "items" and isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from ((f"items[{number}].{inner}", rest) for inner, rest in _fields(item))
+        else:
+            yield name, value
 
 
 class _Numbers:

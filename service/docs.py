@@ -27,6 +27,7 @@ tasks of one.
 """
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid, and nothing was done. `errors` names the fields.",
+    408: "Nothing came for a minute.",
     413: "The body is larger than 4 MiB.",
     422: "The idempotency key was used for another request.",
     503: "Not now: try again after `Retry-After` seconds.",

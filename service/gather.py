@@ -42,7 +42,7 @@ class Waiting:
 
 
 class Gatherer:
-    """The one way by which this process stores tasks."""
+    """How this process stores tasks that come one by one."""
 
     def __init__(self, pool: Pool, wake: Callable[[str, Due], None]) -> None:
         self._pool = pool

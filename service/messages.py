@@ -66,6 +66,48 @@ class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
     ) = None
 
 
+class BatchTask(NewTask, forbid_unknown_fields=True, omit_defaults=True):
+    """A task to be executed, one of many: with a key of its own, since the request has no header for each."""
+
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                description="The same key and task give the same task, and the same key with another task is refused.",
+                min_length=1,
+                max_length=200,
+                examples=["order-4711"],
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """Tasks to be executed, all of them or none."""
+
+    items: Annotated[list[BatchTask], Meta(min_length=1, max_length=1000)]
+
+
+class BatchItem(Struct):
+    """What became of an item."""
+
+    id: Annotated[int, Meta(description="The task's number.", examples=[17])]
+    outcome: Annotated[
+        Literal["created", "replayed", "deduplicated"],
+        Meta(
+            description="replayed: its idempotency key had been used for this task; deduplicated: an unfinished task "
+            "has its dedupe key."
+        ),
+    ]
+
+
+class BatchResult(Struct):
+    """What became of the items, in their order."""
+
+    items: list[BatchItem]
+
+
 class KeyedTask(NewTask, omit_defaults=True):
     """A NewTask as `submit_batch` takes it, which knows nothing of headers."""
 

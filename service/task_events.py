@@ -40,7 +40,7 @@ class TaskReaders:
 
 @get(
     "/tasks/{task_id:int}/events",
-    operation_id="streamTask",
+    operation_id="watchTask",
     summary="A task as events",
     tags=["tasks"],
     responses={
@@ -55,7 +55,7 @@ class TaskReaders:
         **problems(400, 503, missing=NO_TASK),
     },
 )
-async def stream_task(
+async def watch_task(
     task_id: TaskId,
     pool: NamedDependency[Pool],
     waiters: NamedDependency[Waiters],

@@ -23,6 +23,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "running": {"service", "viewer"},
     "submit": {"service"},
     "submit_batch": {"service"},
+    "submit_all": {"service"},
     "wake": {"service"},
     "wake_later": {"service"},
     "cancel": {"service"},

@@ -1,6 +1,7 @@
 """Who may do what: every route, every scope, one queue."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -307,3 +308,20 @@ def test_an_operation_that_knows_no_queue_is_not_for_a_key_of_one() -> None:
     assert kinds["pauseQueue"] == "queue"
     assert kinds["listTasks"] == "caller"
     assert kinds["getLiveness"] == "none"
+
+
+def test_many_tasks_go_to_the_queue_of_the_key_or_nowhere(
+    q: Contract, limited: tuple[httpx.Client, dict[str, str]]
+) -> None:
+    client, header = limited
+    keyed, theirs = {"kind": "a", "idempotency_key": "k"}, {"kind": "a", "queue": "default"}
+    stored = client.post("/tasks/batch", json={"items": [keyed, {"kind": "a"}]}, headers=header)
+    assert stored.status_code == 202
+    again = client.post("/tasks", json={"kind": "a"}, headers={**header, "idempotency-key": "k"})
+    assert (again.status_code, again.json()["id"]) == (200, stored.json()["items"][0]["id"])
+    refused = client.post("/tasks/batch", json={"items": [keyed, theirs]}, headers=header)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (403, "/items/1/queue")
+    lines = "\n".join(json.dumps(task) for task in ({"kind": "b"}, theirs, {"kind": "b"}))
+    refused = client.post("/tasks/stream", content=lines, headers=header)
+    assert (refused.status_code, refused.json()["taken"]["lines"]) == (403, 1)
+    assert [(task.queue, task.kind) for task in q.tasks()] == [("gpu", "a"), ("gpu", "a"), ("gpu", "b")]

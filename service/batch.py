@@ -1,0 +1,103 @@
+"""Many tasks in one request, all of them or none."""
+
+from typing import Annotated
+
+import psycopg
+from litestar import Response, post
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody
+from msgspec import DecodeError, Struct, json, structs
+
+from service import db
+from service.caller import Caller
+from service.docs import described, problems
+from service.errors import refusal, refused
+from service.idempotency import HEADER
+from service.messages import Batch, BatchItem, BatchResult, BatchTask, KeyedTask
+from service.pool import Pool
+from service.problem import Refusal, invalid, of_item
+from service.wake import Waker
+
+
+class Misfit(Exception):
+    """Why nothing was stored: one item, by its index."""
+
+    def __init__(self, index: int, why: Refusal) -> None:
+        super().__init__(why.detail)
+        self.index = index
+        self.why = why
+
+
+class BadItem(Struct):
+    """What the detail of an error says about its item, counted from 1."""
+
+    item: int
+    outcome: str | None = None
+    task: int | None = None
+
+
+@post(
+    "/tasks/batch",
+    operation_id="createTasks",
+    response_description="Stored, and some of them are new.",
+    summary="Create up to 1,000 tasks",
+    tags=["tasks"],
+    status_code=202,
+    responses={**described(200, BatchResult, "Nothing new."), **problems(400, 413, 422, 503)},
+)
+async def create_tasks(
+    data: JSONBody[Batch],
+    pool: NamedDependency[Pool],
+    waker: NamedDependency[Waker],
+    caller: NamedDependency[Caller],
+    key: Annotated[
+        str | None, HeaderParameter(name=HEADER, description="Refused here: each item has its own `idempotency_key`.")
+    ] = None,
+) -> Response[BatchResult]:
+    """In one transaction: when one cannot be stored none is, and `errors` points at it."""
+    if key is not None:
+        raise invalid(HEADER, "is for one task: give each item its own idempotency_key")
+    try:
+        for index, item in enumerate(data.items):
+            check(item, index, caller)
+        stored = await store(pool, waker, caller, data.items)
+    except Misfit as one:
+        raise of_item(one.why, f"items[{one.index}]", "queue" if one.why.status == 403 else "idempotency_key") from None
+    return Response(BatchResult(stored), status_code=202 if any(item.outcome == "created" for item in stored) else 200)
+
+
+def check(item: BatchTask, index: int, caller: Caller) -> None:
+    """What no type says; and sets the queue of a caller that has but one. Raises Misfit."""
+    try:
+        item.queue = caller.queue_of(item.queue)
+    except Refusal as why:
+        raise Misfit(index, why) from None
+    if item.run_at is not None and item.delay is not None:
+        raise Misfit(index, invalid("delay", "cannot be given together with run_at"))
+
+
+async def store(pool: Pool, waker: Waker, caller: Caller, items: list[BatchTask]) -> list[BatchItem]:
+    """Stores all of them or none, and wakes runners. Raises Misfit, psycopg.Error, and Refusal (503): then they may be
+    stored or not."""
+    try:
+        rows = await db.submit_all(
+            pool, [json.encode(KeyedTask(**structs.asdict(item), idempotency_scope=caller.owner)) for item in items]
+        )
+    except psycopg.Error as error:
+        if (bad := _bad_item(error)) is None:
+            raise
+        index = bad.item - 1
+        why = refused(bad.outcome, items[index], bad.task) if bad.outcome else refusal(error)
+        if why is None:
+            raise
+        raise Misfit(index, why) from None
+    for queue, due in {(queue, due) for _, outcome, queue, due in rows if outcome == "created" and due is not None}:
+        waker.wake(queue, due)
+    return [BatchItem(task, outcome) for task, outcome, _, _ in rows]  # type: ignore[arg-type]  # others are refused
+
+
+def _bad_item(error: psycopg.Error) -> BadItem | None:
+    try:
+        return json.decode(error.diag.message_detail or "", type=BadItem)
+    except DecodeError:
+        return None
