@@ -44,7 +44,8 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._dumping = Transformer(connection)
         self._statements: dict[str, _Statement] = {}
-        self._news: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[None] | None = None
+        self._farewell: psycopg.OperationalError | None = None
         self._watching = False
 
     async def fetch(self, text: str, parameters: Sequence[object], make: Make | None = None) -> list[Any]:
@@ -53,6 +54,8 @@ class Line:
         Raises:
             psycopg.Error: the server refused it, or the connection is lost (then it is closed).
         """
+        if self._farewell:
+            raise self._farewell
         statement = self._statements.get(text)
         if statement is None:
             statement = self._statements[text] = _Statement(text, len(self._statements))
@@ -95,8 +98,7 @@ class Line:
         last = None
         while True:
             if server.is_busy():
-                await self._readable()
-                server.consume_input()
+                await self._answered()
             elif result := server.get_result():
                 last = result
             else:
@@ -107,21 +109,29 @@ class Line:
             raise error_from_result(last, self._connection.info.encoding)
         return last
 
-    async def _readable(self) -> None:
+    async def _answered(self) -> None:
         if not self._watching:
             self._watching = True
             self._loop.add_reader(self._socket, self._read)
-        self._news = self._loop.create_future()
+        self._answer = self._loop.create_future()
         try:
-            await self._news
+            await self._answer
         finally:
-            self._news = None
+            self._answer = None
 
     def _read(self) -> None:
-        if self._news is None:
-            self.close()  # the server says something unasked, its farewell perhaps: the next statement will find it
-        elif not self._news.done():
-            self._news.set_result(None)
+        """Takes in what has come. Here and not where it is waited for, or the loop would call this once more for it."""
+        waiting = self._answer if self._answer and not self._answer.done() else None
+        try:
+            self._server.consume_input()
+        except psycopg.OperationalError as error:
+            self.close()  # the socket is no more
+            self._farewell = error
+            if waiting:
+                waiting.set_exception(error)
+        else:
+            if waiting and not self._server.is_busy():
+                waiting.set_result(None)
 
     async def _writable(self) -> None:
         writable = asyncio.Event()
