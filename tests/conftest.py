@@ -17,12 +17,23 @@ from tests.database import Database, Template, template
 
 RUNG = pytest.StashKey[server.Rung]()
 
+STARTED_ONCE = {"containers", "network"}
+"""Folders of tests that start one big thing for all of them."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Shells start background jobs with Ctrl-C ignored, and what is ignored is inherited by all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.option.collectonly:
         config.stash[RUNG] = server.choose()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes (`-n 2 --dist loadgroup`), tests that share what they start stay together."""
+    for item in items:
+        folder = item.path.parent
+        together = folder if folder.name in STARTED_ONCE else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(Path(__file__).parent))))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
