@@ -1620,7 +1620,7 @@ comment on function lockgate.add_up(bigint[], bigint[]) is 'Two histograms as on
 create or replace function lockgate.quantile(p_histogram bigint[], p_share double precision) returns double precision
 language sql immutable
 as $$
-  select round((case b when 0 then 0.001 else 10 ^ least(-3 + (b - 1 + 1 - (upto - wanted) / n) / 10, 5) end)::numeric, 3)
+  select round((case b when 0 then 0.001 when 81 then 1e5 else 10 ^ (-3 + (b - 0.5) / 10) end)::numeric, 4)  -- its middle
   from (
     select ordinality - 1 as b, n::double precision, sum(n) over (order by ordinality) as upto,
       p_share * sum(n) over () as wanted
@@ -1745,41 +1745,40 @@ returns table (
   wait_p95 double precision, run_median double precision, run_p95 double precision)
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$
-  select q.name, coalesce(c.succeeded, 0) + e.succeeded, coalesce(c.failed, 0) + e.failed,
-    coalesce(c.cancelled, 0) + e.cancelled, lockgate.quantile(w.histogram, 0.5), lockgate.quantile(w.histogram, 0.95),
-    lockgate.quantile(r.histogram, 0.5), lockgate.quantile(r.histogram, 0.95)
-  from lockgate.queue q
-  left join lockgate.total t on t.queue = q.name
-  cross join lateral (
-    select sum(m.succeeded) as succeeded, sum(m.failed) as failed, sum(m.cancelled) as cancelled
-    from lockgate.minute m where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')) c
-  -- And what is not counted yet, up to some thousands of it.
-  cross join lateral (
-    select count(*) filter (where status = 'succeeded') as succeeded, count(*) filter (where status = 'failed') as failed,
-      count(*) filter (where status = 'cancelled') as cancelled,
-      lockgate.histogram(array_agg(waited)) as waits, lockgate.histogram(array_agg(ran)) as runs
-    from lockgate.ends_after(q.name, greatest(t.finish_time, p_since), coalesce(t.id, 0), 'infinity', 2000)) e
-  cross join lateral (
-    select array_agg(n order by b) as histogram
-    from (
-      select h.b, sum(h.n)::bigint as n
-      from (select m.wait_histogram as counts from lockgate.minute m
-            where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')
-            union all select e.waits) m
-      cross join lateral unnest(m.counts) with ordinality h(n, b) group by h.b) s) w
-  cross join lateral (
-    select array_agg(n order by b) as histogram
-    from (
-      select h.b, sum(h.n)::bigint as n
-      from (select m.run_histogram as counts from lockgate.minute m
-            where m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')
-            union all select e.runs) m
-      cross join lateral unnest(m.counts) with ordinality h(n, b) group by h.b) s) r
-  order by q.name
+  with minute as materialized (
+    select q.name as queue, m.succeeded, m.failed, m.cancelled, m.wait_histogram, m.run_histogram
+    from lockgate.queue q
+    join lockgate.minute m on m.queue = q.name and m.minute >= date_bin('1 minute', p_since, 'epoch')
+    union all
+    -- And what is not counted yet, up to some thousands of it.
+    select q.name, e.*
+    from lockgate.queue q
+    left join lockgate.total t on t.queue = q.name
+    cross join lateral (
+      select count(*) filter (where status = 'succeeded'), count(*) filter (where status = 'failed'),
+        count(*) filter (where status = 'cancelled'), lockgate.histogram(array_agg(waited)),
+        lockgate.histogram(array_agg(ran))
+      from lockgate.ends_after(q.name, greatest(t.finish_time, p_since), coalesce(t.id, 0), 'infinity', 2000)) e
+  ), counted as (
+    select queue, coalesce(sum(succeeded), 0)::bigint as succeeded, coalesce(sum(failed), 0)::bigint as failed,
+      coalesce(sum(cancelled), 0)::bigint as cancelled
+    from minute group by grouping sets ((queue), ())
+  ), bucket as (
+    select queue, b, sum(waits)::bigint as waits, sum(runs)::bigint as runs
+    from minute cross join lateral unnest(wait_histogram, run_histogram) with ordinality h(waits, runs, b)
+    group by grouping sets ((queue, b), (b))
+  ), histogram as (
+    select queue, array_agg(waits order by b) as waits, array_agg(runs order by b) as runs from bucket group by queue
+  )
+  select c.queue, c.succeeded, c.failed, c.cancelled, lockgate.quantile(h.waits, 0.5), lockgate.quantile(h.waits, 0.95),
+    lockgate.quantile(h.runs, 0.5), lockgate.quantile(h.runs, 0.95)
+  from counted c left join histogram h on h.queue is not distinct from c.queue
+  order by c.queue nulls first
 $$;
 comment on function lockgate.ended_since(timestamptz) is
-  'What has ended in each queue since the minute of that time, of which the last 7 days are known; how long those tasks '
-  'had waited when they last started, and how long they executed, in seconds, to within an eighth.';
+  'What has ended in each queue, and in all (queue is null), since the minute of that time, of which the last 7 days are '
+  'known; how long those tasks had waited when they last started, and how long they executed: in seconds, to within an '
+  'eighth.';
 
 create or replace function lockgate.series(
   p_from timestamptz, p_to timestamptz, p_step double precision, p_queue text default null)

@@ -10,7 +10,7 @@ from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
-from service import actions, batch, db, docs, emptying, health, queues, simple, slots, stream, task_events, tasks
+from service import actions, batch, db, docs, emptying, health, queues, simple, slots, stats, stream, task_events, tasks
 from service.address import is_loopback
 from service.body import StrictRequest
 from service.errors import answer
@@ -51,6 +51,8 @@ ROUTES = (
     slots.list_kinds,  # GET /kinds
     slots.drain_runner,  # POST /runners/{runner}/drain
     slots.resume_runner,  # POST /runners/{runner}/resume
+    stats.get_stats,  # GET /stats
+    stats.get_series,  # GET /stats/series
     simple.create_sleep_task,  # POST /task
     simple.get_task_briefly,  # GET /task/{id}
 )
@@ -103,6 +105,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "health": provide(readiness),
             "waiters": provide(waiters),
             "readers": provide(TaskReaders(pool)),
+            "numbers": provide(stats.Numbers(pool)),
             "keys": provide(keys),
             "caller": Provide(caller_of, sync_to_thread=False),
             "waker": provide(waker),

@@ -89,6 +89,7 @@ def openapi() -> OpenAPIConfig:
             Tag("simple", "The shortest way: a task without settings, and its status in plain words."),
             Tag("queues", "Queues: pools of slots, whose number is how many of their tasks execute at once."),
             Tag("runners", "What executes where, and who executes it."),
+            Tag("stats", "How much there is of everything, now and over time."),
             Tag("health", "For whoever watches over the service."),
         ],
         render_plugins=[

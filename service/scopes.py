@@ -16,6 +16,8 @@ NEEDED: Mapping[str, Scope | None] = {
     "listSlots": "read",
     "listRunners": "read",
     "listKinds": "read",
+    "getStats": "read",
+    "getSeries": "read",
     "createTask": "submit",
     "createTasks": "submit",
     "streamTasks": "submit",

@@ -54,6 +54,8 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "get /slots": "listSlots",
         "get /runners": "listRunners",
         "get /kinds": "listKinds",
+        "get /stats": "getStats",
+        "get /stats/series": "getSeries",
         "post /runners/{runner}/drain": "drainRunner",
         "post /runners/{runner}/resume": "resumeRunner",
         "get /health/live": "getLiveness",

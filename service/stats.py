@@ -1,0 +1,123 @@
+"""What is counted and measured, at this moment and over time."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from msgspec import structs
+
+from service import stats_db
+from service.caller import Caller
+from service.docs import problems
+from service.pool import Pool
+from service.problem import invalid
+from service.shared import Shared
+from service.stats_messages import AllStats, Durations, Ended, Hour, QueueNow, QueueStats, Series, Stats
+
+NOW_SECONDS = 0.25  # old, at most
+HOUR_SECONDS = 2.0
+SERIES_SECONDS = 5.0
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+WINDOW_MAX = 7 * 86400
+POINTS_MAX = 1500
+
+
+class Numbers:
+    """The numbers that everybody sees, read once for all of them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._now = Shared(partial(stats_db.queues, pool), NOW_SECONDS)
+        self._hour = Shared(partial(stats_db.hour, pool), HOUR_SECONDS)
+        self.last_hour = Shared(partial(stats_db.series, pool, stats_db.HOUR, 60), SERIES_SECONDS)
+
+    async def stats(self) -> Stats:
+        """Of all queues. Raises psycopg.Error and Refusal (503)."""
+        (time, queues), hours = await asyncio.gather(self._now.get(), self._hour.get())
+        of_queues = [QueueStats(**structs.asdict(one), hour=hours.get(one.name) or no_hour()) for one in queues]
+        return Stats(time, together(queues, hours.get(None) or no_hour()), of_queues)
+
+
+def no_hour() -> Hour:
+    return Hour(Ended(), Durations(), Durations())
+
+
+def together(queues: Sequence[QueueNow], hour: Hour) -> AllStats:
+    waits = [(one.due_since, one.oldest_wait) for one in queues if one.due_since]
+    due_since, oldest_wait = min(waits, default=(None, None))  # as text, times of four digits of year are in order
+    return AllStats(
+        slots=sum(one.slots for one in queues),
+        running=sum(one.running for one in queues),
+        held=sum(one.held for one in queues),
+        queued=sum(one.queued for one in queues),
+        scheduled=sum(one.scheduled for one in queues),
+        due_since=due_since,
+        oldest_wait=oldest_wait,
+        hour=hour,
+    )
+
+
+def of_one(stats: Stats, queue: str) -> Stats:
+    """What of these is about one queue."""
+    kept = [one for one in stats.queues if one.name == queue]
+    return Stats(stats.time, together(kept, kept[0].hour if kept else no_hour()), kept)
+
+
+@get(
+    "/stats",
+    operation_id="getStats",
+    response_description="The numbers.",
+    summary="Numbers",
+    tags=["stats"],
+    responses=problems(400, 503),
+)
+async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[Caller]) -> Stats:
+    """Of each queue and of all: what executes and waits, who stands by, what ended in the last hour, and how long that
+    took. A second old at most; the last hour, some seconds. Costs the same however many tasks there are."""
+    stats = await numbers.stats()
+    return stats if caller.queue is None else of_one(stats, caller.queue)
+
+
+@get(
+    "/stats/series",
+    operation_id="getSeries",
+    response_description="The steps of the window.",
+    summary="Numbers over time",
+    tags=["stats"],
+    responses=problems(400, 503),
+)
+async def get_series(
+    pool: NamedDependency[Pool],
+    numbers: NamedDependency[Numbers],
+    caller: NamedDependency[Caller],
+    window: Annotated[str, QueryParameter(description="How far back: 90m, 12h, up to 7d.")] = "1h",
+    step: Annotated[str, QueryParameter(description="Whole minutes: 1m, 15m, 1h. At most 1500 in a window.")] = "1m",
+    queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
+) -> Series:
+    """What ended in each step, and how much waited and executed. Minutes are kept for 7 days, whatever becomes of the
+    tasks."""
+    window_seconds, step_seconds = seconds("window", window), seconds("step", step)
+    if step_seconds % 60:
+        raise invalid("step", "is not a whole number of minutes")
+    if window_seconds > WINDOW_MAX:
+        raise invalid("window", "is more than 7 days")
+    if window_seconds % step_seconds:
+        raise invalid("window", "is not a whole number of steps", "step")
+    if window_seconds > POINTS_MAX * step_seconds:
+        raise invalid("step", f"is so short that the window has more than {POINTS_MAX} of it", "window")
+    queue = caller.queue_of(queue)
+    if queue is None and (window_seconds, step_seconds) == (stats_db.HOUR, 60):
+        return Series(60, await numbers.last_hour.get())
+    return Series(step_seconds, await stats_db.series(pool, window_seconds, step_seconds, queue))
+
+
+def seconds(name: str, text: str) -> int:
+    """Raises Refusal (400)."""
+    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if not found:
+        raise invalid(name, "is not of the form 90s, 15m, 1h, 7d")
+    return int(found[1]) * UNITS[found[2]]
