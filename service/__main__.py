@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,24 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+def addresses(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """As given. Raises click.BadParameter."""
+    try:
+        for one in (value or "").split(",") if value else ():
+            ip_network(one.strip())
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    return value or None
+
+
+def root_path(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Without a slash at its end. Raises click.BadParameter."""
+    path = value.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise click.BadParameter(f"{value!r} is not of the form /lockgate or /tools/lockgate.")
+    return path
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--database-url",
@@ -110,6 +130,25 @@ class Server(uvicorn.Server):
     metavar="ADDRESS",
     show_default="--host",
     help="In a container, where its port is published: decides, in place of --host, whether others can connect.",
+)
+@click.option(
+    "--trusted-proxies",
+    envvar="LOCKGATE_TRUSTED_PROXIES",
+    show_envvar=True,
+    metavar="ADDRESSES",
+    callback=addresses,
+    show_default="none",
+    help="Whose X-Forwarded-For and -Proto are believed: IP addresses and networks, with commas between.",
+)
+@click.option(
+    "--root-path",
+    envvar="LOCKGATE_ROOT_PATH",
+    show_envvar=True,
+    metavar="PATH",
+    default="",
+    callback=root_path,
+    show_default="none",
+    help="Below which path a proxy has the service, such as /lockgate.",
 )
 @click.option(
     "--pool-size",
@@ -163,7 +202,9 @@ def serve(settings: Settings) -> None:
         )
     stopping = asyncio.Event()
     config = uvicorn.Config(
-        edged(create_app(settings, stopping)),
+        edged(create_app(settings, stopping), settings.root_path),
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies or "",
         log_config=None,
         access_log=False,
         server_header=False,

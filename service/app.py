@@ -10,7 +10,22 @@ from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
-from service import actions, batch, db, docs, emptying, health, queues, simple, slots, stats, stream, task_events, tasks
+from service import (
+    actions,
+    batch,
+    db,
+    docs,
+    emptying,
+    health,
+    problems,
+    queues,
+    simple,
+    slots,
+    stats,
+    stream,
+    task_events,
+    tasks,
+)
 from service.address import is_loopback
 from service.body import StrictRequest
 from service.errors import answer
@@ -55,6 +70,8 @@ ROUTES = (
     stats.get_series,  # GET /stats/series
     simple.create_sleep_task,  # POST /task
     simple.get_task_briefly,  # GET /task/{id}
+    problems.list_problems,  # GET /problems
+    problems.get_problem,  # GET /problems/{name}
 )
 PROBES = (
     health.get_liveness,  # GET /health/live
@@ -111,8 +128,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "waker": provide(waker),
             "streams": provide(stream.Streams(stopping)),
         },
-        exception_handlers={Exception: answer},
-        openapi_config=docs.openapi(),
+        exception_handlers={Exception: partial(answer, settings.root_path)},
+        openapi_config=docs.openapi(settings.root_path),
         plugins=[docs.AnyJson()],
         request_max_body_size=BODY_BYTES_MAX,
         # `answer` logs what needs it.

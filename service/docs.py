@@ -9,27 +9,27 @@ from typing import Any
 from litestar import Router
 from litestar.datastructures import CacheControlHeader, ResponseHeader
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Operation, RequestBody, Schema, Tag
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.static_files import create_static_files_router
 from litestar.typing import FieldDefinition
 from msgspec import Raw
 
+from service.openapi import Document, Page, Script
 from service.problem import MEDIA_TYPE, Problem
 
-SWAGGER_UI = "swagger-ui-5.35.0"
 DESCRIPTION = """
 A task queue on Postgres that never executes more tasks of a queue at once than the queue has slots.
 
-Every error is a problem document (RFC 9457). After a 503, try again; with an `Idempotency-Key` that never makes two
-tasks of one.
+Every error is a problem document (RFC 9457) whose `type` leads to what it means. After a 503, try again; with an
+`Idempotency-Key` that never makes two tasks of one.
 """
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid, and nothing was done. `errors` names the fields.",
     408: "Nothing came for a minute.",
     413: "The body is larger than 4 MiB.",
     422: "The idempotency key was used for another request.",
+    429: "The queue is full: try again after `Retry-After` seconds.",
     503: "Not now: try again after `Retry-After` seconds.",
 }
 NO_TASK = "There is no such task."
@@ -76,8 +76,8 @@ class AnyJson(OpenAPISchemaPlugin):
         return Schema(title="Any JSON")
 
 
-def openapi() -> OpenAPIConfig:
-    files = f"/static/{SWAGGER_UI}"
+def openapi(root: str) -> OpenAPIConfig:
+    """`root` comes before every path."""
     return OpenAPIConfig(
         title="Lockgate",
         version=version("lockgate"),
@@ -90,17 +90,10 @@ def openapi() -> OpenAPIConfig:
             Tag("queues", "Queues: pools of slots, whose number is how many of their tasks execute at once."),
             Tag("runners", "What executes where, and who executes it."),
             Tag("stats", "How much there is of everything, now and over time."),
+            Tag("problems", "What the errors mean."),
             Tag("health", "For whoever watches over the service."),
         ],
-        render_plugins=[
-            SwaggerRenderPlugin(
-                js_url=f"{files}/swagger-ui-bundle.js",
-                css_url=f"{files}/swagger-ui.css",
-                # Litestar's page loads this script but does not use it.
-                standalone_preset_js_url="data:text/javascript,",
-                favicon=f'<link rel="icon" type="image/png" href="{files}/favicon.png">',
-            )
-        ],
+        render_plugins=[Page(root), Script(), Document(root)],
     )
 
 

@@ -116,8 +116,8 @@ def is_about_content(error: Exception) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in CONTENT_CLASSES
 
 
-def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """The one handler: every error leaves as application/problem+json."""
+def answer(root: str, request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The one handler: every error leaves as application/problem+json. `root` comes before every path."""
     headers: dict[str, str] = {}
     if found := refusal(error):
         headers.update(found.headers)
@@ -129,11 +129,11 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     if found is None:
         logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
         found = Refusal(500, "the log of the service says more")
-    if found.status == 503:
+    if found.status in (429, 503):
         headers["Retry-After"] = RETRY_SECONDS
-        if not found.is_logged:
+        if found.status == 503 and not found.is_logged:
             logger.warning("unavailable", detail=found.detail, error=str(error), path=request.url.path)
-    return Response(problem(found), status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(problem(found, root), status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _field_errors(error: HTTPException) -> list[FieldError]:

@@ -47,7 +47,7 @@ class Keys:
         self._pool = pool
         self._required = required
         self._snapshot = Snapshot(float("-inf"), False, {})
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._used: set[str] = set()
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -100,19 +100,27 @@ class Keys:
                 await self._note()
 
     async def _read(self, since: float) -> Snapshot:
-        """Not older than that."""
-        if self._snapshot.time >= since:
-            return self._snapshot
-        async with self._reading:
-            if self._snapshot.time < since:
-                now = time.monotonic()
-                found, known = await key_db.in_force(self._pool)
-                self._snapshot = Snapshot(
-                    now, found, {caller.key: Known(digest, caller) for digest, caller in known if caller.key}
-                )
-            return self._snapshot
+        """Not older than that. Raises what the statement raises, to all who wait for it."""
+        while self._snapshot.time < since:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read_now())
+                self._reading.add_done_callback(_seen)
+            await asyncio.shield(self._reading)
+        return self._snapshot
+
+    async def _read_now(self) -> None:
+        now = time.monotonic()
+        found, known = await key_db.in_force(self._pool)
+        by_id = {caller.key: Known(digest, caller) for digest, caller in known if caller.key}
+        self._snapshot = Snapshot(now, found, by_id)
 
     async def _note(self) -> None:
         used, self._used = self._used, set()
         if used:
             await key_db.note_use(self._pool, used)
+
+
+def _seen(reading: asyncio.Task[None]) -> None:
+    """Those who waited have been told, or do not wait any more."""
+    if not reading.cancelled():
+        reading.exception()

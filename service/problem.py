@@ -2,34 +2,114 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = "1"
 
-# Fixed per status: type, title.
-PROBLEMS: Mapping[int, tuple[str, str]] = {
-    400: ("invalid-input", "The request is not valid"),
-    401: ("unauthenticated", "The request needs a key that is good"),
-    403: ("forbidden", "The key is not good for this"),
-    404: ("not-found", "There is nothing here"),
-    405: ("method-not-allowed", "This method is not allowed here"),
-    408: ("too-slow", "The request did not come in time"),
-    413: ("too-large", "The request is too large"),
-    422: ("idempotency-key-reused", "The idempotency key was used for another request"),
-    500: ("internal-error", "Something is wrong with the service"),
-    503: ("unavailable", "The service cannot do this now"),
+
+class Kind(NamedTuple):
+    """A type of problem, its title, and what whoever meets it should know."""
+
+    name: str
+    title: str
+    explanation: str
+
+
+# The type of a status, unless a refusal names one of those below. Names stay within a major version.
+PROBLEMS: Mapping[int, Kind] = {
+    400: Kind(
+        "invalid-input",
+        "The request is not valid",
+        "Nothing was done. `errors` names each field at fault, or `body`, and says what is wrong with it. The same "
+        "request will be refused again.",
+    ),
+    401: Kind(
+        "unauthenticated",
+        "The request needs a key that is good",
+        "Send `Authorization: Bearer lockgate_...` with a key that `lockgate keys add` has made. One that was "
+        "revoked is good for nothing.",
+    ),
+    403: Kind(
+        "forbidden",
+        "The key is not good for this",
+        "Its scope is too small (`WWW-Authenticate` names the one it takes), or it is for one queue and this is "
+        "about another, or about all.",
+    ),
+    404: Kind(
+        "not-found",
+        "There is nothing here",
+        "No task has this number, no queue this name, or no operation this path. Ended tasks are removed when the "
+        "retention of their queue is over. For a key of one queue, what is in others is not there.",
+    ),
+    405: Kind("method-not-allowed", "This method is not allowed here", "`Allow` names those that are."),
+    408: Kind(
+        "too-slow",
+        "The request did not come in time",
+        "Nothing more of its body came for a minute. `taken` says how much of it is stored.",
+    ),
+    413: Kind(
+        "too-large",
+        "The request is too large",
+        "The body has more bytes than this operation takes. What is larger belongs elsewhere, and its address into "
+        "the payload.",
+    ),
+    422: Kind(
+        "idempotency-key-reused",
+        "The idempotency key was used for another request",
+        "A task was made with this `Idempotency-Key`, by a request with another body. Nothing was done. Use a new "
+        "key for each new request, and the same one to send a request again.",
+    ),
+    429: Kind(
+        "queue-full",
+        "The queue is full",
+        "As many tasks wait in it as its setting `depth_max` allows. Nothing was stored; try again after "
+        "`Retry-After` seconds.",
+    ),
+    500: Kind(
+        "internal-error",
+        "Something is wrong with the service",
+        "That should not be. The log of the service has what happened.",
+    ),
+    503: Kind(
+        "unavailable",
+        "The service cannot do this now",
+        "The database is away, too busy or not ready, or the service is stopping. What was asked may have been done "
+        "or not. Try again after `Retry-After` seconds, with the same `Idempotency-Key` where a task is made.",
+    ),
 }
-# 409, by type.
-CONFLICTS: Mapping[str, str] = {
-    "already-ended": "The task has already ended",
-    "wrong-status": "The task's status does not allow this",
-    "dedupe-key-taken": "Another unfinished task has this dedupe key",
-    "queue-exists": "There is a queue of this name already",
-    "queue-in-use": "The queue is not empty, or runners hold its slots",
+# Those of a status that has several, by name.
+CONFLICTS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "already-ended",
+            "The task has already ended",
+            "It succeeded or failed before it could be cancelled.",
+        ),
+        Kind(
+            "wrong-status",
+            "The task's status does not allow this",
+            "A retry is for tasks that failed or were cancelled, and a running task cannot be deleted.",
+        ),
+        Kind(
+            "dedupe-key-taken",
+            "Another unfinished task has this dedupe key",
+            "Only one unfinished task of a queue may have a `dedupe_key`. Wait for the other one, or cancel it.",
+        ),
+        Kind("queue-exists", "There is a queue of this name already", "Change it with PATCH instead."),
+        Kind(
+            "queue-in-use",
+            "The queue is not empty, or runners hold its slots",
+            "Cancel what waits in it, purge what has ended, and try again.",
+        ),
+    )
 }
+# For whatever else HTTP has.
+OTHER = Kind("http-error", "Another error of HTTP", "The status says which, and `detail` says more.")
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PROBLEMS.values(), *CONFLICTS.values(), OTHER)}
 
 
 class FieldError(Struct, omit_defaults=True):
@@ -56,7 +136,7 @@ class Taken(Struct):
 class Problem(Struct, omit_defaults=True):
     """Why a request was refused, after RFC 9457."""
 
-    type: Annotated[str, Meta(examples=["urn:lockgate:problem:invalid-input"])]
+    type: Annotated[str, Meta(description="Where it is explained.", examples=["/problems/invalid-input"])]
     title: Annotated[str, Meta(examples=["The request is not valid"])]
     status: Annotated[int, Meta(examples=[400])]
     detail: Annotated[str, Meta(examples=["priority: Expected `int` <= 100"])]
@@ -80,12 +160,11 @@ class Refusal(Exception):
         self.is_logged = False
 
 
-def problem(found: Refusal) -> Problem:
-    if found.conflict:
-        name, title = found.conflict, CONFLICTS[found.conflict]
-    else:
-        name, title = PROBLEMS.get(found.status) or ("http-error", HTTPStatus(found.status).phrase)
-    return Problem(f"urn:lockgate:problem:{name}", title, found.status, found.detail, found.fields, found.taken)
+def problem(found: Refusal, root: str = "") -> Problem:
+    """`root`: what comes before every path, where a proxy has it so."""
+    kind = CONFLICTS[found.conflict] if found.conflict else PROBLEMS.get(found.status, OTHER)
+    title = HTTPStatus(found.status).phrase if kind is OTHER else kind.title
+    return Problem(f"{root}/problems/{kind.name}", title, found.status, found.detail, found.fields, found.taken)
 
 
 def invalid(field: str, message: str, *others: str) -> Refusal:

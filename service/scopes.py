@@ -33,6 +33,8 @@ NEEDED: Mapping[str, Scope | None] = {
     "deleteQueue": "admin",
     "drainRunner": "admin",
     "resumeRunner": "admin",
+    "listProblems": None,
+    "getProblem": None,
     "getLiveness": None,
     "getReadiness": None,
 }

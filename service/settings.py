@@ -16,6 +16,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     open: bool = False
     published: str | None = None
+    trusted_proxies: str | None = None
+    root_path: str = ""
 
 
 def is_database_url(text: str) -> bool:

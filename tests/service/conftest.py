@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,16 +14,21 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 
 from lockgate.witness import Witness
 from service.__main__ import Server, listen
 from service.app import create_app
+from service.edge import edged
 from service.settings import Settings
 from tests.contract import until
 from tests.database import Database, Template
 from tests.proxy import Proxy
 from tests.runner.process import RunnerProcess
+
+# In this process; one of its own has a log of its own, which is looked at.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 ServiceStart = Callable[..., httpx.Client]
 ProcessStart = Callable[..., "Process"]
@@ -39,7 +45,7 @@ class ThreadServer(Server):
 def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """The service in a thread of this process: quick to start."""
     stopping = asyncio.Event()
-    app = create_app(Settings(database_url=database_url, **settings), stopping)
+    app = edged(create_app(Settings(database_url=database_url, **settings), stopping), settings.get("root_path", ""))
     server = ThreadServer(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1), stopping)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

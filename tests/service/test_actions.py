@@ -34,7 +34,7 @@ def test_a_task_that_waits_runs_or_succeeded_is_not_retried(http: httpx.Client, 
     response = http.post(f"/tasks/{before.id}/retry")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:wrong-status"
+    assert response.json()["type"] == "/problems/wrong-status"
     assert status in response.json()["detail"]
     assert q.task(before.id) == before
 
@@ -46,7 +46,7 @@ def test_a_task_whose_dedupe_key_an_unfinished_task_has_is_not_retried(http: htt
     response = http.post(f"/tasks/{number}/retry")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:dedupe-key-taken"
+    assert response.json()["type"] == "/problems/dedupe-key-taken"
     assert '"k"' in response.json()["detail"]
     assert q.task(number).status == "failed"
 
@@ -69,7 +69,7 @@ def test_a_running_task_is_not_deleted(http: httpx.Client, q: Contract) -> None:
     response = http.delete(f"/tasks/{before.id}")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:wrong-status"
+    assert response.json()["type"] == "/problems/wrong-status"
     assert q.task(before.id) == before
 
 

@@ -86,7 +86,7 @@ def test_a_key_of_another_task_is_pointed_at_too(http: httpx.Client, q: Contract
     response = http.post("/tasks/batch", json={"items": [OK, OK | {"idempotency_key": "k"}]})
 
     assert response.status_code == 422
-    assert response.json()["type"] == "urn:lockgate:problem:idempotency-key-reused"
+    assert response.json()["type"] == "/problems/idempotency-key-reused"
     (error,) = response.json()["errors"]
     assert error["pointer"] == "/items/1/idempotency_key"
     assert str(number) in error["message"]

@@ -52,7 +52,7 @@ def test_a_task_that_has_ended_otherwise_stays_as_it_is(http: httpx.Client, q: C
     response = http.post(f"/tasks/{before.id}/cancel")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:already-ended"
+    assert response.json()["type"] == "/problems/already-ended"
     assert status in response.json()["detail"]
     assert q.task(before.id) == before
 

@@ -150,7 +150,7 @@ def test_what_is_wrong_is_refused_by_the_name_of_its_field_and_nothing_is_stored
     assert response.status_code == 400, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert (problem["type"], problem["status"]) == ("urn:lockgate:problem:invalid-input", 400)
+    assert (problem["type"], problem["status"]) == ("/problems/invalid-input", 400)
     assert problem["title"] == "The request is not valid"
     said = {error["field"]: error["message"] for error in problem["errors"]}
     assert message in said[field]
@@ -169,7 +169,7 @@ def test_what_only_looks_unstorable_is_stored(http: httpx.Client) -> None:
 def test_a_body_beyond_4_mib_is_too_large(refusing: httpx.Client) -> None:
     response = refusing.post("/tasks", content=b" " * (4 * 1024 * 1024 + 1))
 
-    assert (response.status_code, response.json()["type"]) == (413, "urn:lockgate:problem:too-large")
+    assert (response.status_code, response.json()["type"]) == (413, "/problems/too-large")
 
 
 def test_the_same_key_and_request_give_the_same_task(http: httpx.Client, q: Contract) -> None:
@@ -197,7 +197,7 @@ def test_a_key_that_was_used_for_another_request_is_refused(http: httpx.Client, 
     response = http.post("/tasks", json={"kind": "other"}, headers=KEY)
 
     assert response.status_code == 422
-    assert response.json()["type"] == "urn:lockgate:problem:idempotency-key-reused"
+    assert response.json()["type"] == "/problems/idempotency-key-reused"
     assert str(first) in response.json()["detail"]
     assert [task.kind for task in q.tasks()] == ["sleep"]
 

@@ -64,7 +64,7 @@ def test_a_queue_with_tasks_is_not_deleted_and_keeps_its_slots_all_the_while(
         response = http.delete("/queues/mail")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:queue-in-use"
+    assert response.json()["type"] == "/problems/queue-in-use"
     assert "not empty" in response.json()["detail"]
     assert "slots mail" not in said
     assert http.get("/queues/mail").json()["slots"] == 3
@@ -80,7 +80,7 @@ def test_a_queue_whose_slots_are_not_let_go_is_not_deleted_and_gets_them_back(
     response = http.delete("/queues/mail")
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:queue-in-use"
+    assert response.json()["type"] == "/problems/queue-in-use"
     assert "hold slots" in response.json()["detail"]
     assert http.get("/queues/mail").json()["slots"] == 3
 

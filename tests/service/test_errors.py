@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from service.errors import CONSTRAINT_FIELDS
+from service.problem import KINDS
 from tests.database import Database
 
 
@@ -55,3 +56,36 @@ def test_a_limit_that_only_the_schema_knows_is_refused_by_the_sentence_that_name
 
     assert response.status_code == 400
     assert response.json()["errors"] == [{"field": "priority", "message": "priority is between minus 100 and 100"}]
+
+
+# -- what the types mean ----------------------------------------------------------------------------------------------
+
+
+def test_every_type_is_explained_where_it_leads(refusing: httpx.Client) -> None:
+    for name, kind in KINDS.items():
+        explained = refusing.get(f"/problems/{name}")
+        assert explained.status_code == 200
+        assert (explained.json()["title"], explained.json()["name"]) == (kind.title, name)
+        assert len(explained.json()["explanation"]) > 20
+    assert [one["name"] for one in refusing.get("/problems").json()["items"]] == list(KINDS)
+    assert refusing.get("/problems/none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/nope"), ("DELETE", "/tasks"), ("GET", "/tasks?nope=1"), ("GET", "/tasks/0"), ("GET", "/docs/nope")],
+)
+def test_the_type_of_an_error_leads_to_its_meaning(refusing: httpx.Client, method: str, path: str) -> None:
+    refused = refusing.request(method, path)
+    assert refused.headers["content-type"] == "application/problem+json"
+    explained = refusing.get(refused.json()["type"])
+    assert explained.json()["status"] == refused.status_code
+
+
+def test_names_of_types_stay() -> None:
+    """Clients ask for them. One that is added is added here; none is taken away within a major version."""
+    assert set(KINDS) == {
+        "invalid-input", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "too-large", "too-slow",
+        "idempotency-key-reused", "queue-full", "internal-error", "unavailable", "already-ended", "wrong-status",
+        "dedupe-key-taken", "queue-exists", "queue-in-use", "http-error",
+    }  # fmt: skip

@@ -26,7 +26,7 @@ BOUND = 30.0
 def is_unavailable(response: httpx.Response) -> bool:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["retry-after"] == "1"
-    assert response.json()["type"] == "urn:lockgate:problem:unavailable"
+    assert response.json()["type"] == "/problems/unavailable"
     return response.status_code == 503
 
 

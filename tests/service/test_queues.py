@@ -81,7 +81,7 @@ def test_a_queue_that_exists_is_not_made_again(http: httpx.Client) -> None:
     response = http.post("/queues", json={"name": "default", "slots": 9})
 
     assert response.status_code == 409
-    assert response.json()["type"] == "urn:lockgate:problem:queue-exists"
+    assert response.json()["type"] == "/problems/queue-exists"
     assert '"default"' in response.json()["detail"]
     assert http.get("/queues").json() == before
 

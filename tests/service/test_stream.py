@@ -139,7 +139,7 @@ def test_a_stream_that_falls_silent_is_told_how_far_it_came(
     with opened(str(http.base_url), HEAD + chunk(LINE * 3)) as connection:
         status, problem = answer(connection)
 
-    assert (status, problem["type"]) == (408, "urn:lockgate:problem:too-slow")
+    assert (status, problem["type"]) == (408, "/problems/too-slow")
     assert problem["taken"] == taken(3, created=3)
 
 
