@@ -32,7 +32,7 @@
 --   LG002 the lease is lost        LG005 this kind is not allowed in this queue
 --   LG003 idempotency key reused   LG006 unknown task
 --   LG007 not allowed in this status   LG008 the dedupe key is taken   LG009 the queue is not empty, or still served
---   LG010 unknown runner
+--   LG010 unknown runner           LG011 the queue is full
 --   LG012 an item of a batch is refused
 -- A broken limit is 23514 (check_violation) and names its constraint, which is a sentence.
 --
@@ -184,7 +184,7 @@ comment on type lockgate.attempt_outcome is
   'returned = given back by a stopping runner, not counted.';
 
 create type lockgate.submit_outcome as enum (
-  'created', 'replayed', 'deduplicated', 'key_reused', 'unknown_queue', 'kind_refused');
+  'created', 'replayed', 'deduplicated', 'key_reused', 'unknown_queue', 'kind_refused', 'queue_full');
 comment on type lockgate.submit_outcome is
   'What became of one submitted task. created; replayed = same idempotency key, same request: the first task; '
   'deduplicated = an unfinished task has this dedupe key; the others were refused and stored nothing.';
@@ -209,6 +209,7 @@ create table lockgate.queue (
   backoff_base double precision not null default 1,
   backoff_max double precision not null default 300,
   retention double precision default 604800,
+  depth_max int,
   kinds text[],
   create_time timestamptz not null default now(),
   constraint queue_pkey primary key (id),
@@ -219,7 +220,8 @@ create table lockgate.queue (
   constraint max_attempts_are_1_to_1000 check (max_attempts between 1 and 1000),
   constraint timeout_is_positive_and_at_most_30_days check (timeout > 0 and timeout <= 2592000),
   constraint backoff_is_0_to_30_days check (backoff_base between 0 and 2592000 and backoff_max between 0 and 2592000),
-  constraint retention_is_not_negative check (retention >= 0 and retention <= 315360000)
+  constraint retention_is_not_negative check (retention >= 0 and retention <= 315360000),
+  constraint depth_max_is_0_to_1000000 check (depth_max between 0 and 1000000)
 );
 comment on table lockgate.queue is
   'A queue is a pool of slots. Never renamed, ids never reused: both name its advisory locks.';
@@ -230,6 +232,8 @@ comment on column lockgate.queue.timeout is 'Seconds one attempt may take, for t
 comment on column lockgate.queue.backoff_base is 'Seconds before the first retry; doubles with each attempt, +-20 %.';
 comment on column lockgate.queue.backoff_max is 'Seconds no back-off exceeds, before the +-20 %.';
 comment on column lockgate.queue.retention is 'Seconds an ended task is kept; null = for ever.';
+comment on column lockgate.queue.depth_max is
+  'How many tasks may wait, queued or scheduled, for more to be submitted; null = no limit. See room.';
 comment on column lockgate.queue.kinds is 'The kinds that may be submitted here; null = any.';
 
 create table lockgate.task (
@@ -462,7 +466,13 @@ if v_version = 2 then
     where status in ('succeeded', 'failed', 'cancelled');
   create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
   drop view if exists lockgate.task_detail, lockgate.task_recent, lockgate.failures, lockgate.slot_overview,
-    lockgate.queue_overview;
+    lockgate.queue_overview, lockgate.queue_detail;
+  alter type lockgate.submit_outcome add value 'queue_full';
+  alter table lockgate.queue
+    add column depth_max int,
+    add constraint depth_max_is_0_to_1000000 check (depth_max between 0 and 1000000);
+  comment on column lockgate.queue.depth_max is
+    'How many tasks may wait, queued or scheduled, for more to be submitted; null = no limit. See room.';
   alter table lockgate.task
     drop constraint kind_is_1_to_200_characters, alter column kind type lockgate.kind,
     drop constraint priority_is_between_minus_100_and_100, alter column priority type lockgate.priority,
@@ -603,6 +613,36 @@ comment on function lockgate.pass_slot_on(int, int) is
 
 -- Submitting --------------------------------------------------------------------------------------------------------
 
+-- Counting takes as long as there is something to count. So a count holds for twenty times the time it took, and with it
+-- what this session adds; what others submit in that time may exceed the limit. From the end of the line, where no claim
+-- has left dead entries.
+create or replace function lockgate.room(p_queue lockgate.queue, p_wanted int) returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_setting text := 'lockgate.depth_' || p_queue.id;
+  v_begin double precision := extract(epoch from clock_timestamp());
+  v_depth int := split_part(nullif(current_setting(v_setting, true), ''), ' ', 1)::int;
+  v_until double precision := split_part(nullif(current_setting(v_setting, true), ''), ' ', 2)::double precision;
+  v_room int;
+begin
+  if v_until is null or v_until < v_begin then
+    select count(*) into v_depth from (
+      select from lockgate.task where queue = p_queue.name and status = 'queued'
+      order by lockgate.rank(priority, id) desc limit p_queue.depth_max) q;
+    v_depth := v_depth + (select count(*) from (
+      select from lockgate.task where queue = p_queue.name and status = 'scheduled'
+      order by run_at limit p_queue.depth_max - v_depth) s);
+    v_until := v_begin + 21 * (extract(epoch from clock_timestamp()) - v_begin);
+  end if;
+  v_room := least(p_wanted, greatest(p_queue.depth_max - v_depth, 0));
+  perform set_config(v_setting, v_depth + v_room || ' ' || v_until, false);
+  return v_room;
+end
+$$;
+comment on function lockgate.room(lockgate.queue, int) is
+  'How many of so many more tasks a queue with a depth_max takes, which are counted as submitted by this.';
+
 -- The one door into the table. p_tasks is a JSON array of objects with kind and, if wanted, queue, payload, priority,
 -- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key, and idempotency_scope where that
 -- is another than p_scope. Either every item gets an outcome or, for an item that breaks a limit, nothing is stored. Does
@@ -613,6 +653,8 @@ language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_queue lockgate.queue;
+  v_over int[] := '{}';  -- items for which there is no room
   v_open int[];
   v_items int[];
   v_tasks bigint[];
@@ -631,6 +673,14 @@ begin
     raise exception 'tags are larger than 4 KiB' using errcode = '23514', constraint = 'tags_are_at_most_4_kib';
   end if;
   v_open := array(select generate_series(1, jsonb_array_length(p_tasks)));
+  for v_queue in select * from lockgate.queue where depth_max is not null loop
+    v_items := array(
+      select i from jsonb_array_elements(p_tasks) with ordinality t(e, i)
+      where coalesce(e ->> 'queue', 'default') = v_queue.name order by i);
+    if v_items <> '{}' then
+      v_over := v_over || v_items[lockgate.room(v_queue, cardinality(v_items)) + 1:];
+    end if;
+  end loop;
 
   for v_round in 1..5 loop
     exit when v_open = '{}';
@@ -658,7 +708,7 @@ begin
         coalesce(d.metadata, '{}'), d.scope, d.idempotency_key,
         case when d.idempotency_key is not null then md5(d.body::text)::uuid end, d.dedupe_key
       from due d join lockgate.queue q on q.name = coalesce(d.queue, 'default')
-      where q.kinds is null or d.kind = any (q.kinds)
+      where (q.kinds is null or d.kind = any (q.kinds)) and d.i <> all (v_over)
       -- Or two batches with the same keys could wait for each other.
       order by d.idempotency_key, d.dedupe_key, d.scope, d.i
       on conflict do nothing
@@ -683,6 +733,7 @@ begin
           when q.kinds is not null and (e ->> 'kind' = any (q.kinds)) is not true then 'kind_refused'
           when same_key.id is not null then 'key_reused'
           when same_dedupe.id is not null then 'deduplicated'
+          when i = any (v_over) then 'queue_full'
         end::lockgate.submit_outcome as found
       from unnest(v_open) i
       cross join lateral (select p_tasks -> (i - 1) as e) one
@@ -803,6 +854,9 @@ begin
       raise exception 'there is no queue "%"', queue using errcode = 'LG001', hint = 'select name from lockgate.queue';
     when 'kind_refused' then
       raise exception 'queue "%" does not take tasks of kind "%"', queue, kind using errcode = 'LG005';
+    when 'queue_full' then
+      raise exception 'queue "%" is full', coalesce(queue, 'default') using errcode = 'LG011',
+        hint = 'submit again later, or raise its depth_max';
     when 'key_reused' then
       raise exception 'idempotency key "%" was used for another request, task %', idempotency_key, v_item.task
         using errcode = 'LG003';
@@ -1824,14 +1878,15 @@ declare
 begin
   select k into v_unknown from jsonb_object_keys(settings) k
     where k not in ('slots', 'paused', 'grace', 'max_attempts', 'timeout', 'backoff_base', 'backoff_max', 'retention',
-                    'kinds')
+                    'depth_max', 'kinds')
     limit 1;
   if found then
     raise exception 'a queue has no setting "%"', v_unknown using errcode = '22023', column = v_unknown;
   end if;
   update lockgate.queue q
-  set (slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, kinds) = (
-    select n.slots, n.paused, n.grace, n.max_attempts, n.timeout, n.backoff_base, n.backoff_max, n.retention, n.kinds
+  set (slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, depth_max, kinds) = (
+    select n.slots, n.paused, n.grace, n.max_attempts, n.timeout, n.backoff_base, n.backoff_max, n.retention,
+      n.depth_max, n.kinds
     from jsonb_populate_record(q, settings) n)
   where q.name = change_queue.queue;
   if not found then
@@ -1990,8 +2045,8 @@ create or replace view lockgate.output_detail as select task, lease, text from l
 comment on view lockgate.output_detail is 'What handlers printed, by task and lease: the last 64 KiB of each attempt.';
 
 create or replace view lockgate.queue_detail as
-  select name as queue, slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, kinds,
-    create_time
+  select name as queue, slots, paused, grace, max_attempts, timeout, backoff_base, backoff_max, retention, depth_max,
+    kinds, create_time
   from lockgate.queue;
 comment on view lockgate.queue_detail is 'Queues and all their settings; durations in seconds.';
 

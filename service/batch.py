@@ -43,7 +43,7 @@ class BadItem(Struct):
     summary="Create up to 1,000 tasks",
     tags=["tasks"],
     status_code=202,
-    responses={**described(200, BatchResult, "Nothing new."), **problems(400, 413, 422, 503)},
+    responses={**described(200, BatchResult, "Nothing new."), **problems(400, 413, 422, 429, 503)},
 )
 async def create_tasks(
     data: JSONBody[Batch],

@@ -21,6 +21,8 @@ def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
             return invalid("queue", f'there is no queue "{task.queue or "default"}"')
         case "kind_refused":
             return invalid("kind", f'queue "{task.queue or "default"}" does not take tasks of kind "{task.kind}"')
+        case "queue_full":
+            return Refusal(429, f'queue "{task.queue or "default"}" is full')
         case "key_reused":
             return Refusal(422, f"task {task_id} was created with this idempotency key by another request")
     raise AssertionError(f"submit_batch said {outcome}")
@@ -43,6 +45,7 @@ CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "grace_is_1_to_3600_seconds": ("grace",),
     "backoff_is_0_to_30_days": ("backoff_base", "backoff_max"),
     "retention_is_not_negative": ("retention",),
+    "depth_max_is_0_to_1000000": ("depth_max",),
 }
 
 NO_DATABASE = "the database cannot be reached"
@@ -67,6 +70,7 @@ SQLSTATES: Mapping[str, Row] = {
     "LG008": Row(409, conflict="dedupe-key-taken"),
     "LG009": Row(409, conflict="queue-in-use"),
     "LG010": Row(404),
+    "LG011": Row(429),
     "22": Row(400, field="payload"),
     "23505": Row(409, conflict="queue-exists"),
     "54": Row(400, field="payload"),

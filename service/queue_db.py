@@ -15,7 +15,7 @@ KINDS_MAX = 1000
 # In the order of the fields of Queue.
 QUEUE = f"""
   select d.queue, d.slots, d.paused, d.grace, d.max_attempts, d.timeout, d.backoff_base, d.backoff_max, d.retention,
-    d.kinds, {utc("d.create_time")}, o.running, o.queued, o.scheduled, o.oldest_wait::float8
+    d.depth_max, d.kinds, {utc("d.create_time")}, o.running, o.queued, o.scheduled, o.oldest_wait::float8
   from lockgate.queue_detail d join lockgate.queue_overview o on o.queue = d.queue"""
 
 

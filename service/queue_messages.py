@@ -21,6 +21,14 @@ Timeout = Annotated[
 BackoffBase = Annotated[float, Meta(description="Seconds before the first retry, then doubled.", ge=0, le=DAYS_30)]
 BackoffMax = Annotated[float, Meta(description="Seconds no back-off exceeds.", ge=0, le=DAYS_30)]
 Retention = Annotated[float, Meta(description="Seconds an ended task is kept; null: for ever.", ge=0, le=YEARS_10)]
+DepthMax = Annotated[
+    int,
+    Meta(
+        description="How many tasks may wait in it for more to be taken, more or less; null: any number.",
+        ge=0,
+        le=10**6,
+    ),
+]
 Kinds = Annotated[list[str], Meta(description="The kinds that may be submitted; null: any.", max_length=1000)]
 
 
@@ -35,6 +43,7 @@ class QueueChange(Struct, forbid_unknown_fields=True):
     backoff_base: BackoffBase | UnsetType = UNSET
     backoff_max: BackoffMax | UnsetType = UNSET
     retention: Retention | UnsetType | None = UNSET
+    depth_max: DepthMax | UnsetType | None = UNSET
     kinds: Kinds | UnsetType | None = UNSET
 
 
@@ -63,6 +72,7 @@ class Queue(Struct):
     backoff_base: BackoffBase
     backoff_max: BackoffMax
     retention: Retention | None
+    depth_max: DepthMax | None
     kinds: Kinds | None
     create_time: Time
     running: Annotated[int, Meta(description="How many execute.")]

@@ -25,7 +25,7 @@ from service.problem import invalid, no_task
     tags=["simple"],
     status_code=202,
     response_headers=[LOCATION],
-    responses=problems(400, 413, 503),
+    responses=problems(400, 413, 429, 503),
 )
 async def create_sleep_task(
     request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer], caller: NamedDependency[Caller]

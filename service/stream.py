@@ -76,7 +76,7 @@ class Streams:
     summary="Create any number of tasks",
     tags=["tasks"],
     status_code=200,
-    responses=problems(400, 408, 413, 422, 503),
+    responses=problems(400, 408, 413, 422, 429, 503),
 )
 async def stream_tasks(
     request: Request[Any, Any, Any],

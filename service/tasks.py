@@ -45,7 +45,7 @@ ETAG = ResponseHeader(name="ETag", description="Of this very answer.", documenta
     response_headers=[LOCATION, REPLAYED, APPLIED],
     responses={
         **described(200, Task, "Nothing new: the task that has this key. Or, with `Prefer: wait=N`: it has ended."),
-        **problems(400, 413, 422, 503),
+        **problems(400, 413, 422, 429, 503),
     },
 )
 async def create_task(

@@ -24,6 +24,16 @@ class Kinds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         return None if kinds == ["none"] else kinds
 
 
+class Depth(click.IntRange):
+    """A number of tasks; `none` is None."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1000000)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "none" else super().convert(value, param, ctx)
+
+
 # Of each: what it may be, and what it is about.
 SETTINGS: dict[str, tuple["click.ParamType[Any]", str]] = {
     "slots": (click.IntRange(0, 1000), "How many of its tasks may execute at once.  [default: 2]"),
@@ -34,6 +44,7 @@ SETTINGS: dict[str, tuple["click.ParamType[Any]", str]] = {
     "backoff_base": (Seconds(0, MONTH), "Pause before the first retry, doubled before each next.  [default: 1]"),
     "backoff_max": (Seconds(0, MONTH), "The longest such pause.  [default: 5m]"),
     "retention": (Seconds(0, YEARS, none=True), "How long ended tasks are kept; none: for ever.  [default: 7d]"),
+    "depth_max": (Depth(), "How many tasks may wait for more to be taken; none: any number.  [default: none]"),
     "grace": (Seconds(1, 3600), "How long a lost runner has to come back.  [default: 5]"),
     "kinds": (Kinds(), "Kinds that may be submitted, A,B,C.  [default: any]"),
     "paused": (click.BOOL, "Whether nothing of it is started.  [default: no]"),

@@ -88,7 +88,7 @@ def set_(database: Database, name: str, settings: tuple[str, ...]) -> None:
 set_.help = (
     "Change settings of a queue, while runners work.\n\n\b\nlockgate queues set gpu slots=4 timeout=none\n\n"
     f"There are {', '.join(SETTINGS)}. `lockgate queues create --help` says what each is. "
-    "Durations are seconds, or such as 90s, 15m, 2h, 7d; timeout, retention and kinds may be none. "
+    "Durations are seconds, or such as 90s, 15m, 2h, 7d; timeout, retention, depth_max and kinds may be none. "
     "Slots lowered, the running tasks above the new number end first."
 )
 

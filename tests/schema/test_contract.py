@@ -71,6 +71,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "ended_since": {"service", "viewer"},
     "series": {"service", "viewer"},
     "promote": NOBODY,
+    "room": NOBODY,
     "lease_has_ended": NOBODY,
     "put_back": NOBODY,
     "end_task": NOBODY,

@@ -73,6 +73,11 @@ def test_a_secret_itself_cannot_be_stored(db: Database) -> None:
         db.query("select lockgate.add_key('aaaaaaaaaaaa', 'web', 'lockgate_secret', 'read')")
 
 
+def test_an_id_has_one_form(db: Database) -> None:
+    with pytest.raises(errors.CheckViolation, match="a_key_id_is_12_letters_and_digits"):
+        db.query("select lockgate.add_key('AAAAAAAAAAAA', 'web', %s, 'read')", DIGEST)
+
+
 def test_a_queue_that_is_not_there_is_refused(db: Database) -> None:
     with pytest.raises(Exception, match='there is no queue "gpu"') as refused:
         add(db, "web", queue="gpu")

@@ -30,6 +30,7 @@ SETTINGS = {
     "backoff_base": 2.0,
     "backoff_max": 20.0,
     "retention": None,
+    "depth_max": 5000,
     "kinds": ["a", "b"],
 }
 

@@ -233,3 +233,20 @@ def test_a_dedupe_key_gives_the_unfinished_task_that_has_it(http: httpx.Client, 
     assert [r.status_code for r in (first, second, third)] == [202, 200, 202]
     assert "idempotency-replayed" not in second.headers
     assert first.json() == second.json() != third.json()
+
+
+def test_a_full_queue_says_when_to_come_again(http: httpx.Client, q: Contract) -> None:
+    assert http.patch("/queues/default", json={"depth_max": 1}).json()["depth_max"] == 1
+    assert http.post("/tasks", json={"kind": "sleep"}).status_code == 202
+
+    for refused in (
+        http.post("/tasks", json={"kind": "sleep"}),
+        http.post("/task"),
+        http.post("/tasks/batch", json={"items": [{"kind": "sleep"}]}),
+        http.post("/tasks/stream", content=b'{"kind": "sleep"}'),
+    ):
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/queue-full")
+        assert int(refused.headers["retry-after"]) > 0
+    assert http.patch("/queues/default", json={"depth_max": None}).json()["depth_max"] is None
+    assert http.post("/task").status_code == 202
+    assert len(q.tasks()) == 2

@@ -134,6 +134,16 @@ def test_every_operation_documents_its_errors_and_its_parameters(document: dict[
     assert conflicts == {"cancelTask", "retryTask", "deleteTask", "createQueue", "deleteQueue"}
 
 
+def test_whatever_creates_tasks_can_find_the_queue_full(document: dict[str, Any]) -> None:
+    full = {
+        operation["operationId"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        if "429" in operation["responses"]
+    }
+    assert full == {"createTask", "createTasks", "streamTasks", "createSleepTask"}
+
+
 def test_a_body_is_required_where_it_is(document: dict[str, Any]) -> None:
     assert document["paths"]["/tasks"]["post"]["requestBody"]["required"] is True
     assert document["paths"]["/tasks/{task_id}/cancel"]["post"]["requestBody"]["required"] is False
