@@ -2131,7 +2131,12 @@ create or replace view lockgate.slot_detail as
     coalesce(o.runner, (select r.runner from lockgate.runner r where r.backend_pid = o.pid
                         order by r.session desc limit 1)) as runner,
     o.pid as backend_pid, o.task, t.kind, t.attempt, t.start_time, t.progress, t.cancel_requested,
-    coalesce(o.grace, q.grace) as grace, o.state_change as heard
+    coalesce(o.grace, q.grace) as grace, o.state_change as heard,
+    case when o.task is not null and o.pid is null then 'abandoned'
+         when o.state_change < clock_timestamp() - coalesce(o.grace, q.grace) * interval '1 second' then 'silent'
+         when o.task is not null then 'running'
+         when o.pid is not null then 'held'
+         else 'free' end as status
   from lockgate.queue q
   cross join lateral (
     select generate_series(1, q.slots) as slot
@@ -2141,7 +2146,9 @@ create or replace view lockgate.slot_detail as
   order by q.name, s.slot;
 comment on view lockgate.slot_detail is
   'Slots: who holds each, when its session was last heard of (null = free, or not for this login to see), and what '
-  'executes in it. Those above a number that was lowered stay until they are let go.';
+  'executes in it. Those above a number that was lowered stay until they are let go. status: free; held = ready for a '
+  'task; running; abandoned = its runner''s session is gone, and its task will be adopted; silent = its runner has not '
+  'been heard of for a grace.';
 
 create or replace view lockgate.slot_overview as
   select queue, slot, runner, backend_pid, task, kind,

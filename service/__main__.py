@@ -27,6 +27,7 @@ from service.settings import Settings, is_database_url
 # Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
 STOP_SECONDS = 5
 BACKLOG = 2048
+UNREAD_SECONDS = 60
 
 
 class CannotStart(click.ClickException):
@@ -245,6 +246,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotStart(f"cannot listen on port {port} of {host}: {error.strerror or error}", exit_code=1) from None
     # asyncio does this only for sockets it made itself; without it every answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A client that is gone, or reads nothing of what it is sent, is given up.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     return listener
 
 

@@ -16,6 +16,7 @@ from service import (
     db,
     docs,
     emptying,
+    events,
     health,
     problems,
     queues,
@@ -28,6 +29,7 @@ from service import (
 )
 from service.address import is_loopback
 from service.body import StrictRequest
+from service.broadcast import Broadcast
 from service.errors import answer
 from service.gather import Gatherer
 from service.guard import Guard, caller_of, needed
@@ -68,6 +70,7 @@ ROUTES = (
     slots.resume_runner,  # POST /runners/{runner}/resume
     stats.get_stats,  # GET /stats
     stats.get_series,  # GET /stats/series
+    events.stream_events,  # GET /events
     simple.create_sleep_task,  # POST /task
     simple.get_task_briefly,  # GET /task/{id}
     problems.list_problems,  # GET /problems
@@ -89,11 +92,21 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     keys = Keys(pool, required=asks_for_keys(settings))
     stopping = stopping or asyncio.Event()
     waiters = Waiters(pool, stopping)
+    numbers = stats.Numbers(pool)
+    broadcast = Broadcast(pool, numbers, stopping)
 
     @contextlib.asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
         await pool.open()
-        lasting = (waker.run(), keys.run(), first_look(readiness), waiters.run(), waiters.end_all())
+        lasting = (
+            waker.run(),
+            keys.run(),
+            first_look(readiness),
+            waiters.run(),
+            waiters.end_all(),
+            broadcast.run(),
+            broadcast.end_all(),
+        )
         background = [asyncio.create_task(one) for one in lasting]
         try:
             yield
@@ -122,7 +135,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "health": provide(readiness),
             "waiters": provide(waiters),
             "readers": provide(TaskReaders(pool)),
-            "numbers": provide(stats.Numbers(pool)),
+            "numbers": provide(numbers),
+            "broadcast": provide(broadcast),
             "keys": provide(keys),
             "caller": Provide(caller_of, sync_to_thread=False),
             "waker": provide(waker),

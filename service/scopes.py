@@ -18,6 +18,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "listKinds": "read",
     "getStats": "read",
     "getSeries": "read",
+    "streamEvents": "read",
     "createTask": "submit",
     "createTasks": "submit",
     "streamTasks": "submit",

@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.contract import BOOM, Contract
+from tests.contract import BOOM, Contract, until
 from tests.database import Role
 
 READERS: tuple[Role, ...] = ("service", "viewer")
@@ -127,6 +127,26 @@ def test_slot_overview_shows_an_orphan_without_a_holder(q: Contract) -> None:
     owner.work()
     owner.die()
     assert read(q, "select runner, backend_pid, task from slot_overview where slot = 1") == [("gone", None, number)]
+
+
+def test_slot_detail_says_what_is_the_matter_with_each_slot(q: Contract) -> None:
+    q.queue(slots=5, grace=1)
+    for _ in range(2):
+        q.submit()
+    busy, gone, idle, frozen = q.runner(), q.runner(), q.runner(), q.runner()
+    frozen.take(4)
+    gone.work(2)
+    gone.die()
+    busy.work(1)
+    idle.take(3)
+    expected = ["running", "abandoned", "held", "silent", "free"]
+
+    def status() -> bool:
+        for living in (busy, idle):
+            living.value("select 1")
+        return [row[0] for row in q.db.query("select status from lockgate.slot_detail order by slot")] == expected
+
+    until(status, "a grace to be over")
 
 
 def test_runner_overview_says_who_lives_and_how_much_each_runs(q: Contract) -> None:
