@@ -139,8 +139,9 @@ class Broadcast:
                         channel.tell(event("unavailable", {}))
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
-            took = time.monotonic() - begin
-            await asyncio.sleep(max(PAUSE_SECONDS - took, (SHARE - 1) * took))
+            else:
+                took = time.monotonic() - begin
+                await asyncio.sleep(max(PAUSE_SECONDS - took, (SHARE - 1) * took))
 
     async def end_all(self) -> None:
         """Waits until the service stops, and then has everybody go."""
