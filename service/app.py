@@ -28,7 +28,7 @@ from service import (
     tasks,
 )
 from service.address import is_loopback
-from service.body import StrictRequest
+from service.body import OTHERS_MAX, StrictRequest
 from service.broadcast import Broadcast
 from service.errors import answer
 from service.gather import Gatherer
@@ -41,8 +41,6 @@ from service.settings import Settings
 from service.task_events import TaskReaders
 from service.waiting import Waiters
 from service.wake import Waker
-
-BODY_BYTES_MAX = 4 * 1024 * 1024
 
 ROUTES = (
     tasks.create_task,  # POST /tasks
@@ -145,7 +143,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         exception_handlers={Exception: partial(answer, settings.root_path)},
         openapi_config=docs.openapi(settings.root_path),
         plugins=[docs.AnyJson()],
-        request_max_body_size=BODY_BYTES_MAX,
+        request_max_body_size=OTHERS_MAX,
         # `answer` logs what needs it.
         logging_config=None,
     )

@@ -9,6 +9,7 @@ from litestar.params import HeaderParameter, JSONBody
 from msgspec import DecodeError, Struct, json, structs
 
 from service import db
+from service.body import TASKS_MAX
 from service.caller import Caller
 from service.docs import described, problems
 from service.errors import refusal, refused
@@ -39,6 +40,7 @@ class BadItem(Struct):
 @post(
     "/tasks/batch",
     operation_id="createTasks",
+    request_max_body_size=TASKS_MAX,
     response_description="Stored, and some of them are new.",
     summary="Create up to 1,000 tasks",
     tags=["tasks"],

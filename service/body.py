@@ -14,9 +14,16 @@ from service.problem import invalid, invalid_body
 # What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
 # letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
 _SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|[0-9][eE][+-]?[0-9]{3}")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 _EXPONENT_MAX = 400
+# Whoever reads it, in whatever language, and Postgres itself, goes a step deeper into its stack for each level.
+NESTING_MAX = 100
+# Bytes.
+TASKS_MAX = 4 * 1024 * 1024  # of a request that creates tasks; a payload of 1 MiB may need more than that to be written
+OTHERS_MAX = 512 * 1024
 _DIGITS_MAX = 1024 * 1024  # what a payload may have
 
 
@@ -29,6 +36,8 @@ class StrictRequest(Request[Any, Any, Any]):
 
 def decode(body: bytes, into: Any) -> Any:
     """Raises Refusal with status 400 that names the field, or `body` if it is not about one."""
+    if body.count(b"[") + body.count(b"{") > NESTING_MAX:
+        _refuse_nested(body)
     if not _is_utf8(body) or _SUSPICIOUS.search(body):
         _refuse_unstorable(body)
     try:
@@ -37,8 +46,14 @@ def decode(body: bytes, into: Any) -> Any:
         raise invalid_body(*_field_and_message(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid("body", str(error)) from None
-    except RecursionError:
-        raise invalid("body", "is nested too deeply") from None
+
+
+def _refuse_nested(body: bytes) -> None:
+    depth = 0
+    for bracket in _STRING.sub(b"", body).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > NESTING_MAX:
+            raise invalid("body", f"is nested more than {NESTING_MAX} deep")
 
 
 def _is_utf8(body: bytes) -> bool:
@@ -63,7 +78,7 @@ def _refuse_unstorable(body: bytes) -> None:
     try:
         # Bytes that are no UTF-8 become lone surrogates here, so one search finds both.
         whole = json.loads(body.decode("utf-8", "surrogateescape"), parse_float=_Numbers().read, parse_int=str)
-    except (ValueError, RecursionError):
+    except ValueError:
         if not _is_utf8(body):
             raise invalid("body", "is not UTF-8") from None
         return  # the decoder says what is wrong

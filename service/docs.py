@@ -27,7 +27,7 @@ Every error is a problem document (RFC 9457) whose `type` leads to what it means
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid, and nothing was done. `errors` names the fields.",
     408: "Nothing came for a minute.",
-    413: "The body is larger than 4 MiB.",
+    413: "The body is larger than 4 MiB, where tasks are created, or 512 KiB.",
     422: "The idempotency key was used for another request.",
     429: "The queue is full: try again after `Retry-After` seconds.",
     503: "Not now: try again after `Retry-After` seconds.",

@@ -9,6 +9,7 @@ from litestar.router import Router
 from msgspec import json
 
 from service.caller import Scope
+from service.examples import EXAMPLES
 from service.problem import MEDIA_TYPE
 from service.scopes import NEEDED
 
@@ -83,8 +84,8 @@ class Document(OpenAPIRenderPlugin):
 
 
 def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
-    """The document, in place: where the service is, the key, and for every operation whether it needs one, of which
-    scope, and how it is refused without."""
+    """The document, in place: where the service is, the key, and for every operation its examples, whether it needs a
+    key, of which scope, and how it is refused without."""
     document["servers"] = [{"url": root or "/"}]
     document.setdefault("components", {})["securitySchemes"] = {
         "key": {
@@ -97,6 +98,9 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
     for item in document["paths"].values():
         for operation in item.values():
             scope = NEEDED[operation["operationId"]]
+            if examples := EXAMPLES.get(operation["operationId"]):
+                for body in operation["requestBody"]["content"].values():
+                    body["examples"] = {name: {"value": value} for name, value in examples.items()}
             operation["security"] = [{"key": [scope]}] if scope else []
             if scope:
                 operation["description"] += f"\n\nA key of scope `{scope}` is good for it."

@@ -10,6 +10,7 @@ from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from msgspec import json, structs
 
 from service import db, prefer
+from service.body import TASKS_MAX
 from service.caller import Caller
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
@@ -38,6 +39,7 @@ ETAG = ResponseHeader(name="ETag", description="Of this very answer.", documenta
 @post(
     "/tasks",
     operation_id="createTask",
+    request_max_body_size=TASKS_MAX,
     response_description="Stored. The new task.",
     summary="Create a task",
     tags=["tasks"],

@@ -172,6 +172,34 @@ def test_a_body_beyond_4_mib_is_too_large(refusing: httpx.Client) -> None:
     assert (response.status_code, response.json()["type"]) == (413, "/problems/too-large")
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/queues"), ("PATCH", "/queues/default"), ("POST", "/task")])
+def test_what_creates_no_payload_takes_half_a_mib(refusing: httpx.Client, method: str, path: str) -> None:
+    response = refusing.request(method, path, content=b" " * (512 * 1024 + 1))
+
+    assert (response.status_code, response.json()["type"]) == (413, "/problems/too-large")
+
+
+@pytest.mark.parametrize("shape", [b"[%s]", b'{"a": %s}', b'[1, {"b]": "\\"]", "a": %s}]'])
+def test_a_body_is_nested_100_deep_at_most(http: httpx.Client, shape: bytes) -> None:
+    levels = 2 if shape.startswith(b"[1") else 1
+
+    def nested(depth: int) -> bytes:
+        payload = b"1"
+        for _ in range((depth - 1) // levels):
+            payload = shape.replace(b"%s", payload)
+        return b'{"kind": "a", "payload": %s}' % payload
+
+    assert http.post("/tasks", content=nested(99)).status_code == 202
+    refused = http.post("/tasks", content=nested(103))
+    assert (refused.status_code, refused.json()["errors"][0]["message"]) == (400, "is nested more than 100 deep")
+
+
+def test_what_is_wide_or_only_looks_nested_is_taken(http: httpx.Client) -> None:
+    for payload in (b"[%s[]]" % (b"[]," * 5000), b'"%s"' % (b"[{" * 5000), b'["\\\\", "%s"]' % (b'\\"[' * 5000)):
+        response = http.post("/tasks", content=b'{"kind": "a", "payload": %s}' % payload)
+        assert response.status_code == 202, response.text
+
+
 def test_the_same_key_and_request_give_the_same_task(http: httpx.Client, q: Contract) -> None:
     first = http.post("/tasks", content=b'{"kind": "sleep", "payload": {"a": 1, "b": 2}}', headers=KEY)
     again = http.post("/tasks", content=b'{"payload": {"b":2, "a":1}, "kind":"sleep"}', headers=KEY)

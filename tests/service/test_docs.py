@@ -1,5 +1,6 @@
 """The documentation says what is true, and needs no internet."""
 
+import json
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from service.scopes import NEEDED
+from tests.contract import Contract
 from tests.database import Database
 from tests.service.conftest import ServiceStart
 
@@ -151,3 +153,21 @@ def test_a_body_is_required_where_it_is(document: dict[str, Any]) -> None:
     assert document["paths"]["/queues"]["post"]["requestBody"]["required"] is True
     assert document["paths"]["/queues/{name}"]["patch"]["requestBody"]["required"] is True
     assert "requestBody" not in document["paths"]["/task"]["post"]
+
+
+def test_every_body_has_an_example_and_every_example_is_taken(http: httpx.Client, q: Contract) -> None:
+    """As Swagger UI sends it when nobody has changed anything."""
+    document = http.get("/docs/openapi.json").json()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
+                assert body.get("examples"), f"service/examples.py has none for {operation['operationId']}"
+                for name, example in body["examples"].items():
+                    value = example["value"]
+                    answer = http.request(
+                        method,
+                        path.format(task_id=q.submit(), name="default"),
+                        content=value if isinstance(value, str) else json.dumps(value),
+                        headers={"content-type": media_type},
+                    )
+                    assert answer.is_success, (operation["operationId"], name, answer.text)
