@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos mutants demo up all down logs-app logs-worker psql lock
+.PHONY: help check format lint types test versions chaos mutants bench bench-peers soak demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ mutants:  ## Every guard weakened once: does a test notice
 
 bench:  ## Half an hour of measurements, into docs/performance.md
 	uv run python -m bench --into docs/performance.md
+
+bench-peers:  ## A quarter of an hour beside other task queues, which it installs, into docs/performance.md
+	uv run python -m bench.peers --into docs/performance.md
 
 soak:  ## An hour and more of them: 1.5 million tasks, and ten minutes beside an old transaction
 	uv run python -m bench.soak --into docs/performance.md

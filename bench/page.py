@@ -8,8 +8,8 @@ from bench.answer import Answer
 HEAD = """# Performance
 
 What was measured, beside what it was hoped to be. Each figure stands beside a reference from the same run, since both
-depend on the machine: compare the ratios. `make bench` and `make soak` write this page anew; each section names the
-command that made it, and ends with what it ran on.
+depend on the machine: compare the ratios. `make bench`, `make soak` and `make bench-peers` write this page anew; each
+section names the command that made it, and ends with what it ran on.
 """
 
 

@@ -1,0 +1,277 @@
+"""``python -m bench.peers``: Lockgate beside other task queues on Postgres, on one server, in one run."""
+
+import random
+import statistics
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import click
+import psycopg
+
+from bench.answer import Answer, middle, number, percentile, ratios
+from bench.ground import Ground, Scale, until
+from bench.peers.environment import NotInstalledError
+from bench.peers.journal import Journal
+from bench.peers.lockgate import Lockgate
+from bench.peers.peer import PEERS, Peer
+from bench.peers.subject import Kind, Shape, Subject
+from bench.script import run, say
+from bench.throughput import of_pgbench
+from bench.wakeup import Bell
+
+PER_SECOND: dict[Shape, int] = {"free": 3000, "cap": 3000, "batches": 12000}
+"""Tasks that wait for each second of a round."""
+
+FIRST = 50
+"""Executions before anything counts."""
+
+WARM = 0.5
+"""Seconds after these, before a round counts."""
+
+PGBENCH = "pgbench, finish and claim, two connections"
+START_LIMIT = 60.0
+DEPTH_LIMIT = 10.0
+MS_OF: dict[Kind, int] = {"noop": 0, "nap": 5}
+TITLES: dict[Shape, str] = {
+    "cap": "under a cap of two, three workers",
+    "free": "no cap, one worker at concurrency two",
+    "batches": "as above, claimed and ended in batches",
+}
+
+
+@dataclass
+class Field:
+    """Who takes part. Who fails is left out from then on, and that is said."""
+
+    subjects: list[Subject]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def of(self, shape: Shape) -> list[Subject]:
+        return [one for one in self.subjects if shape in one.shapes and one.name not in self.absent]
+
+    @contextmanager
+    def attempt(self, subject: Subject, what: str) -> Iterator[None]:
+        say(f"{subject.name}: {what}")
+        try:
+            yield
+        except (RuntimeError, TimeoutError, OSError, psycopg.Error, subprocess.SubprocessError) as error:
+            if isinstance(subject, Lockgate):
+                raise
+            self.absent[subject.name] = f"{what}: {error}"
+            say(f"{subject.name} is left out from here on: {error}")
+
+
+@dataclass
+class Rounds:
+    """Rates of one subject, the reference's in the same rounds, and the most that were ever seen at once."""
+
+    rates: list[float] = field(default_factory=list)
+    references: list[float] = field(default_factory=list)
+    most: int = 0
+
+    def add(self, rate: float, reference: float, most: int = 0) -> None:
+        self.rates.append(rate)
+        self.references.append(reference)
+        self.most = max(self.most, most)
+
+    def cells(self) -> list[str]:
+        if not self.rates:
+            return ["", ""]
+        return [middle(self.rates), middle(ratios(self.rates, self.references))]
+
+
+def measure(scale: Scale, python: str = ">=3.12") -> Answer:
+    """Tasks a second, idle wake-up and depth: other task queues on Postgres beside Lockgate."""
+    answer = Answer(
+        "8. Beside its peers",
+        "python -m bench.peers",
+        "Each peer in an environment and in databases of its own on the same server, with the settings that its "
+        "documentation recommends for this (bench/peers/adapters says which and why, one file each). Handlers do the "
+        "same everywhere: nothing or a sleep of 5 ms, and a line with the times of their begin and end. Handlers of "
+        "peers run in the worker itself, those of Lockgate in their hands. The first thousand tasks of a queue are "
+        "stored by the peer's own bulk call; what its first filling needs beyond these are copies of them. Tables are "
+        "vacuumed before each round; rounds take turns. Lockgate keeps its cap also where the others have none. Median "
+        "and range.",
+    )
+    with Ground(scale) as ground:
+        answer.ground = ground.said()
+        taking_part = Field([Lockgate(ground)])
+        for card in PEERS:
+            say(f"{card.name}: installing")
+            try:
+                peer = Peer(card, ground, python)
+            except NotInstalledError as error:
+                taking_part.absent[card.name] = f"not installed: {error}"
+                say(f"{card.name} is not installed: {error}")
+                continue
+            taking_part.subjects.append(peer)
+            answer.ground.append(f"{card.name}: {peer.environment.versions}")
+        throughput(scale, ground, answer, taking_part)
+        wakeup(scale, ground, answer, taking_part)
+        depth(scale, answer, taking_part)
+    if taking_part.absent:
+        table = answer.table("left out", "why")
+        for name, why in taking_part.absent.items():
+            table.add(name, " ".join(why.replace("|", "/").split())[-300:])
+    return answer
+
+
+def throughput(scale: Scale, ground: Ground, answer: Answer, taking_part: Field) -> None:
+    found: dict[tuple[Shape, Kind, str], Rounds] = defaultdict(Rounds)
+    kinds: tuple[tuple[Kind, int, int], ...] = (("noop", scale(3, 1), scale(3, 1)), ("nap", scale(2, 1), scale(2, 1)))
+    for kind, count, seconds in kinds:
+        for number_of_round in rounds(count, 200 if kind == "noop" else 110):
+            for shape in TITLES:
+                if shape == "batches" and kind == "nap":
+                    continue
+                say(f"{kind}, {shape}, round {number_of_round + 1}")
+                reference = of_pgbench(ground, 2, MS_OF[kind], seconds).rate
+                found[shape, kind, PGBENCH].add(reference, reference)
+                subjects = taking_part.of(shape)
+                for subject in random.sample(subjects, len(subjects)):
+                    with taking_part.attempt(subject, f"{kind}, {shape}"):
+                        found[shape, kind, subject.name].add(*one_round(subject, shape, kind, seconds, reference))
+    for shape, title in TITLES.items():
+        names = [PGBENCH, *(one.name for one in taking_part.subjects if shape in one.shapes)]
+        table = answer.table(
+            title, "no-op, tasks/s", "of pgbench's", "5 ms, tasks/s", "of pgbench's", "most at once, of 5 ms"
+        )
+        for name in names:
+            naps = found[shape, "nap", name]
+            table.add(name, *found[shape, "noop", name].cells(), *naps.cells(), str(naps.most or ""))
+    peers = {
+        name: statistics.median(one.rates)
+        for (shape, kind, name), one in found.items()
+        if (shape, kind) == ("free", "noop") and name not in ("Lockgate", PGBENCH) and one.rates
+    }
+    if peers:
+        ours = statistics.median(found["cap", "noop", "Lockgate"].rates)
+        fastest = max(peers, key=lambda name: peers[name])
+        answer.target(
+            "no-op under the cap, tasks/s", number(ours), f"≥ {number(peers[fastest])}, {fastest} without a cap",
+            ours >= peers[fastest],
+        )  # fmt: skip
+
+
+def one_round(subject: Subject, shape: Shape, kind: Kind, seconds: float, reference: float) -> tuple[float, float, int]:
+    """Tasks a second over so many seconds, the reference's, and the most at once."""
+    queue = subject.queue("rate", shape, kind)
+    subject.top_up(queue, int(PER_SECOND[shape] * (seconds + 1)))
+    with subject.work(queue) as journal:
+        started(journal, subject)
+        time.sleep(WARM + seconds)
+    ends = [end for _, end in journal.executions()]
+    begin = ends[FIRST - 1] + WARM * 1e9
+    last = begin + seconds * 1e9
+    if not queue.waiting:  # whoever has nothing left is measured up to the last
+        last = min(last, ends[-1])
+    if last <= begin:
+        raise RuntimeError(f"all {len(ends)} tasks were executed before the round began")
+    counted = sum(1 for end in ends if begin < end <= last)
+    return counted / (last - begin) * 1e9, reference, journal.most_at_once()
+
+
+def wakeup(scale: Scale, ground: Ground, answer: Answer, taking_part: Field) -> None:
+    times: dict[str, list[float]] = defaultdict(list)
+    shots = scale(100, 15)
+    for number_of_round in rounds(scale(2, 1), 90):
+        say(f"idle wake-up, round {number_of_round + 1}")
+        bell = Bell(ground.main)
+        for _ in range(shots):
+            pause()
+            times["bare NOTIFY"].append(bell.ring())
+        bell.close()
+        subjects = taking_part.of("free")
+        for subject in random.sample(subjects, len(subjects)):
+            with taking_part.attempt(subject, "idle wake-up"):
+                times[subject.name] += shoot(subject, shots)
+    table = answer.table(
+        f"idle wake-up, of {len(times['Lockgate']):,} each, ms", "p50", "p95", "p99", "most", "p50, of a bare NOTIFY's"
+    )
+    for name in ("bare NOTIFY", *(one.name for one in taking_part.subjects)):
+        if not (seconds := times[name]):
+            continue
+        ms = [1000 * one for one in seconds]
+        share = percentile(seconds, 50) / percentile(times["bare NOTIFY"], 50)
+        table.add(name, *(number(percentile(ms, p)) for p in (50, 95, 99, 100)), number(share))
+
+
+def shoot(subject: Subject, shots: int) -> list[float]:
+    """Seconds from submissions to their handlers' first line, some 30 ms apart."""
+    queue = subject.queue("idle")
+    seconds = []
+    with subject.work(queue) as journal, subject.submitter(queue) as submit:
+        for shot in range(5 + shots):  # the first ones wait for the worker to be ready
+            pause()
+            before = journal.size()
+            sent = submit()
+            time.sleep(0.01)  # first: to look meanwhile would be work beside what is measured
+            until(lambda: journal.size() > before, lambda: f"{subject.name} to execute", START_LIMIT, 0.01)  # noqa: B023 - called at once
+            if shot >= 5:
+                seconds.append((journal.executions()[-1][0] - sent) / 1e9)
+    return seconds
+
+
+def pause() -> None:
+    time.sleep(random.uniform(0.02, 0.04))
+
+
+def depth(scale: Scale, answer: Answer, taking_part: Field) -> None:
+    steady, few, many = scale(800, 200), 1000, scale(1_000_000, 20_000)
+    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for subject in taking_part.of("free"):
+        with taking_part.attempt(subject, f"{many:,} waiting"):
+            subject.top_up(subject.queue("deep"), many)
+    for number_of_round in rounds(scale(2, 1), 100):
+        subjects = taking_part.of("free")
+        for subject in random.sample(subjects, len(subjects)):
+            with taking_part.attempt(subject, f"depth, round {number_of_round + 1}"):
+                shallow = at_depth(subject, "shallow", few, steady)
+                deep = at_depth(subject, "deep", many, steady)
+                found[subject.name][0].append(shallow)
+                found[subject.name][1].append(deep)
+    table = answer.table("depth", f"{few:,} waiting, tasks/s", f"{many:,} waiting, tasks/s", "ratio")
+    for name in (one.name for one in taking_part.subjects if one.name in found):
+        shallow_rates, deep_rates = found[name]
+        table.add(name, middle(shallow_rates), middle(deep_rates), middle(ratios(deep_rates, shallow_rates)))
+
+
+def at_depth(subject: Subject, use: str, count: int, steady: int) -> float:
+    """No-ops a second with so many waiting at first, over `steady` of them or as many as DEPTH_LIMIT allows."""
+    queue = subject.queue(use)
+    subject.top_up(queue, count)
+    with subject.work(queue) as journal:
+        started(journal, subject)
+        end = time.monotonic() + DEPTH_LIMIT
+        while journal.count() < FIRST + steady and time.monotonic() < end:
+            time.sleep(0.05)
+    ends = [end for _, end in journal.executions()][FIRST - 1 : FIRST + steady]
+    if len(ends) < 2:
+        raise RuntimeError(f"no more than {FIRST} executions within {DEPTH_LIMIT:.0f} s")
+    return (len(ends) - 1) / (ends[-1] - ends[0]) * 1e9
+
+
+def rounds(count: int, seconds: float) -> Iterator[int]:
+    """Their numbers; on a slow machine fewer, for after so many seconds no further one begins."""
+    begin = time.monotonic()
+    for number_of_round in range(count):
+        if number_of_round and time.monotonic() > begin + seconds:
+            say(f"no time for round {number_of_round + 1} and later ones")
+            return
+        yield number_of_round
+
+
+def started(journal: Journal, subject: Subject) -> None:
+    until(lambda: journal.count() >= FIRST, lambda: f"{subject.name} to execute", START_LIMIT)
+
+
+PYTHON = click.option(
+    "--python", default=">=3.12", show_default=True, help="Interpreter of the peers' environments, as uv takes it."
+)
+
+if __name__ == "__main__":
+    run(measure, PYTHON)
