@@ -314,7 +314,7 @@ create unique index task_dedupe on lockgate.task (queue, dedupe_key)
   where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
 create index task_ended on lockgate.task (queue, finish_time, id)
   where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge, ends_after
-create index task_failed on lockgate.task (id) where status = 'failed';                            -- list by status
+create index task_unsuccessful on lockgate.task (status, id) where status in ('failed', 'cancelled');  -- lists, failures
 comment on index lockgate.a_turn_is_taken_once is
   'Refuses a second claim of a slot''s next turn, whatever the programs do.';
 
@@ -461,7 +461,8 @@ if v_version = 1 then
 end if;
 
 if v_version = 2 then
-  drop index lockgate.task_claim, lockgate.task_ended;
+  drop index lockgate.task_claim, lockgate.task_ended, lockgate.task_failed;
+  create index task_unsuccessful on lockgate.task (status, id) where status in ('failed', 'cancelled');
   create index task_ended on lockgate.task (queue, finish_time, id)
     where status in ('succeeded', 'failed', 'cancelled');
   create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
@@ -2196,6 +2197,33 @@ comment on view lockgate.kind_overview is
   'Kinds that runners serve now: how many do, in which queues (null = all), and the JSON Schema of the payload, as the '
   'newest of them has it (null = anything is taken).';
 
+-- By halves, over the primary key: tasks are created about in the order of their numbers. The time of a task is that of
+-- the beginning of its transaction, so tasks of one that took long have smaller times than their neighbours.
+create or replace function lockgate.created_since(p_time timestamptz) returns bigint
+language plpgsql stable security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_from bigint := 0;
+  v_to bigint := coalesce((select t.id from lockgate.task t order by t.id desc limit 1), 0) + 1;
+  v_middle bigint;
+  v_row record;
+begin
+  -- Tasks up to v_from are older, those from v_to on are not.
+  while v_from + 1 < v_to loop
+    v_middle := v_from + (v_to - v_from) / 2;
+    select t.id, t.create_time into v_row from lockgate.task t where t.id >= v_middle order by t.id limit 1;
+    if found and v_row.create_time < p_time then
+      v_from := v_row.id;
+    else
+      v_to := v_middle;
+    end if;
+  end loop;
+  return v_to;
+end
+$$;
+comment on function lockgate.created_since(timestamptz) is
+  'The number from which on tasks were created at that time or later, as far as transactions are short.';
+
 create or replace function lockgate.schema_version() returns int
 language sql stable security definer set search_path = lockgate, pg_temp
 as $$ select version from lockgate.release $$;
@@ -2235,7 +2263,7 @@ grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_deta
   lockgate.task_recent, lockgate.failures, lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail,
   lockgate.key_overview, lockgate.kind_overview
   to lockgate_service;
-grant execute on function lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
+grant execute on function lockgate.created_since(timestamptz), lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),
   lockgate.series(timestamptz, timestamptz, double precision, text)
   to lockgate_service, lockgate_viewer;

@@ -126,32 +126,6 @@ async def brief_task(pool: Pool, task_id: int) -> BriefTask | None:
     return BriefTask(*rows[0]) if rows else None
 
 
-async def tasks(
-    pool: Pool,
-    statuses: Sequence[Status] | None,
-    queue: str | None,
-    kind: str | None,
-    tag: str | None,
-    below: int | None,
-    limit: int,
-) -> list[TaskSummary]:
-    """Newest first; those with an id below that one."""
-    rows = await pool.rows(
-        f"""
-        select {SUMMARY} from lockgate.task_detail
-        where (%(statuses)s::lockgate.status[] is null or status = any (%(statuses)s::lockgate.status[]))
-          and (%(queue)s::text is null or queue = %(queue)s)
-          and (%(kind)s::text is null or kind = %(kind)s)
-          and (%(tag)s::text is null or tags @> array[%(tag)s::text])
-          and (%(below)s::bigint is null or id < %(below)s)
-        order by id desc
-        limit %(limit)s
-        """,
-        {"statuses": statuses, "queue": queue, "kind": kind, "tag": tag, "below": below, "limit": limit},
-    )
-    return [TaskSummary(*row) for row in rows]
-
-
 async def cancel(pool: Pool, task_id: int, *, force: bool) -> Status:
     """The status now; running means it was asked. Raises psycopg.Error LG006 if there is no such task."""
     status: Status = (await pool.rows("select lockgate.cancel(%s::bigint, %s)", (task_id, force)))[0][0]

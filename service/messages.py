@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 Due = Literal["now", "soon"]  # soon: within a minute
@@ -213,11 +213,45 @@ class TaskNumber(Struct):
     id: int
 
 
+class ListedTask(TaskSummary):
+    """A task in a list."""
+
+    payload: Annotated[Raw, Meta(description="Only with `fields=full`.")] | UnsetType = UNSET
+    result: Annotated[Raw, Meta(description="Only with `fields=full`.")] | UnsetType = UNSET
+
+
 class TaskPage(Struct):
     """Tasks, newest first."""
 
-    items: list[TaskSummary]
+    items: Annotated[
+        list[ListedTask],
+        Meta(description="May be fewer than asked for, or none, though there are more: `next_cursor` says that."),
+    ]
     next_cursor: Annotated[str, Meta(description="Give it as `cursor` for the next page; null on the last.")] | None
+
+
+Moment = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
+
+
+class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Which tasks: those to which all of it applies."""
+
+    status: Annotated[list[Status], Meta(description="With any of these.", max_length=6)] | None = None
+    queue: str | None = None
+    kind: str | None = None
+    tag: Annotated[str, Meta(description="That have this tag.")] | None = None
+    runner: Annotated[str, Meta(description="Whose latest attempt this runner executes, or did.")] | None = None
+    error: (
+        Annotated[
+            str,
+            Meta(description="Failed ones whose error has this in its type or message, in any case.", max_length=200),
+        ]
+        | None
+    ) = None
+    created_after: Annotated[Moment, Meta(description="Created then or later.")] | None = None
+    created_before: Annotated[Moment, Meta(description="Created before that.")] | None = None
+    finished_after: Annotated[Moment, Meta(description="Ended then or later.")] | None = None
+    finished_before: Annotated[Moment, Meta(description="Ended before that.")] | None = None
 
 
 class CancelRequest(Struct, forbid_unknown_fields=True):

@@ -1,11 +1,13 @@
 """Parameters of paths and queries: those that operations share, and what no operation takes."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Request
 from litestar.params import PathParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
+from service.messages import TaskFilter
 from service.problem import invalid, no_task
 
 TASK_ID_MAX = 2**63 - 1
@@ -50,3 +52,11 @@ def _takes_several(parameter: FieldDefinition) -> bool:
 
 def _are(names: list[str]) -> str:
     return f"are {', '.join(names)}" if names else "are none"
+
+
+def check_times(only: TaskFilter) -> None:
+    """Raises Refusal (400) for a time that may be any of a day."""
+    for name in ("created_after", "created_before", "finished_after", "finished_before"):
+        time: datetime | None = getattr(only, name)
+        if time is not None and time.tzinfo is None:
+            raise invalid(name, "needs an offset or Z, as in 2026-05-01T12:00:00Z")

@@ -1,6 +1,7 @@
 """Tasks of any kind: decode, one call, encode."""
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from litestar import MediaType, Request, Response, get, post
 from litestar.datastructures import ResponseHeader
@@ -9,29 +10,36 @@ from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from msgspec import json, structs
 
-from service import db, prefer
+from service import db, list_db, prefer
 from service.body import TASKS_MAX
 from service.caller import Caller
+from service.cursor import cursor_at, next_link, place_of
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
 from service.etag import etag, is_known
 from service.gather import Gatherer
 from service.idempotency import HEADER, idempotency_key
 from service.log import logger
-from service.messages import NewTask, OutputList, Status, Task, TaskDetail, TaskNumber, TaskPage
-from service.parameters import TaskId
+from service.messages import ListedTask, NewTask, OutputList, Status, Task, TaskDetail, TaskFilter, TaskNumber, TaskPage
+from service.parameters import TaskId, check_times
 from service.pool import Pool
 from service.problem import invalid, no_task
 from service.task_events import TaskReaders
 from service.waiting import Waiters
 
 PAGE_MAX = 500
+FULL_PAGE_MAX = 50  # a task may have some MiB
 REPLAYED = ResponseHeader(
     name="Idempotency-Replayed", description="true if the key had been used for this request.", documentation_only=True
 )
 
 APPLIED = ResponseHeader(
     name="Preference-Applied", description="`wait=N`, if the answer was ready to wait.", documentation_only=True
+)
+NEXT = ResponseHeader(
+    name="Link",
+    description='`<...>; rel="next"`, relative to this address, if there are more.',
+    documentation_only=True,
 )
 ETAG = ResponseHeader(name="ETag", description="Of this very answer.", documentation_only=True)
 
@@ -146,9 +154,11 @@ async def get_task(
     response_description="A page of tasks.",
     summary="Tasks, newest first",
     tags=["tasks"],
+    response_headers=[NEXT],
     responses=problems(400, 503),
 )
 async def list_tasks(
+    request: Request[Any, Any, Any],
     pool: NamedDependency[Pool],
     caller: NamedDependency[Caller],
     status: Annotated[
@@ -158,17 +168,57 @@ async def list_tasks(
     queue: Annotated[str | None, QueryParameter(description="Only those of this queue.")] = None,
     kind: Annotated[str | None, QueryParameter(description="Only those of this kind.")] = None,
     tag: Annotated[str | None, QueryParameter(description="Only those that have this tag.")] = None,
+    runner: Annotated[
+        str | None, QueryParameter(description="Only those whose latest attempt this runner executes, or did.")
+    ] = None,
+    error: Annotated[
+        str | None,
+        QueryParameter(
+            description="Only failed ones whose error has this in its type or message, in any case.", max_length=200
+        ),
+    ] = None,
+    created_after: Annotated[datetime | None, QueryParameter(description="Created then or later.")] = None,
+    created_before: Annotated[datetime | None, QueryParameter(description="Created before that.")] = None,
+    finished_after: Annotated[datetime | None, QueryParameter(description="Ended then or later.")] = None,
+    finished_before: Annotated[datetime | None, QueryParameter(description="Ended before that.")] = None,
+    fields: Annotated[
+        Literal["summary", "full"],
+        QueryParameter(description=f"full: with payload and result, {FULL_PAGE_MAX} tasks at most."),
+    ] = "summary",
     limit: Annotated[int, QueryParameter(ge=1, description=f"How many at most; more than {PAGE_MAX} means that.")] = 50,
     cursor: Annotated[
-        str | None, QueryParameter(pattern="^[0-9]{1,18}$", description="`next_cursor` of the page before.")
+        str | None,
+        QueryParameter(
+            pattern="^[0-9]{1,18}-[0-9a-f]{8}$",
+            description="`next_cursor` of the page before, which has to have been asked for with the same filters.",
+        ),
     ] = None,
-) -> TaskPage:
-    """Without their payloads and results."""
-    limit = min(limit, PAGE_MAX)
-    queue = caller.queue_of(queue)
-    found = await db.tasks(pool, status, queue, kind, tag, int(cursor) if cursor else None, limit + 1)
-    more = len(found) > limit
-    return TaskPage(found[:limit], str(found[limit - 1].id) if more else None)
+) -> Response[TaskPage]:
+    """Those to which all of it applies. A page takes a bounded time, however many tasks there are and however few are
+    found: it may have fewer than asked for, or none, and a `next_cursor` all the same. The header `Link` leads to the
+    next page too."""
+    only = TaskFilter(
+        status=status,
+        queue=caller.queue_of(queue),
+        kind=kind,
+        tag=tag,
+        runner=runner,
+        error=error,
+        created_after=created_after,
+        created_before=created_before,
+        finished_after=finished_after,
+        finished_before=finished_before,
+    )
+    check_times(only)
+    below = None if cursor is None else place_of(cursor, only)
+    limit = min(limit, PAGE_MAX if fields == "summary" else FULL_PAGE_MAX)
+    found = await list_db.page(pool, only, below, limit, fields)
+    items = [ListedTask(*row) for row in found.rows]
+    if found.rest is None:
+        return Response(TaskPage(items, None))
+    following = cursor_at(found.rest, only)
+    given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return Response(TaskPage(items, following), headers={"Link": next_link([*given, ("cursor", following)])})
 
 
 @get(

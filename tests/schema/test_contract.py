@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "lock_class": EVERYBODY,
     "holds_slot": EVERYBODY,
     "schema_version": EVERYBODY,
+    "created_since": {"service", "viewer"},
     "rank": {"service", "viewer"},
     "running": {"service", "viewer"},
     "submit": {"service"},

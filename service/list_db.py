@@ -1,0 +1,172 @@
+"""Lists of tasks, newest first, in a time that no table and no filter makes longer.
+
+Indexes are paid for by every claim, so most filters have none. A list walks through what an index does offer, a window
+at a time, and when its time is up it says how far it came; the next page goes on from there. What waits, runs or ended
+within a time is read whole from an index of its own where that is not much.
+"""
+
+# ruff: noqa: S608  (put together from constants of this file and of db)
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, get_args
+
+from service.db import SUMMARY, WHOLE
+from service.messages import Status, TaskFilter
+from service.pool import Pool
+
+WINDOW = 10_000  # tasks looked at by a statement
+ERROR_WINDOW = 2_000  # of which each has a text to be searched
+WHOLE_MAX = 2_000  # tasks that are read whole
+SECONDS = 0.03  # after which no further window is begun
+# Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
+TRANSACTION = timedelta(minutes=1)
+COLUMNS = {"id": "id", "summary": SUMMARY, "full": WHOLE}
+
+_CONDITIONS: Mapping[str, str] = {
+    "status": "status = any (%(status)s::lockgate.status[])",
+    "queue": "queue = %(queue)s",
+    "kind": "kind = %(kind)s",
+    "tag": "tags @> array[%(tag)s::text]",
+    "runner": "runner = %(runner)s",
+    "error": "status = 'failed'"
+    " and strpos(lower(concat_ws(': ', error ->> 'type', error ->> 'message')), lower(%(error)s)) > 0",
+    "created_after": "create_time >= %(created_after)s",
+    "created_before": "create_time < %(created_before)s",
+    "finished_after": "finish_time >= %(finished_after)s",
+    "finished_before": "finish_time < %(finished_before)s",
+}
+# From where no claim has left dead entries. In the order of their indexes, or a plan that expects many tasks reads the
+# whole table to find none.
+_OF_QUEUE = "(%(queue)s::text is null or queue = %(queue)s)"
+_WHOLE: Mapping[str, str] = {
+    "scheduled": f"""(
+      select id from lockgate.task_detail where status = 'scheduled' and {_OF_QUEUE}
+      order by queue desc, run_at desc limit %(most)s)""",
+    "queued": f"""(
+      select id from lockgate.task_detail where status = 'queued' and {_OF_QUEUE}
+      order by queue desc, lockgate.rank(priority, id) desc limit %(most)s)""",
+    "running": f"(select id from lockgate.running() where {_OF_QUEUE})",
+}
+_ENDED = """
+  select t.id from lockgate.queue_detail q cross join lateral (
+    select id from lockgate.task_detail t
+    where t.queue = q.queue and status in ('succeeded', 'failed', 'cancelled')
+      and finish_time >= coalesce(%(finished_after)s, '-infinity'::timestamptz)
+      and finish_time < coalesce(%(finished_before)s, 'infinity'::timestamptz)
+    order by finish_time desc limit %(most)s) t
+  where %(queue)s::text is null or q.queue = %(queue)s
+  limit %(most)s"""
+
+
+class Found(NamedTuple):
+    """Rows, newest first. Tasks with an id below `rest` have not been looked at; None: there are none."""
+
+    rows: list[tuple[Any, ...]]
+    rest: int | None
+
+
+async def page(
+    pool: Pool, only: TaskFilter, below: int | None, limit: int, columns: str, seconds: float | None = None
+) -> Found:
+    """At most `limit` of the tasks below that id; fewer, though there are more, when the time is up."""
+    walk = await Walk.begin(pool, only, below, COLUMNS[columns])
+    end = asyncio.get_running_loop().time() + (SECONDS if seconds is None else seconds)
+    rows: list[tuple[Any, ...]] = []
+    while True:
+        found = await walk.step(limit + 1 - len(rows))
+        rows += found.rows
+        if len(rows) > limit:
+            return Found(rows[:limit], rows[limit - 1][0])
+        if found.rest is None or asyncio.get_running_loop().time() >= end:
+            return Found(rows, found.rest)
+
+
+class Walk:
+    """Through all that a filter may apply to, from the newest to the oldest."""
+
+    def __init__(self, pool: Pool, only: TaskFilter, columns: str) -> None:
+        self._pool = pool
+        self._columns = columns
+        self._only = only
+        self._window = WINDOW if only.error is None else ERROR_WINDOW
+        self._params: dict[str, Any] = {name: getattr(only, name) for name in _CONDITIONS}
+        self._conditions = [text for name, text in _CONDITIONS.items() if self._params[name] is not None]
+        self._below = 2**63 - 1
+        self._above = 0
+        # Conditions, each of which an index serves in the order of the ids. Whatever the filter applies to meets one.
+        self._parts: list[str] = []
+        self._whole: list[int] = []
+
+    @classmethod
+    async def begin(cls, pool: Pool, only: TaskFilter, below: int | None, columns: str) -> "Walk":
+        """`below`: only tasks with a smaller id."""
+        walk = cls(pool, only, columns)
+        if below is not None:
+            walk._below = below
+        for before in (only.created_before, only.finished_before):
+            if before is not None:
+                walk._below = min(walk._below, await _created_since(pool, before, TRANSACTION))
+        if only.created_after is not None:
+            walk._above = await _created_since(pool, only.created_after, -TRANSACTION) - 1
+        await walk._find_parts()
+        return walk
+
+    async def step(self, limit: int) -> Found:
+        """At most `limit` rows of the next window."""
+        found = [await self._part(part, limit) for part in self._parts]
+        # What is older, one of the parts has not looked at.
+        rest = max((part.rest or 0 for part in found), default=0)
+        rows = sorted((row for part in found for row in part.rows if row[0] >= rest), key=lambda row: -row[0])[:limit]
+        if len(rows) == limit:
+            rest = max(rest, rows[-1][0])
+        self._below = rest
+        return Found(rows, rest if rest > self._above + 1 else None)
+
+    async def _part(self, part: str, limit: int) -> Found:
+        rows = await self._pool.rows(
+            f"""
+            with floor as materialized (
+              select coalesce((
+                select id from lockgate.task_detail where {part} and id < %(below)s and id > %(above)s
+                order by id desc offset {self._window - 1} limit 1), 0) as id)
+            select floor.id, t.* from floor left join lateral (
+              select {self._columns} from lockgate.task_detail
+              where {" and ".join([part, *self._conditions])}
+                and id < %(below)s and id >= floor.id and id > %(above)s
+              order by id desc limit %(limit)s) t on true
+            """,
+            self._params | {"below": self._below, "above": self._above, "limit": limit, "whole": self._whole},
+        )
+        found = [row[1:] for row in rows if row[1] is not None]
+        # A full page ends before the window does.
+        return Found(found, found[-1][0] if len(found) == limit else rows[0][0] or None)
+
+    async def _find_parts(self) -> None:
+        only = self._only
+        statuses = set(only.status or get_args(Status))
+        if only.error is not None:
+            statuses &= {"failed"}
+        unsuccessful = [f"status = '{status}'" for status in sorted(statuses & {"failed", "cancelled"})]
+        if only.finished_after is not None or only.finished_before is not None:
+            self._parts = await self._whole_or_all([f"({_ENDED})"])
+        elif "succeeded" in statuses:
+            self._parts = ["true"]
+        elif texts := [text for status, text in _WHOLE.items() if status in statuses]:
+            self._parts = await self._whole_or_all(texts)
+            if self._parts != ["true"]:
+                self._parts += unsuccessful
+        else:
+            self._parts = unsuccessful
+
+    async def _whole_or_all(self, texts: Sequence[str]) -> list[str]:
+        rows = await self._pool.rows(" union all ".join(texts), self._params | {"most": WHOLE_MAX + 1})
+        self._whole = [row[0] for row in rows]
+        return ["id = any (%(whole)s::bigint[])"] if len(rows) <= WHOLE_MAX else ["true"]
+
+
+async def _created_since(pool: Pool, time: datetime, margin: timedelta) -> int:
+    rows = await pool.rows("select lockgate.created_since(%s::timestamptz + %s)", (time, margin))
+    number: int = rows[0][0]
+    return number
