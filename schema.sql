@@ -655,6 +655,9 @@ as $$
 #variable_conflict use_column
 declare
   v_queue lockgate.queue;
+  v_payload int;  -- bytes of the largest
+  v_metadata int;
+  v_tags int;
   v_over int[] := '{}';  -- items for which there is no room
   v_open int[];
   v_items int[];
@@ -664,13 +667,16 @@ begin
   if jsonb_typeof(p_tasks) is distinct from 'array' then
     raise exception 'tasks must be a JSON array' using errcode = '22023';
   end if;
-  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'payload')::text) > 1048576) then
+  select max(octet_length((e -> 'payload')::text)), max(octet_length((e -> 'metadata')::text)),
+      max(octet_length((e -> 'tags')::text))
+    into v_payload, v_metadata, v_tags from jsonb_array_elements(p_tasks) e;
+  if v_payload > 1048576 then
     raise exception 'payload is larger than 1 MiB' using errcode = '23514', constraint = 'payload_is_at_most_1_mib';
   end if;
-  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'metadata')::text) > 16384) then
+  if v_metadata > 16384 then
     raise exception 'metadata is larger than 16 KiB' using errcode = '23514', constraint = 'metadata_is_at_most_16_kib';
   end if;
-  if exists (select from jsonb_array_elements(p_tasks) e where octet_length((e -> 'tags')::text) > 4096) then
+  if v_tags > 4096 then
     raise exception 'tags are larger than 4 KiB' using errcode = '23514', constraint = 'tags_are_at_most_4_kib';
   end if;
   v_open := array(select generate_series(1, jsonb_array_length(p_tasks)));
@@ -719,8 +725,10 @@ begin
       into v_items, v_tasks, v_outcomes
       from request r join stored s on s.id = r.id;
     return query select * from unnest(v_items, v_tasks, v_outcomes);
+    if cardinality(v_items) = cardinality(v_open) then
+      return;
+    end if;
     v_open := array(select i from unnest(v_open) i where i <> all (v_items) order by i);
-    exit when v_open = '{}';
 
     -- What was not stored met a key or a rule. A new statement sees what a rival committed meanwhile; a rival that
     -- vanished again leaves its item open for another round.
