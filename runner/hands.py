@@ -11,6 +11,7 @@ from runner.hand import Hand, HandlersNotLoaded
 from runner.messages import Ended, Progress
 from runner.settings import Settings
 from runner.slot import Slot
+from runner.tally import Tally
 from runner.words import Words
 
 MIB = 1024 * 1024
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 class Hands:
     """Starts hands and ties each to its slot."""
 
-    def __init__(self, settings: Settings, agenda: Agenda, words: Words) -> None:
+    def __init__(self, settings: Settings, agenda: Agenda, words: Words, tally: Tally) -> None:
         self.blocked_until = 0.0
         """After a hand that did not start, or died idle: no new slot before this time, on the clock of `deadline`."""
         self.on_spare_died: Callable[[], None] = lambda: None
@@ -29,6 +30,7 @@ class Hands:
         self._settings = settings
         self._agenda = agenda
         self._words = words
+        self._tally = tally
         self._spare: list[Hand] = []
         self._starting: dict[asyncio.Task[None], Slot | None] = {}
         self._pause = 1.0
@@ -157,6 +159,8 @@ class Hands:
             if not hand.stopping:
                 log.warning("hand died", hand=hand.pid, code=code, **slot.tag)
             slot.died(code)
+            if not hand.stopping:
+                self._tally.hands_died[{"lost": "deadline", None: "crash"}.get(slot.reason) or str(slot.reason)] += 1
             if slot.idle and slot.held and not hand.stopping:
                 self.give(slot)
             self._agenda.ring()

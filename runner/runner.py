@@ -24,6 +24,7 @@ from runner.neighbours import Neighbours
 from runner.session import SchemaTooOld, Session, SessionLost
 from runner.settings import Settings
 from runner.slot import Outcome, Slot
+from runner.tally import Tally
 from runner.wake import listen
 from runner.words import Words
 
@@ -67,8 +68,9 @@ class Runner:
         self._announced = 0
         """The session that has told them."""
         self._agenda = Agenda()
+        self._tally = Tally()
         self._words = Words(name)
-        self._hands = Hands(settings, self._agenda, self._words)
+        self._hands = Hands(settings, self._agenda, self._words, self._tally)
         self._neighbours = Neighbours()
         self._slots: list[Slot] = []
         self._queues: dict[int, db.Queue] = {}
@@ -102,6 +104,10 @@ class Runner:
         if self._cue and not await self._cued(self._cue):
             await self._hands.keep(0)
             return
+        if self._settings.metrics:
+            from runner.metrics import serve  # 20 ms that others do not wait for
+
+            serve(self._settings.metrics, self._tally)
         try:
             while not self._wound_up():
                 try:
@@ -199,6 +205,9 @@ class Runner:
             self._extend(session)
             if self._cue:
                 self._cue.holding(bool(self._slots))
+            if self._settings.metrics:
+                self._tally.slots_held = len(self._slots)
+                self._tally.slots_busy = sum(slot.executing for slot in self._slots)
             if self._waking is None:  # not before the first look: a successor's first claim is not to wait for it
                 listening = listen(self._settings.database_url, self._name, self._heard)
                 self._waking = asyncio.create_task(listening, name="wake")
@@ -282,6 +291,7 @@ class Runner:
         self._connected_before = True
         self._neighbours.forget()
         self._agenda.look()
+        self._tally.connected = True
         log.info("connected", session=session.number, backend_pid=session.pid)
         return session
 
@@ -316,6 +326,8 @@ class Runner:
         session, self._session = self._session, None
         if session is None:
             return
+        self._tally.connected = False
+        self._tally.sessions_lost += 1
         log.warning("session lost", error=why, session=session.number, executing=sum(s.executing for s in self._slots))
         session.hang_up()
         if session.backend_start:
@@ -397,6 +409,7 @@ class Runner:
             log.warning("given back", reason="no hand", task=task.task, lease=task.lease, **slot.tag)
             return False
         slot.start(slot.hand, task, until)
+        self._tally.claims += 1
         if task.cancel_requested:
             self._cancel(slot, task.cancel_requested)
         return True
@@ -422,6 +435,7 @@ class Runner:
         except psycopg.Error as error:
             self._refused(slot, task, outcome, error)
             return
+        self._tally.attempts[status] += 1
         event = {"succeeded": "finished", "cancelled": "cancelled"}.get(status, "failed")
         if slot.reason == "stop" and event == "failed":
             event = "given back"
@@ -524,7 +538,7 @@ class Runner:
     def _see_draining(self) -> None:
         draining = any(queue.draining for queue in self._queues.values())
         if draining != self._draining:
-            self._draining = draining
+            self._draining = self._tally.draining = draining
             if draining:
                 log.info("draining", running=sum(slot.executing for slot in self._slots))
             else:
@@ -548,6 +562,7 @@ class Runner:
                 taken[row.queue] += 1
         self._free = {queue: self._queues[queue].slots - count for queue, count in taken.items()}
         adopted, next_at = await self._neighbours.look_after(session, rows, received, ours)
+        self._tally.adoptions += len(adopted)
         for orphan in adopted:
             if orphan.queue in taken and orphan.slot <= self._queues[orphan.queue].slots:
                 self._free[orphan.queue] += 1  # or a standby would let its only hand go, a moment before it needs it

@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     recycle_tasks: int
     recycle_memory: int
     memory_limit: int
+    metrics: str | None
     cue: int | None
     log_format: str
     log_level: str
@@ -40,6 +41,20 @@ def _database_url_file() -> str:
         return Path(name).read_text().strip()
     except OSError as error:
         raise click.UsageError(f"DATABASE_URL_FILE: {error}") from None
+
+
+def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """[HOST:]PORT, which stays as it is said: it may have to be said again.
+
+    Raises:
+        click.BadParameter: it is something else.
+    """
+    if not text:
+        return None
+    port = text.rpartition(":")[2]
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise click.BadParameter(f"{text!r} is not of the form [HOST:]PORT, as in 9101 or 0.0.0.0:9101")
+    return text
 
 
 OPTIONS: list[Callable[[Any], Any]] = [
@@ -79,6 +94,10 @@ OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--memory-limit", envvar="LOCKGATE_MEMORY_LIMIT", type=click.IntRange(0), default=0, show_default=True,
         show_envvar=True, metavar="MIB", help="Kill it, and fail the attempt, when it occupies more; 0 = no limit.",
+    ),
+    click.option(
+        "--metrics", envvar="LOCKGATE_METRICS", show_envvar=True, metavar="[HOST:]PORT", callback=_address,
+        help="Where to serve metrics for Prometheus, at /metrics. [default: nowhere]",
     ),
     click.option(
         "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,

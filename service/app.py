@@ -18,6 +18,7 @@ from service import (
     emptying,
     events,
     health,
+    metrics,
     problems,
     queues,
     simple,
@@ -69,6 +70,7 @@ ROUTES = (
     stats.get_stats,  # GET /stats
     stats.get_series,  # GET /stats/series
     events.stream_events,  # GET /events
+    metrics.get_metrics,  # GET /metrics
     simple.create_sleep_task,  # POST /task
     simple.get_task_briefly,  # GET /task/{id}
     problems.list_problems,  # GET /problems
@@ -126,6 +128,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
+        middleware=[metrics.REQUESTS.middleware],
         guards=[Guard(pool, readiness, keys)],
         dependencies={
             "pool": provide(pool),
@@ -135,6 +138,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "readers": provide(TaskReaders(pool)),
             "numbers": provide(numbers),
             "broadcast": provide(broadcast),
+            "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
             "keys": provide(keys),
             "caller": Provide(caller_of, sync_to_thread=False),
             "waker": provide(waker),

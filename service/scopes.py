@@ -19,6 +19,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "getStats": "read",
     "getSeries": "read",
     "streamEvents": "read",
+    "getMetrics": "read",
     "createTask": "submit",
     "createTasks": "submit",
     "streamTasks": "submit",

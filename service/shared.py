@@ -9,23 +9,33 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """However many ask, one reads; and where reading takes long, less often."""
+    """However many ask, one reads; and where reading takes long, less often. Who comes while it is read waits for that,
+    and is told the same, also if it fails."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], seconds: float, share: float = 0.1) -> None:
         """`seconds`: how old an answer may be; `share`: of the time that may go into reading."""
         self._read = read
         self._seconds = seconds
         self._share = share
-        self._reading = asyncio.Lock()
-        self._value: T | None = None
+        self._reading: asyncio.Task[T] | None = None
         self._good_until = float("-inf")
 
     async def get(self) -> T:
         """Raises what `read` raises."""
-        async with self._reading:
-            begin = time.monotonic()
-            if self._value is None or begin >= self._good_until:
-                self._value = await self._read()
-                took = time.monotonic() - begin
-                self._good_until = begin + max(self._seconds, took / self._share)
-            return self._value
+        if self._reading is None or (self._reading.done() and time.monotonic() >= self._good_until):
+            self._good_until = float("-inf")
+            self._reading = asyncio.create_task(self._read_once())
+            self._reading.add_done_callback(_seen)
+        return await asyncio.shield(self._reading)  # which others wait for too
+
+    async def _read_once(self) -> T:
+        begin = time.monotonic()
+        value = await self._read()
+        self._good_until = begin + max(self._seconds, (time.monotonic() - begin) / self._share)
+        return value
+
+
+def _seen(task: asyncio.Task[T]) -> None:
+    """An error that nobody waits for any more is nobody's news."""
+    if not task.cancelled():
+        task.exception()

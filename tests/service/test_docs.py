@@ -100,6 +100,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "get /stats": "getStats",
         "get /stats/series": "getSeries",
         "get /events": "streamEvents",
+        "get /metrics": "getMetrics",
         "post /runners/{runner}/drain": "drainRunner",
         "post /runners/{runner}/resume": "resumeRunner",
         "get /problems": "listProblems",
