@@ -1504,6 +1504,134 @@ $$;
 comment on function lockgate.delete_task(bigint) is
   'Deletes a task that is not running, with its attempts and output. LG007 while it runs.';
 
+create or replace function lockgate.change_task(task bigint, changes jsonb) returns void
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_unknown text;
+  v_row lockgate.task;
+  v_new record;
+begin
+  select k into v_unknown from jsonb_object_keys(changes - array['priority', 'run_at', 'tags', 'max_attempts']) k limit 1;
+  if found then
+    raise exception '"%" of a task cannot be changed', v_unknown using errcode = '22023', column = v_unknown;
+  end if;
+  if octet_length((changes -> 'tags')::text) > 4096 then
+    raise exception 'tags are larger than 4 KiB' using errcode = '23514', constraint = 'tags_are_at_most_4_kib';
+  end if;
+  select * into v_row from lockgate.task t where t.id = change_task.task for no key update;
+  if not found then
+    raise exception 'there is no task %', task using errcode = 'LG006';
+  end if;
+  if v_row.status not in ('scheduled', 'queued') then
+    raise exception 'task % is %: only a task that waits can be changed', task, v_row.status using errcode = 'LG007';
+  end if;
+  select coalesce(n.priority, 0) as priority, coalesce(n.run_at, now()) as run_at, coalesce(n.tags, '{}') as tags,
+      coalesce(n.max_attempts, q.max_attempts) as max_attempts
+    into v_new
+    from lockgate.queue q,
+      jsonb_to_record(changes) as n (priority smallint, run_at timestamptz, tags text[], max_attempts int)
+    where q.name = v_row.queue;
+  if changes ? 'max_attempts' and v_new.max_attempts <= v_row.attempt then
+    raise exception 'max_attempts has to be more than the % attempts there were', v_row.attempt
+      using errcode = '23514', constraint = 'max_attempts_are_more_than_the_attempts';
+  end if;
+  update lockgate.task t
+  set priority = case when changes ? 'priority' then v_new.priority else t.priority end,
+    tags = case when changes ? 'tags' then v_new.tags else t.tags end,
+    max_attempts = case when changes ? 'max_attempts' then v_new.max_attempts else t.max_attempts end,
+    run_at = case when changes ? 'run_at' then v_new.run_at else t.run_at end,
+    status = case when not changes ? 'run_at' then t.status
+                  when v_new.run_at > now() then 'scheduled' else 'queued' end::lockgate.status
+  where t.id = change_task.task;
+  if changes ? 'run_at' and v_new.run_at <= now() then
+    perform lockgate.wake(v_row.queue);
+  elsif changes ? 'run_at' and v_new.run_at < now() + interval '1 minute' then
+    perform lockgate.wake_later(v_row.queue);
+  end if;
+end
+$$;
+comment on function lockgate.change_task(bigint, jsonb) is
+  'Changes priority, run_at (null: now), tags or max_attempts of a task that waits: change_task(17, ''{"priority": 5}''). '
+  'LG007 for others.';
+
+-- Many tasks at a time. Each does what it can and returns how many that were: tasks that are gone, of another status or
+-- queue than named, or that it may not touch, are left as they are. Locks are taken in the order of the ids.
+
+create or replace function lockgate.cancel_tasks(
+  p_tasks bigint[], p_force boolean default false, p_statuses lockgate.status[] default null, p_queue text default null)
+returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_task record;
+  v_cancelled int := 0;
+begin
+  for v_task in
+    select t.id from lockgate.task t
+    where t.id = any (p_tasks) and t.status in ('scheduled', 'queued', 'running')
+      and (p_statuses is null or t.status = any (p_statuses)) and (p_queue is null or t.queue = p_queue)
+    order by t.id for no key update
+  loop
+    perform lockgate.cancel(v_task.id, p_force);
+    v_cancelled := v_cancelled + 1;
+  end loop;
+  return v_cancelled;
+end
+$$;
+comment on function lockgate.cancel_tasks(bigint[], boolean, lockgate.status[], text) is
+  'cancel for many: how many were cancelled or, running, asked to stop.';
+
+create or replace function lockgate.retry_tasks(
+  p_tasks bigint[], p_statuses lockgate.status[] default null, p_queue text default null)
+returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_task record;
+  v_retried int := 0;
+begin
+  for v_task in
+    select t.id from lockgate.task t
+    where t.id = any (p_tasks) and t.status in ('failed', 'cancelled')
+      and (p_statuses is null or t.status = any (p_statuses)) and (p_queue is null or t.queue = p_queue)
+    order by t.id for no key update
+  loop
+    begin
+      perform lockgate.retry(v_task.id);
+      v_retried := v_retried + 1;
+    exception when sqlstate 'LG008' then
+      null;
+    end;
+  end loop;
+  return v_retried;
+end
+$$;
+comment on function lockgate.retry_tasks(bigint[], lockgate.status[], text) is
+  'retry for many: how many are queued again. Leaves those whose dedupe key an unfinished task has.';
+
+create or replace function lockgate.delete_tasks(
+  p_tasks bigint[], p_statuses lockgate.status[] default null, p_queue text default null)
+returns int
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with old as materialized (
+    select t.id from lockgate.task t
+    where t.id = any (p_tasks) and t.status <> 'running'
+      and (p_statuses is null or t.status = any (p_statuses)) and (p_queue is null or t.queue = p_queue)
+    order by t.id for update
+  ), gone as (
+    delete from lockgate.task t using old where t.id = old.id returning t.id
+  ), attempts as (
+    delete from lockgate.attempt a using old where a.task = old.id
+  ), outputs as (
+    delete from lockgate.output o using old where o.task = old.id
+  )
+  select count(*)::int from gone
+$$;
+comment on function lockgate.delete_tasks(bigint[], lockgate.status[], text) is
+  'delete_task for many: how many are gone. Leaves those that run.';
+
 -- What a handler says while it executes ------------------------------------------------------------------------------
 
 create or replace function lockgate.report_progress(p_task bigint, p_lease bigint, p_runner text, p_progress jsonb)
@@ -2259,7 +2387,9 @@ grant execute on function lockgate.schema_version(), lockgate.lock_class(int), l
 
 grant execute on function
   lockgate.submit, lockgate.submit_batch(jsonb, text), lockgate.submit_all(jsonb, text), lockgate.wake(text), lockgate.wake_later(text), lockgate.cancel(bigint, boolean),
-  lockgate.retry(bigint), lockgate.delete_task(bigint), lockgate.purge(text, int),
+  lockgate.retry(bigint), lockgate.delete_task(bigint), lockgate.purge(text, int), lockgate.change_task(bigint, jsonb),
+  lockgate.cancel_tasks(bigint[], boolean, lockgate.status[], text),
+  lockgate.retry_tasks(bigint[], lockgate.status[], text), lockgate.delete_tasks(bigint[], lockgate.status[], text),
   lockgate.create_queue(text, jsonb), lockgate.change_queue(text, jsonb), lockgate.set_slots(text, int),
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text),
   lockgate.add_key(text, text, bytea, lockgate.scope, text, text), lockgate.revoke_key(text), lockgate.has_keys(),

@@ -1,12 +1,12 @@
-"""What can be done to a task that is there: cancel it, retry it, delete it."""
+"""What can be done to a task that is there: cancel it, retry it, change it, delete it."""
 
-from litestar import Response, delete, post
+from litestar import Response, delete, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service import db
 from service.docs import NO_TASK, OptionalBody, described, problems
-from service.messages import CancelRequest, TaskDetail
+from service.messages import CancelRequest, TaskChange, TaskDetail
 from service.parameters import TaskId
 from service.pool import Pool
 from service.problem import ended, no_task
@@ -54,6 +54,20 @@ async def retry_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail
     """Puts a failed or cancelled task back in line, due now, with one more attempt at least. It keeps its number, its
     place among those of its priority, and a record of its attempts so far."""
     await db.retry(pool, task_id)
+    return await still_there(pool, task_id)
+
+
+@patch(
+    "/tasks/{task_id:int}",
+    operation_id="changeTask",
+    response_description="The task as it is now.",
+    summary="Change a task",
+    tags=["tasks"],
+    responses=problems(400, 413, 503, missing=NO_TASK, conflict="It does not wait any more."),
+)
+async def change_task(task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool]) -> TaskDetail:
+    """Changes what is given, while it waits. With a later `run_at` it is scheduled, with one that is past it is due."""
+    await db.change(pool, task_id, data)
     return await still_there(pool, task_id)
 
 

@@ -13,6 +13,7 @@ from litestar.routes import HTTPRoute
 from service import (
     actions,
     batch,
+    bulk,
     db,
     docs,
     emptying,
@@ -53,7 +54,9 @@ ROUTES = (
     task_events.watch_task,  # GET /tasks/{id}/events
     actions.cancel_task,  # POST /tasks/{id}/cancel
     actions.retry_task,  # POST /tasks/{id}/retry
+    actions.change_task,  # PATCH /tasks/{id}
     actions.delete_task,  # DELETE /tasks/{id}
+    bulk.change_tasks,  # POST /tasks/bulk
     queues.list_queues,  # GET /queues
     queues.create_queue,  # POST /queues
     queues.get_queue,  # GET /queues/{name}

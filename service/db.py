@@ -2,11 +2,23 @@
 
 # ruff: noqa: S608  (put together from constants of this file)
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import json
 
-from service.messages import Attempt, BriefTask, Due, Output, Sight, Status, Task, TaskDetail, TaskSummary
+from service.messages import (
+    Action,
+    Attempt,
+    BriefTask,
+    Due,
+    Output,
+    Sight,
+    Status,
+    Task,
+    TaskChange,
+    TaskDetail,
+    TaskSummary,
+)
 from service.pool import Pool
 
 READY_LIMIT = 1.0  # seconds
@@ -140,6 +152,37 @@ async def retry(pool: Pool, task_id: int) -> None:
 async def delete(pool: Pool, task_id: int) -> None:
     """Raises psycopg.Error: LG006 no such task, LG007 it is running."""
     await pool.rows("select lockgate.delete_task(%s::bigint)", (task_id,), repeatable=False)
+
+
+async def change(pool: Pool, task_id: int, changes: TaskChange) -> None:
+    """Raises psycopg.Error: LG006 no such task, LG007 it does not wait, 23514 a limit is broken."""
+    await pool.rows("select lockgate.change_task(%s::bigint, %s::jsonb)", (task_id, json.encode(changes).decode()))
+
+
+_BULK: Mapping[Action, str] = {
+    "cancel": "lockgate.cancel_tasks(%(ids)s::bigint[], %(force)s, %(statuses)s::lockgate.status[], %(queue)s)",
+    "retry": "lockgate.retry_tasks(%(ids)s::bigint[], %(statuses)s::lockgate.status[], %(queue)s)",
+    "delete": "lockgate.delete_tasks(%(ids)s::bigint[], %(statuses)s::lockgate.status[], %(queue)s)",
+}
+
+
+async def bulk(
+    pool: Pool, action: Action, ids: Sequence[int], statuses: Sequence[Status], queue: str | None, *, force: bool
+) -> int:
+    """Does that to those tasks, if they are of such a status still, and of that queue; to how many."""
+    params = {"ids": list(ids), "statuses": list(statuses), "queue": queue, "force": force}
+    number: int = (await pool.rows(f"select {_BULK[action]}", params))[0][0]
+    return number
+
+
+async def count(pool: Pool, ids: Sequence[int], statuses: Sequence[Status], queue: str | None) -> int:
+    """How many of those tasks are of such a status and, if it is given, of that queue."""
+    text = """
+        select count(*) from lockgate.task_detail
+        where id = any (%s::bigint[]) and status = any (%s::lockgate.status[]) and (%s::text is null or queue = %s)
+        """
+    number: int = (await pool.rows(text, (list(ids), list(statuses), queue, queue)))[0][0]
+    return number
 
 
 async def wake(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:

@@ -34,6 +34,7 @@ CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "priority_is_between_minus_100_and_100": ("priority",),
     "run_at_is_finite": ("run_at",),
     "max_attempts_are_1_to_1000": ("max_attempts",),
+    "max_attempts_are_more_than_the_attempts": ("max_attempts",),
     "timeout_is_positive_and_at_most_30_days": ("timeout",),
     "payload_is_at_most_1_mib": ("payload",),
     "metadata_is_at_most_16_kib": ("metadata",),

@@ -16,6 +16,11 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "streamTasks": {"two": '{"kind": "sleep"}\n{"kind": "sleep", "payload": {"max": 1}}\n'},
+    "changeTask": {"sooner": {"priority": 50, "run_at": None}, "tagged": {"tags": ["urgent"], "max_attempts": 5}},
+    "changeTasks": {
+        "look": {"action": "retry", "filter": {"status": ["failed"], "error": "timed out"}, "dry_run": True},
+        "cancel": {"action": "cancel", "ids": [17, 18], "force": True},
+    },
     "cancelTask": {"ask": {}, "kill": {"force": True}},
     "createQueue": {"gpu": {"name": "gpu", "slots": 1, "timeout": 3600}},
     "changeQueue": {"slots": {"slots": 4}, "limits": {"timeout": 60, "depth_max": 10000, "kinds": None}},

@@ -254,6 +254,54 @@ class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only
     finished_before: Annotated[Moment, Meta(description="Ended before that.")] | None = None
 
 
+class TaskChange(Struct, forbid_unknown_fields=True):
+    """What to change of a task that waits. What is left out stays; null is what a new task has that names none."""
+
+    priority: Annotated[int, Meta(description="Higher goes first.", ge=-100, le=100)] | UnsetType | None = UNSET
+    run_at: (
+        Annotated[datetime, Meta(tz=True, description="Not before this time; with an offset or Z. null: now.")]
+        | UnsetType
+        | None
+    ) = UNSET
+    tags: (
+        Annotated[list[str], Meta(description="In place of those it has. At most 4 KiB in all.")] | UnsetType | None
+    ) = UNSET
+    max_attempts: (
+        Annotated[int, Meta(description="More than it has had; null: the queue's.", ge=1, le=1000)] | UnsetType | None
+    ) = UNSET
+
+
+Action = Literal["cancel", "retry", "delete"]
+
+
+class BulkRequest(Struct, forbid_unknown_fields=True):
+    """What to do, and to which tasks: those of `ids`, or those to which the filter applies."""
+
+    action: Action
+    ids: Annotated[list[Annotated[int, Meta(ge=1, le=2**63 - 1)]], Meta(min_length=1, max_length=1000)] | None = None
+    filter: TaskFilter | None = None
+    all: Annotated[bool, Meta(description="Has to be said for a filter without conditions.")] = False
+    force: Annotated[bool, Meta(description="With cancel: kill running handlers at once.")] = False
+    dry_run: Annotated[bool, Meta(description="Only count.")] = False
+    cursor: (
+        Annotated[str, Meta(description="`next_cursor` of the answer before.", pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
+        | None
+    ) = None
+
+
+class BulkResult(Struct):
+    """How far it came."""
+
+    matched: Annotated[int, Meta(description="Tasks to which it applies and to which this can be done.")]
+    affected: Annotated[
+        int, Meta(description="To how many it was done: fewer if some changed in between, or cannot be retried.")
+    ]
+    dry_run: bool
+    next_cursor: (
+        Annotated[str, Meta(description="Time is up and there may be more: send the same with this `cursor`.")] | None
+    )
+
+
 class CancelRequest(Struct, forbid_unknown_fields=True):
     """How to cancel."""
 

@@ -26,6 +26,8 @@ NEEDED: Mapping[str, Scope | None] = {
     "createSleepTask": "submit",
     "cancelTask": "submit",
     "retryTask": "submit",
+    "changeTask": "submit",
+    "changeTasks": "admin",
     "deleteTask": "admin",
     "createQueue": "admin",
     "changeQueue": "admin",

@@ -324,3 +324,20 @@ def test_many_tasks_go_to_the_queue_of_the_key_or_nowhere(
     refused = client.post("/tasks/stream", content=lines, headers=header)
     assert (refused.status_code, refused.json()["taken"]["lines"]) == (403, 1)
     assert [(task.queue, task.kind) for task in q.tasks()] == [("gpu", "a"), ("gpu", "a"), ("gpu", "b")]
+
+
+def test_what_is_done_to_many_is_done_in_the_queue_of_the_key(
+    q: Contract, limited: tuple[httpx.Client, dict[str, str]]
+) -> None:
+    client, header = limited
+    theirs, its_own = q.submit(), q.submit(queue="gpu")
+
+    def cancel(**request: Any) -> httpx.Response:
+        return client.post("/tasks/bulk", json={"action": "cancel"} | request, headers=header)
+
+    assert cancel(filter={"queue": "default"}).status_code == 403
+    assert cancel(filter={}).status_code == 400
+    assert cancel(filter={}, all=True, dry_run=True).json()["matched"] == 1
+    assert cancel(ids=[theirs, its_own], dry_run=True).json()["matched"] == 1
+    assert cancel(ids=[theirs, its_own]).json()["affected"] == 1
+    assert (q.task(theirs).status, q.task(its_own).status) == ("queued", "cancelled")

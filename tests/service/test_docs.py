@@ -82,6 +82,8 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "post /tasks/stream": "streamTasks",
         "get /tasks/{task_id}": "getTask",
         "delete /tasks/{task_id}": "deleteTask",
+        "patch /tasks/{task_id}": "changeTask",
+        "post /tasks/bulk": "changeTasks",
         "get /tasks/{task_id}/output": "getTaskOutput",
         "get /tasks/{task_id}/events": "watchTask",
         "post /tasks/{task_id}/cancel": "cancelTask",
@@ -135,7 +137,7 @@ def test_every_operation_documents_its_errors_and_its_parameters(document: dict[
         for operation in item.values()
         if "409" in operation["responses"]
     }
-    assert conflicts == {"cancelTask", "retryTask", "deleteTask", "createQueue", "deleteQueue"}
+    assert conflicts == {"cancelTask", "retryTask", "changeTask", "deleteTask", "createQueue", "deleteQueue"}
 
 
 def test_whatever_creates_tasks_can_find_the_queue_full(document: dict[str, Any]) -> None:
