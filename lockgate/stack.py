@@ -3,9 +3,11 @@
 import json
 import os
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import IO, Any
 
 from lockgate.embedded import Server
@@ -84,6 +86,16 @@ class Stack:
         request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)  # noqa: S310  http, our own
         with OPENER.open(request, timeout=ASK_LIMIT) as answer:
             return json.load(answer)
+
+    def asks_for_a_key(self) -> bool:
+        """Whether the service refuses who has none."""
+        try:
+            self.ask("/queues")
+        except urllib.error.HTTPError as error:
+            return error.code == HTTPStatus.UNAUTHORIZED
+        except (OSError, ValueError):
+            pass
+        return False
 
     def _is_ready(self) -> bool:
         try:

@@ -196,6 +196,19 @@ def test_a_database_of_yours_is_used_as_it_is(folder: Path, db: Database) -> Non
     assert db.value("select count(*) from lockgate.task where status = 'succeeded'") == 1
 
 
+def test_where_a_key_is_needed_its_greeting_says_where_that_goes(folder: Path, db: Database) -> None:
+    db.query("select lockgate.add_key('aaaaaaaaaaaa', 'web', sha256('secret'), 'read')")
+    with Up(folder, "--runners", "0", DATABASE_URL=db.owner) as up:
+        assert "-H 'authorization: Bearer YOUR-KEY'" in up.line("Make a task")
+
+
+def test_where_others_could_connect_it_wants_a_key_first(folder: Path) -> None:
+    up = Up(folder, "--host", "0.0.0.0")  # noqa: S104  it is refused
+    assert up.process.wait(LIMIT) == 1
+    assert "make a key first (lockgate keys add NAME), or say so (--open)" in up.output
+    assert "Traceback" not in up.output
+
+
 def test_handlers_that_cannot_be_loaded_end_it_with_their_error(folder: Path) -> None:
     up = Up(folder, LOCKGATE_HANDLERS="no_such_module")
     assert up.process.wait(LIMIT) == 1

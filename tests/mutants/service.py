@@ -93,6 +93,43 @@ MUTANTS = [
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_a_process_that_a_handler_forked_may_still_execute",
     ),
     mutant(
+        "any-secret", "whoever knows the id of a key has the key",
+        py("service/keys", "Keys.caller", "if known is None or not hmac.compare_digest(known.digest, key.digest):",
+           "if known is None:"),
+        "service/test_access.py::test_the_secret_counts_and_not_only_the_id",
+    ),
+    mutant(
+        "any-scope", "every key is good for everything",
+        py("service/guard", "Guard.__call__", "if not caller.may(scope):", "if False:"),
+        "service/test_access.py::test_every_operation_refuses_who_has_no_key_or_too_small_a_scope",
+    ),
+    mutant(
+        "key-for-ever", "a key that was once seen is good until the service is started again",
+        py("service/keys", "Keys.caller", "self._read(now - KEEP_SECONDS)", "self._read(0)"),
+        "service/test_access.py::test_a_key_is_good_at_once_and_a_revoked_one_for_two_seconds",
+    ),
+    mutant(
+        "stream-for-ever", "a stream goes on though its key was revoked",
+        py("service/task_events", "_events", "await recheck()", "pass"),
+        "service/test_access.py::test_a_stream_ends_soon_after_its_key_is_revoked",
+    ),
+    mutant(
+        "open-again", "once the last key is revoked, everybody is let in",
+        sql("has_keys", "select exists (select from lockgate.api_key)",
+            "select exists (select from lockgate.api_key where revoke_time is null)"),
+        "service/test_access.py::test_on_loopback_nobody_is_asked_until_there_is_a_key",
+    ),
+    mutant(
+        "any-queue", "a key for one queue touches the tasks of others",
+        py("service/guard", "Guard._keep_to_its_queue", "if queue != caller.queue:", "if queue is None:"),
+        "service/test_access.py::test_a_key_of_one_queue_touches_nothing_of_others",
+    ),
+    mutant(
+        "no-depth", "a full queue takes more",
+        sql("submit_batch", " and d.i <> all (v_over)", ""),
+        "schema/test_depth.py::test_a_full_queue_takes_no_more_and_says_so",
+    ),
+    mutant(
         "keeper-without-lifeline", "what a handler has started may live on though the proof says that all is dead",
         py("runner/hand", "", "pass_fds=[lifeline] if lifeline >= 0 else []", "pass_fds=[]"),
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_what_its_handler_has_started_may_still_execute",
