@@ -58,7 +58,7 @@ async def register(session: Session, runner: str, concurrency: int, queues: Sequ
 async def announce_schemas(session: Session, schemas: Mapping[str, msgspec.Raw]) -> None:
     """Says what payloads the kinds of this session take."""
     await session.value(
-        "select lockgate.announce_schemas(%s, %s::jsonb)", session.number, msgspec.json.encode(schemas).decode()
+        "select lockgate.announce_schemas($1, $2::jsonb)", session.number, msgspec.json.encode(schemas).decode()
     )
 
 
