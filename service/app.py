@@ -32,9 +32,10 @@ from service import (
 from service.address import is_loopback
 from service.body import OTHERS_MAX, StrictRequest
 from service.broadcast import Broadcast
+from service.desk import Desk
 from service.errors import answer
 from service.gather import Gatherer
-from service.guard import Guard, caller_of, needed
+from service.guard import Connection, Guard, caller_of, needed
 from service.keys import Keys
 from service.parameters import refuse_strange
 from service.pool import Pool
@@ -95,6 +96,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     keys = Keys(pool, required=asks_for_keys(settings))
     stopping = stopping or asyncio.Event()
     waiters = Waiters(pool, stopping)
+    readers = TaskReaders(pool)
     numbers = stats.Numbers(pool)
     broadcast = Broadcast(pool, numbers, stopping)
 
@@ -124,6 +126,9 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     def provide(thing: object) -> Provide:
         return Provide(lambda: thing, use_cache=True, sync_to_thread=False)
 
+    def desk_of(request: Connection) -> Desk:
+        return Desk(caller_of(request), pool, gatherer, waiters, readers)
+
     async def before(request: Request[Any, Any, Any]) -> None:
         refuse_strange(request)
 
@@ -138,12 +143,13 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "gatherer": provide(gatherer),
             "health": provide(readiness),
             "waiters": provide(waiters),
-            "readers": provide(TaskReaders(pool)),
+            "readers": provide(readers),
             "numbers": provide(numbers),
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
             "keys": provide(keys),
             "caller": Provide(caller_of, sync_to_thread=False),
+            "desk": Provide(desk_of, sync_to_thread=False),
             "waker": provide(waker),
             "streams": provide(stream.Streams(stopping)),
         },

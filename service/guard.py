@@ -86,4 +86,4 @@ def limit(handler: HTTPRouteHandler) -> Limit:
         return "task"
     if "{name:" in paths:
         return "queue"
-    return "caller" if "caller" in handler.parsed_fn_signature.parameters else "none"
+    return "none" if {"caller", "desk"}.isdisjoint(handler.parsed_fn_signature.parameters) else "caller"

@@ -7,10 +7,9 @@ from litestar.di import NamedDependency
 from msgspec import Raw
 
 from service import db
-from service.caller import Caller
+from service.desk import Desk
 from service.docs import LOCATION, NO_TASK, problems
 from service.errors import refused
-from service.gather import Gatherer
 from service.messages import BriefTask, NewTask
 from service.parameters import TaskId
 from service.pool import Pool
@@ -27,14 +26,12 @@ from service.problem import invalid, no_task
     response_headers=[LOCATION],
     responses=problems(400, 413, 429, 503),
 )
-async def create_sleep_task(
-    request: Request[Any, Any, Any], gatherer: NamedDependency[Gatherer], caller: NamedDependency[Caller]
-) -> Response[int]:
+async def create_sleep_task(request: Request[Any, Any, Any], desk: NamedDependency[Desk]) -> Response[int]:
     """Takes no body. Answers with the task's number once it is stored."""
     if (await request.body()).strip() not in (b"", b"{}", b"null"):
         raise invalid("body", "must be empty: POST /tasks takes a description of a task")
-    task = NewTask("sleep", queue=caller.queue, payload=Raw(b'{"min":0,"max":10}'))
-    submitted = await gatherer.submit(task, owner=caller.owner)
+    task = NewTask("sleep", queue=desk.caller.queue, payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await desk.gatherer.submit(task, owner=desk.caller.owner)
     if submitted.id is None:
         raise refused(submitted.outcome, task, None)
     return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})

@@ -14,10 +14,10 @@ from service import db, list_db, prefer
 from service.body import TASKS_MAX
 from service.caller import Caller
 from service.cursor import cursor_at, next_link, place_of
+from service.desk import Desk
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
 from service.etag import etag, is_known
-from service.gather import Gatherer
 from service.idempotency import HEADER, idempotency_key
 from service.log import logger
 from service.messages import ListedTask, NewTask, OutputList, Status, Task, TaskDetail, TaskFilter, TaskNumber, TaskPage
@@ -25,7 +25,6 @@ from service.parameters import TaskId, check_times
 from service.pool import Pool
 from service.problem import invalid, no_task
 from service.task_events import TaskReaders
-from service.waiting import Waiters
 
 PAGE_MAX = 500
 FULL_PAGE_MAX = 50  # a task may have some MiB
@@ -61,10 +60,7 @@ ETAG = ResponseHeader(name="ETag", description="Of this very answer.", documenta
 async def create_task(
     request: Request[Any, Any, Any],
     data: JSONBody[NewTask],
-    gatherer: NamedDependency[Gatherer],
-    waiters: NamedDependency[Waiters],
-    readers: NamedDependency[TaskReaders],
-    caller: NamedDependency[Caller],
+    desk: NamedDependency[Desk],
     key: Annotated[
         str | None,
         HeaderParameter(
@@ -80,8 +76,8 @@ async def create_task(
     as without. After a 503 it may be stored or not; with a key it is safe to try again."""
     if data.run_at is not None and data.delay is not None:
         raise invalid("delay", "cannot be given together with run_at")
-    data.queue = caller.queue_of(data.queue)
-    submitted = await gatherer.submit(data, idempotency_key(key), caller.owner)
+    data.queue = desk.caller.queue_of(data.queue)
+    submitted = await desk.gatherer.submit(data, idempotency_key(key), desk.caller.owner)
     if submitted.id is None or submitted.outcome not in ("created", "replayed", "deduplicated"):
         raise refused(submitted.outcome, data, submitted.id)
     headers = {"Location": f"/tasks/{submitted.id}"}
@@ -90,10 +86,10 @@ async def create_task(
     content: Any = submitted.task or TaskNumber(submitted.id)
     status = 202 if submitted.outcome == "created" else 200
     seconds = prefer.wait_seconds(preference)
-    if seconds is not None and not waiters.is_full:  # it is stored: too many who wait are no reason to refuse
+    if seconds is not None and not desk.waiters.is_full:  # it is stored: too many who wait are no reason to refuse
         headers |= prefer.applied(seconds)
-        await waiters.end(submitted.id, seconds, request.receive)
-        if (task := await _read_if_possible(readers, submitted.id)) is not None:
+        await desk.waiters.end(submitted.id, seconds, request.receive)
+        if (task := await _read_if_possible(desk.readers, submitted.id)) is not None:
             content = Task(*structs.astuple(task)[: len(Task.__struct_fields__)])
             status = 200 if task.finish_time is not None else status
     return Response(content, status_code=status, headers=headers)
@@ -123,9 +119,7 @@ async def _read_if_possible(readers: TaskReaders, task_id: int) -> TaskDetail | 
 async def get_task(
     request: Request[Any, Any, Any],
     task_id: TaskId,
-    pool: NamedDependency[Pool],
-    waiters: NamedDependency[Waiters],
-    readers: NamedDependency[TaskReaders],
+    desk: NamedDependency[Desk],
     preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
     known: Annotated[
         str | None, HeaderParameter(name="If-None-Match", description="The `ETag` of an earlier answer.")
@@ -134,11 +128,11 @@ async def get_task(
     """Everything there is to know about it, but for what its handler printed."""
     seconds = prefer.wait_seconds(preference)
     if seconds is None:
-        task = await db.task(pool, task_id)
+        task = await db.task(desk.pool, task_id)
     else:
-        waiters.refuse_if_full()
-        await waiters.end(task_id, seconds, request.receive)
-        task = await readers.detail.task(task_id)
+        desk.waiters.refuse_if_full()
+        await desk.waiters.end(task_id, seconds, request.receive)
+        task = await desk.readers.detail.task(task_id)
     if task is None:
         raise no_task(task_id)
     body: Any = json.encode(task)
