@@ -49,7 +49,7 @@ all:  ## Everything in containers, with the broker
 	docker compose --profile amqp up --build --wait
 
 down:  ## Stop the containers; their data stays
-	docker compose --profile amqp down
+	docker compose --profile '*' down
 
 logs-app:  ## What the service says
 	docker compose logs --follow service
@@ -63,5 +63,5 @@ psql:  ## The database in its container: select * from queue_overview \watch 1
 EXPORT = uv export --quiet --no-emit-project --no-annotate --no-header --format requirements-txt
 
 lock:  ## Write requirements.lock and requirements-build.lock anew
-	$(EXPORT) --no-dev --output-file requirements.lock
+	$(EXPORT) --no-dev --extra amqp --output-file requirements.lock
 	$(EXPORT) --only-group build --output-file requirements-build.lock

@@ -28,7 +28,7 @@
 -- unless it is cancelled or its attempts are used up by dying runners; its outcome is recorded exactly once.
 --
 -- Errors have SQLSTATEs of our own:
---   LG001 unknown queue            LG004 the slot is not held by this session
+--   LG001 unknown queue            LG004 the slot (or the lock of who publishes) is not held by this session
 --   LG002 the lease is lost        LG005 this kind is not allowed in this queue
 --   LG003 idempotency key reused   LG006 unknown task
 --   LG007 not allowed in this status   LG008 the dedupe key is taken   LG009 the queue is not empty, or still served
@@ -430,6 +430,21 @@ create table lockgate.removed (
 comment on table lockgate.removed is
   'Ends that were deleted or retried before they were counted; kept until they are.';
 
+create table lockgate.outcome (
+  id bigint generated always as identity,
+  task bigint not null,
+  queue text collate "C" not null,
+  kind text collate "C" not null,
+  status lockgate.status not null,
+  time timestamptz not null default now(),
+  body json not null,
+  constraint outcome_pkey primary key (id)
+);
+comment on table lockgate.outcome is
+  'How tasks ended, each until it is published; written only while set_outcomes(true) holds.';
+comment on column lockgate.outcome.id is 'Grows from one end of a task to the next.';
+comment on column lockgate.outcome.body is 'The event as it is published.';
+
 alter table lockgate.runner
   add column draining boolean not null default false,
   add column schemas jsonb;
@@ -504,7 +519,8 @@ update lockgate.release set version = v_current, applied_at = now() where versio
 
 
 -- Locks -------------------------------------------------------------------------------------------------------------
--- Class lock_class(0) is our own: object n > 0 is runner session n, 0 the chores, -1 the applier of this file.
+-- Class lock_class(0) is our own: object n > 0 is runner session n, 0 the chores, -1 the applier of this file, -2 who
+-- publishes outcomes.
 
 create or replace function lockgate.lock_class(p_queue int) returns int
 language sql immutable
@@ -614,6 +630,18 @@ comment on function lockgate.pass_slot_on(int, int) is
 
 -- Submitting --------------------------------------------------------------------------------------------------------
 
+create or replace function lockgate.kept_metadata(p_envelope jsonb, p_metadata jsonb) returns jsonb
+language sql immutable
+return case when p_envelope is null then p_metadata
+            else p_envelope || coalesce(nullif(p_metadata, 'null'), '{}') end;
+comment on function lockgate.kept_metadata(jsonb, jsonb) is
+  'The metadata of a task: what came around its request, under what the request itself says.';
+
+create or replace function lockgate.digest(p_request jsonb) returns uuid
+language sql immutable
+return md5((p_request - 'envelope')::text)::uuid;
+comment on function lockgate.digest(jsonb) is 'Tells one request from another with the same idempotency key.';
+
 -- Counting takes as long as there is something to count. So a count holds for twenty times the time it took, and with it
 -- what this session adds; what others submit in that time may exceed the limit. From the end of the line, where no claim
 -- has left dead entries.
@@ -646,8 +674,9 @@ comment on function lockgate.room(lockgate.queue, int) is
 
 -- The one door into the table. p_tasks is a JSON array of objects with kind and, if wanted, queue, payload, priority,
 -- run_at or delay, max_attempts, timeout, tags, metadata, idempotency_key, dedupe_key, and idempotency_scope where that
--- is another than p_scope. Either every item gets an outcome or, for an item that breaks a limit, nothing is stored. Does
--- not notify: callers do, once, after they commit.
+-- is another than p_scope; and an envelope: what came around the request (headers of a message) and may differ when the
+-- same request comes again. It is kept in metadata, under what the request says there itself. Either every item gets an
+-- outcome or, for an item that breaks a limit, nothing is stored. Does not notify: callers do, once, after they commit.
 create or replace function lockgate.submit_batch(p_tasks jsonb, p_scope text default '')
 returns table (item int, task bigint, outcome lockgate.submit_outcome)
 language plpgsql security definer set search_path = lockgate, pg_temp
@@ -667,7 +696,8 @@ begin
   if jsonb_typeof(p_tasks) is distinct from 'array' then
     raise exception 'tasks must be a JSON array' using errcode = '22023';
   end if;
-  select max(octet_length((e -> 'payload')::text)), max(octet_length((e -> 'metadata')::text)),
+  select max(octet_length((e -> 'payload')::text)),
+      max(octet_length(lockgate.kept_metadata(e -> 'envelope', e -> 'metadata')::text)),
       max(octet_length((e -> 'tags')::text))
     into v_payload, v_metadata, v_tags from jsonb_array_elements(p_tasks) e;
   if v_payload > 1048576 then
@@ -697,8 +727,8 @@ begin
       from unnest(v_open) i,
         jsonb_to_record(p_tasks -> (i - 1)) as r (
           queue text, kind text, payload jsonb, priority smallint, run_at timestamptz, delay double precision,
-          max_attempts int, timeout double precision, tags text[], metadata jsonb, idempotency_key text,
-          idempotency_scope text, dedupe_key text)
+          max_attempts int, timeout double precision, tags text[], metadata jsonb, envelope jsonb,
+          idempotency_key text, idempotency_scope text, dedupe_key text)
     ), due as (
       select *, coalesce(run_at, now() + delay * interval '1 second', now()) as due_time,
         coalesce(idempotency_scope, p_scope) as scope
@@ -712,8 +742,8 @@ begin
         case when d.due_time > now() then 'scheduled' else 'queued' end::lockgate.status,
         coalesce(d.priority, 0), d.due_time, coalesce(d.max_attempts, q.max_attempts),
         coalesce(d.timeout, q.timeout), coalesce(d.payload, '{}'), coalesce(d.tags, '{}'),
-        coalesce(d.metadata, '{}'), d.scope, d.idempotency_key,
-        case when d.idempotency_key is not null then md5(d.body::text)::uuid end, d.dedupe_key
+        coalesce(lockgate.kept_metadata(d.envelope, d.metadata), '{}'), d.scope, d.idempotency_key,
+        case when d.idempotency_key is not null then lockgate.digest(d.body) end, d.dedupe_key
       from due d join lockgate.queue q on q.name = coalesce(d.queue, 'default')
       where (q.kinds is null or d.kind = any (q.kinds)) and d.i <> all (v_over)
       -- Or two batches with the same keys could wait for each other.
@@ -737,7 +767,7 @@ begin
       into v_items, v_tasks, v_outcomes
     from (
       select i, coalesce(same_key.id, same_dedupe.id) as id, case
-          when same_key.request_digest = md5(e::text)::uuid then 'replayed'
+          when same_key.request_digest = lockgate.digest(e) then 'replayed'
           when q.name is null then 'unknown_queue'
           when q.kinds is not null and (e ->> 'kind' = any (q.kinds)) is not true then 'kind_refused'
           when same_key.id is not null then 'key_reused'
@@ -2005,6 +2035,123 @@ comment on function lockgate.series(timestamptz, timestamptz, double precision, 
   'executed at the beginning of a minute, and the mean seconds of waiting and executing. Of one queue or all.';
 
 
+-- Outcomes -----------------------------------------------------------------------------------------------------------
+-- Each end of a task, for others to hear of. It is written in the transaction that ends the task, by a trigger that is
+-- there only while somebody wants it: otherwise an end costs nothing. The row holds all of the event, since the task may
+-- be retried or deleted before that is published.
+
+create or replace function lockgate.record_outcome() returns trigger
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_id bigint := nextval('lockgate.outcome_id_seq');
+  v_form text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
+  v_fits boolean := coalesce(octet_length(new.result::text) <= 65536, true);
+begin
+  insert into lockgate.outcome (id, task, queue, kind, status, body)
+  overriding system value
+  values (v_id, new.id, new.queue, new.kind, new.status, json_build_object(
+    'event', v_id, 'task', new.id, 'queue', new.queue, 'kind', new.kind, 'status', new.status,
+    'create_time', to_char(new.create_time at time zone 'UTC', v_form),
+    'start_time', to_char(new.start_time at time zone 'UTC', v_form),
+    'finish_time', to_char(new.finish_time at time zone 'UTC', v_form),
+    'exec_time', new.exec_time, 'attempt', new.attempt, 'lease', new.lease,
+    'error', case when octet_length(new.error::text) <= 65536 then new.error
+                  when new.error is not null then jsonb_build_object(
+                    'type', left(new.error ->> 'type', 200), 'message', left(new.error ->> 'message', 1000)) end,
+    'result', case when v_fits then new.result end, 'result_left_out', not v_fits,
+    'tags', new.tags, 'metadata', new.metadata, 'idempotency_key', new.idempotency_key));
+  return null;
+end
+$$;
+comment on function lockgate.record_outcome() is 'Writes how a task ended. For the trigger of set_outcomes.';
+
+create or replace function lockgate.set_outcomes(enabled boolean) returns boolean
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+begin
+  if enabled = exists (select from pg_trigger t where t.tgrelid = 'lockgate.task'::regclass
+                       and t.tgname = 'an_end_is_an_outcome') then
+    return false;
+  end if;
+  -- Waits for whoever is writing a task, and lets nobody begin meanwhile.
+  perform set_config('lock_timeout', '1s', true);
+  if enabled then
+    create or replace trigger an_end_is_an_outcome after update of finish_time on lockgate.task for each row
+      when (old.finish_time is null and new.finish_time is not null) execute function lockgate.record_outcome();
+  else
+    drop trigger if exists an_end_is_an_outcome on lockgate.task;
+  end if;
+  return true;
+end
+$$;
+comment on function lockgate.set_outcomes(boolean) is
+  'Whether each end of a task is written down to be published, from now on: false at first. Whether that is a change.';
+
+create or replace function lockgate.lead_outcomes() returns boolean
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  select case when lockgate.holds_slot(0, -2) then true
+         else pg_try_advisory_lock(lockgate.lock_class(0), -2) end
+$$;
+comment on function lockgate.lead_outcomes() is
+  'Takes the lock of the one session that publishes outcomes, or keeps it; whether this session has it.';
+
+-- The first of each task only, so that whoever publishes several at once keeps the order of each task. They are read and
+-- then waited for: what was committed before is safe when this returns, also on synchronous standbys.
+create or replace function lockgate.next_outcomes(p_batch int default 500)
+returns table (
+  id bigint, queue text, kind text, status lockgate.status, "time" timestamptz, correlation_id text, body text)
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not lockgate.holds_slot(0, -2) then
+    raise exception 'this session does not publish outcomes' using errcode = 'LG004',
+      hint = 'take the lock first (lead_outcomes), on this connection';
+  end if;
+  return query
+  with first as materialized (
+    select o.*, row_number() over (partition by o.task order by o.id) as nth,
+      sum(octet_length(o.body::text)) over (order by o.id) as bytes, row_number() over (order by o.id) as n
+    from (select * from lockgate.outcome order by id limit p_batch) o
+  )
+  select f.id, f.queue, f.kind, f.status, f.time, f.body -> 'metadata' ->> 'correlation_id', f.body::text
+  from first f where f.nth = 1 and (f.n = 1 or f.bytes <= 8388608) order by f.id;
+  if found then
+    perform lockgate.settle();
+  end if;
+end
+$$;
+comment on function lockgate.next_outcomes(int) is
+  'The oldest outcomes that are not published, one of each task, up to 8 MiB; for the session that leads.';
+
+-- If this is lost, they are published once more.
+create or replace function lockgate.forget_outcomes(p_ids bigint[]) returns int
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_gone int;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  delete from lockgate.outcome where id = any (p_ids);
+  get diagnostics v_gone = row_count;
+  return v_gone;
+end
+$$;
+comment on function lockgate.forget_outcomes(bigint[]) is 'Removes outcomes that were published; how many there were.';
+
+create or replace function lockgate.purge_outcomes(batch int default 10000) returns int
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with old as materialized (select id from lockgate.outcome order by id limit batch),
+  gone as (delete from lockgate.outcome o using old where o.id = old.id returning 1)
+  select count(*)::int from gone
+$$;
+comment on function lockgate.purge_outcomes(int) is
+  'Drops a batch of outcomes that nobody will publish any more, the oldest first; how many.';
+
+
 -- Queues ------------------------------------------------------------------------------------------------------------
 
 create or replace function lockgate.change_queue(queue text, settings jsonb) returns void
@@ -2224,6 +2371,20 @@ create or replace view lockgate.total_detail as
   order by q.name;
 comment on view lockgate.total_detail is 'All that has been counted in each queue; only ever grows.';
 
+create or replace view lockgate.outcome_overview as
+  select exists (select from pg_trigger t where t.tgrelid = 'lockgate.task'::regclass
+                 and t.tgname = 'an_end_is_an_outcome') as enabled,
+    exists (select from pg_locks l
+            where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+              and l.classid = lockgate.lock_class(0)::oid and l.objid = (-2)::oid
+              and l.database = (select oid from pg_database where datname = current_database())) as publishing,
+    (select count(*)::int from (select from lockgate.outcome limit 10001) o) as waiting,
+    (select extract(epoch from clock_timestamp() - o.time)::double precision
+     from lockgate.outcome o order by o.id limit 1) as oldest_wait;
+comment on view lockgate.outcome_overview is
+  'Whether ends are written down to be published, whether a session publishes them, how many wait (counted to 10,001) and '
+  'for how many seconds the oldest has.';
+
 create or replace view lockgate.queue_overview as
   with running as materialized (select queue, count(*) as n from lockgate.running() group by queue)
   select q.name as queue, q.slots, q.paused,
@@ -2394,12 +2555,14 @@ grant execute on function
   lockgate.pause(text), lockgate.resume(text), lockgate.delete_queue(text),
   lockgate.add_key(text, text, bytea, lockgate.scope, text, text), lockgate.revoke_key(text), lockgate.has_keys(),
   lockgate.keys_in_force(), lockgate.note_key_use(text[]),
-  lockgate.drain_runner(text), lockgate.resume_runner(text)
+  lockgate.drain_runner(text), lockgate.resume_runner(text),
+  lockgate.set_outcomes(boolean), lockgate.lead_outcomes(), lockgate.next_outcomes(int),
+  lockgate.forget_outcomes(bigint[]), lockgate.purge_outcomes(int)
   to lockgate_service;
 grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_detail, lockgate.output_detail,
   lockgate.queue_detail, lockgate.queue_overview, lockgate.runner_overview, lockgate.slot_overview,
   lockgate.task_recent, lockgate.failures, lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail,
-  lockgate.key_overview, lockgate.kind_overview
+  lockgate.key_overview, lockgate.kind_overview, lockgate.outcome_overview
   to lockgate_service;
 grant execute on function lockgate.created_since(timestamptz), lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),

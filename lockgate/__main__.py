@@ -15,6 +15,8 @@ SECTIONS = {
         "demo": ("lockgate.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
         "serve": ("service.__main__:main", "The HTTP service."),
         "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
+        "intake": ("service.intake.__main__:main", "Tasks from a queue of RabbitMQ."),
+        "publish": ("service.publish.__main__:main", "How tasks end, to an exchange of RabbitMQ."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
         "passwords": ("lockgate.passwords:passwords", "Make a password for each login, as files."),
         "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),

@@ -21,12 +21,24 @@ OURS = frozenset(
         "LOCKGATE_SPARE",
     }
 )
-# Read by runners and their hands, and no option of any command.
+# Read by runners, their hands and the programs that speak to RabbitMQ, and no option of any command.
 OTHERS = frozenset(
-    {"LOCKGATE_CUE", "LOCKGATE_HANDLERS", "LOCKGATE_LIFELINE", "LOCKGATE_RUNNER_NAME", "LOCKGATE_WITNESS"}
+    {
+        "LOCKGATE_AMQP_URL_FILE",
+        "LOCKGATE_CUE",
+        "LOCKGATE_HANDLERS",
+        "LOCKGATE_LIFELINE",
+        "LOCKGATE_RUNNER_NAME",
+        "LOCKGATE_WITNESS",
+    }
 )
 # The light one first: a supervisor lives for long, and need not have a web server in its memory.
-PROGRAMS = ("lockgate.run:run", "service.__main__:main")
+PROGRAMS = (
+    "lockgate.run:run",
+    "service.__main__:main",
+    "service.intake.__main__:main",
+    "service.publish.__main__:main",
+)
 
 
 def complaint(environment: Mapping[str, str]) -> str | None:

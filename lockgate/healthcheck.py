@@ -3,6 +3,8 @@
 import http.client
 import json
 import socket
+import time
+from pathlib import Path
 
 import click
 
@@ -10,6 +12,7 @@ from lockgate.database_url import database_url
 from lockgate.refusal import Refusal
 
 LIMIT = 3  # seconds for an answer
+STATUS_AGE_MAX = 15  # seconds; it is written every second
 
 NEWEST = """
 select min(extract(epoch from clock_timestamp() - state_change))::float8 from pg_stat_activity
@@ -39,6 +42,42 @@ def serve(port: int) -> None:
         connection.close()
     if answer.status != 200:
         raise Refusal(f"the service is not ready: {said.get('detail')}")
+
+
+STATUS_FILE = click.option(
+    "--status-file",
+    envvar="LOCKGATE_STATUS_FILE",
+    show_envvar=True,
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where it says how it is.",
+)
+
+
+@healthcheck.command("intake")
+@STATUS_FILE
+def intake(status_file: Path) -> None:
+    """Whether the intake takes messages and can store them."""
+    _of_status_file(status_file)
+
+
+@healthcheck.command("publish")
+@STATUS_FILE
+def publish(status_file: Path) -> None:
+    """Whether the publisher publishes how tasks end, or stands by to do it."""
+    _of_status_file(status_file)
+
+
+def _of_status_file(file: Path) -> None:
+    try:
+        said = json.loads(file.read_text())
+        age = time.time() - said["time"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Refusal(f"no word of it: {error}") from error
+    if age > STATUS_AGE_MAX:
+        raise Refusal(f"its last word is {age:.0f} s old")
+    if not said["works"]:
+        raise Refusal("it waits for the broker or the database: its log says for which")
 
 
 @healthcheck.command("run")

@@ -43,7 +43,7 @@ def decode(body: bytes, into: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=into)
     except msgspec.ValidationError as error:
-        raise invalid_body(*_field_and_message(str(error))) from None
+        raise invalid_body(*field_and_message(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid("body", str(error)) from None
 
@@ -64,7 +64,7 @@ def _is_utf8(body: bytes) -> bool:
     return True
 
 
-def _field_and_message(text: str) -> tuple[str, str]:
+def field_and_message(text: str) -> tuple[str, str]:
     """msgspec names a field by its path, or in the sentence when it is missing or unknown."""
     message, _, path = text.partition(" - at `$")
     path = path.strip("`.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct, json, structs
 
 from service import db
-from service.errors import is_about_content
+from service.halves import in_halves
 from service.log import logger
 from service.messages import Due, KeyedTask, NewTask, Task
 from service.pool import Pool
@@ -106,19 +106,13 @@ class Gatherer:
 
     async def _send(self, batch: list[Waiting]) -> None:
         """Gives every request of the batch its answer; never raises but when it is cancelled."""
-        try:
-            if batch:
-                await self._store(batch)
-        except Exception as error:  # every one: it belongs to those who wait
-            if len(batch) > 1 and is_about_content(error):
-                # Nothing was stored. Halves, and halves of those, until what is bad is alone and hurts nobody else.
-                middle = len(batch) // 2
-                await self._send(batch[:middle])
-                await self._send(batch[middle:])
-                return
-            for waiting in batch:
+
+        def refuse(those: list[Waiting], error: Exception) -> None:
+            for waiting in those:
                 if not waiting.done.done():
                     waiting.done.set_exception(error)
+
+        await in_halves(batch, self._store, refuse)
 
     async def _store(self, batch: list[Waiting]) -> None:
         outcomes = await db.submit(self._pool, [waiting.item for waiting in batch])

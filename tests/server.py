@@ -80,9 +80,7 @@ def docker_version() -> str | None:
     with suppress(docker.errors.DockerException):
         client = docker.from_env(timeout=10)
     if client is None:
-        # A client that was refused leaves its socket open, which would be held against some test.
-        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            gc.collect()
+        forget_refused_client()
         return None
     try:
         try:
@@ -100,6 +98,12 @@ def docker_version() -> str | None:
         return None
     finally:
         client.close()
+
+
+def forget_refused_client() -> None:
+    """It leaves its socket open, which would be held against some test."""
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 def pulled(name: str) -> Any | None:
@@ -121,12 +125,10 @@ def pulled(name: str) -> Any | None:
     return images[0] if images else None
 
 
-@contextmanager
-def container() -> Iterator[str]:
-    from testcontainers.community.postgres import PostgresContainer
+def do_without_ryuk_where_it_is_not() -> None:
+    """It removes the containers of a test run that was killed. Where its image is not at hand, nobody does."""
     from testcontainers.core.config import testcontainers_config
 
-    # Ryuk removes the container of a test run that was killed. Where its image is not at hand, do without.
     client = docker.from_env()
     try:
         client.images.get(testcontainers_config.ryuk_image)
@@ -135,6 +137,12 @@ def container() -> Iterator[str]:
     finally:
         client.close()
 
+
+@contextmanager
+def container() -> Iterator[str]:
+    from testcontainers.community.postgres import PostgresContainer
+
+    do_without_ryuk_where_it_is_not()
     server: Any = PostgresContainer(IMAGE, driver=None)
     # In memory, because a clone is 300 small files.
     server.with_env("PGDATA", "/dev/shm/pgdata").with_kwargs(shm_size="4g")  # noqa: S108  the container's own

@@ -54,6 +54,7 @@ class Compose:
             "COMPOSE_PROGRESS": "plain",
             "IMAGE": self.image,
             "SERVICE_ADDRESS": "127.0.0.1:0",
+            "BROKER_PAGE_ADDRESS": "127.0.0.1:0",
             "WITNESS": self.witness.address,
             "SCRATCH": str(self.scratch),
         }

@@ -1,9 +1,11 @@
 """The whole of compose.yaml on a real engine, once for all tests here, and gone after them."""
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def heard(engine: None) -> Iterator[Witness]:
     """A witness where containers reach it: on this machine's end of the engine's own network."""
-    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
+    bridge = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]
+    gateway = bridge.get("Gateway") or str(ip_network(bridge["Subnet"])[1])  # some engines do not say
     with Witness(gateway) as witness:
         yield witness
 

@@ -89,7 +89,7 @@ def test_the_viewer_of_the_example_sees_who_is_silent(db: Database, start: Start
 def test_curl_lines_work_as_written(db: Database, service: str, document: str) -> None:
     for block in blocks(document, "sh"):
         for line in block.text.splitlines():
-            if line.startswith("curl"):
+            if line.startswith("curl") and ":15672/" not in line:  # that is the broker's: see tests/containers
                 command = line.replace("localhost:8000", service).replace("curl -s", "curl -s --fail-with-body", 1)
                 done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
                 assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"

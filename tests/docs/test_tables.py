@@ -13,7 +13,7 @@ from lockgate.__main__ import main as lockgate
 from runner.__main__ import main as bare_runner
 from tests.docs.markdown import DOCUMENTS, ROOT, table
 
-PROGRAMS = ("up", "demo", "serve", "run", "migrate")
+PROGRAMS = ("up", "demo", "serve", "run", "intake", "publish", "migrate")
 """Those that run it. The commands that use it say in their --help what a table would."""
 
 INTERNAL = {"LOCKGATE_CUE", "LOCKGATE_LIFELINE"}

@@ -10,8 +10,11 @@ from lockgate.__main__ import main as lockgate
 
 TEXT = (Path(__file__).parents[2] / "compose.yaml").read_text()
 
-ITS_OWN = {"DATABASE_URL", "LOCKGATE_PORT"}
-"""What compose.yaml has no use for: it hands the URL over as a file, and publishes the port elsewhere."""
+ITS_OWN = {"DATABASE_URL", "LOCKGATE_AMQP_URL", "LOCKGATE_PORT"}
+"""What compose.yaml has no use for: it hands URLs over as files, and publishes the port elsewhere."""
+
+PROGRAMS = [("service", "serve"), ("runner", "run"), ("intake", "intake"), ("publish", "publish")]
+"""Services of compose.yaml, and the command of each."""
 
 
 def part(service: str) -> str:
@@ -28,16 +31,16 @@ def options(command: str) -> dict[str, click.Parameter]:
     return {str(option.envvar): option for option in found.params if option.envvar}
 
 
-@pytest.mark.parametrize(("service", "command"), [("service", "serve"), ("runner", "run")])
+@pytest.mark.parametrize(("service", "command"), PROGRAMS)
 def test_every_setting_of_a_program_reaches_it(service: str, command: str) -> None:
     """Or one in .env would be silently ignored."""
     assert options(command).keys() - ITS_OWN <= set(re.findall(r"^      (LOCKGATE_\w+):", part(service), re.MULTILINE))
 
 
-@pytest.mark.parametrize(("service", "command"), [("service", "serve"), ("runner", "run")])
+@pytest.mark.parametrize(("service", "command"), PROGRAMS)
 def test_it_says_no_setting_that_there_is_not(service: str, command: str) -> None:
     said = set(re.findall(r"^      (LOCKGATE_\w+):", part(service), re.MULTILINE))
-    assert said <= options(command).keys() | {"LOCKGATE_HANDLERS"}
+    assert said <= options(command).keys() | {"LOCKGATE_HANDLERS", "LOCKGATE_AMQP_URL_FILE"}
 
 
 def test_a_runner_is_given_longer_than_it_takes_to_stop() -> None:

@@ -282,7 +282,7 @@ MUTANTS = [
     ),
     schema(
         "any-request-under-a-key", "another request under a used key is answered with the first one's task",
-        sql("submit_batch", "when same_key.request_digest = md5(e::text)::uuid", "when same_key.id is not null"),
+        sql("submit_batch", "when same_key.request_digest = lockgate.digest(e)", "when same_key.id is not null"),
         "test_submit.py::test_another_request_under_a_used_key_is_refused",
     ),
 ]  # fmt: skip

@@ -66,8 +66,42 @@ MUTANTS = [
     ),
     mutant(
         "one-spoils-all", "what cannot be stored takes all with it that were gathered with it",
-        py("service/gather", "Gatherer._send", "len(batch) > 1 and is_about_content(error)", "False"),
+        py("service/halves", "in_halves", "len(batch) > 1 and is_about_content(error)", "False"),
         "service/test_gather.py::test_what_cannot_be_stored_hurts_nobody_else",
+    ),
+    mutant(
+        "acknowledged-early", "messages are acknowledged before their tasks are committed",
+        py(
+            "service/intake/intake", "Intake._take", "if not await self._store(good, bad):",
+            "await acknowledgements.batch([message.tag for message in batch])\n"
+            "        if not await self._store(good, bad):",
+        ),
+        "amqp/test_intake.py::test_nothing_is_acknowledged_before_it_is_committed",
+    ),
+    mutant(
+        "invalid-unconfirmed", "a bad message is acknowledged though the invalid queue does not have it",
+        py("service/intake/invalid", "InvalidQueue._move", "await asyncio.sleep(pauses.next())", "break"),
+        "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
+    ),
+    mutant(
+        "bad-acknowledged-too", "a batch is acknowledged as a whole while bad messages of it are on their way",
+        py("service/intake/intake", "Acknowledgements.batch", "if not self._held:", "if True:"),
+        "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
+    ),
+    mutant(
+        "limited-deliveries", "the broker drops a message after some deliveries",
+        py("service/intake/topology", "", ', "x-delivery-limit": -1}', ', "x-delivery-limit": 3}'),
+        "amqp/test_intake.py::test_a_message_is_delivered_as_often_as_it_takes",
+    ),
+    mutant(
+        "unreadable-for-ever", "a property that our client cannot read ends the connection, again and again",
+        py("service/amqp/broker", "connect", "lenient.install()", "pass"),
+        "amqp/test_intake.py::test_properties_that_our_client_cannot_read_are_refused_like_others",
+    ),
+    mutant(
+        "envelope-in-the-digest", "a message that comes again with another header is another request",
+        sql("digest", "p_request - 'envelope'", "p_request"),
+        "schema/test_submit.py::test_the_envelope_of_a_request_is_kept_and_is_no_part_of_it",
     ),
     mutant(
         "silent-end", "a request that is cut off by the service's end gets no answer",

@@ -84,6 +84,14 @@ FUNCTIONS: dict[str, set[Role]] = {
     "first_turn": NOBODY,
     "keep_slot": NOBODY,
     "first_in_line": NOBODY,
+    "set_outcomes": {"service"},
+    "lead_outcomes": {"service"},
+    "next_outcomes": {"service"},
+    "forget_outcomes": {"service"},
+    "purge_outcomes": {"service"},
+    "record_outcome": NOBODY,
+    "kept_metadata": NOBODY,
+    "digest": NOBODY,
     "waited": NOBODY,
     "ran": NOBODY,
     "is_uncounted": NOBODY,
@@ -121,12 +129,25 @@ RELATIONS: dict[str, set[Role]] = {
     "runner_overview": {"service", "viewer"},
     "kind_overview": {"service", "viewer"},
     "failures": {"service", "viewer"},
+    "outcome": {"viewer"},
+    "outcome_overview": {"service", "viewer"},
 }
 
 # Called with the rights of the caller: they touch no table.
 INVOKER = {
     *("lock_class", "holds_slot", "keep_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"),
-    *("rank", "first_turn", "first_in_line", "waited", "ran", "histogram", "add_up", "quantile"),
+    *(
+        "rank",
+        "first_turn",
+        "first_in_line",
+        "kept_metadata",
+        "digest",
+        "waited",
+        "ran",
+        "histogram",
+        "add_up",
+        "quantile",
+    ),
 }
 
 

@@ -204,6 +204,23 @@ def test_a_key_may_come_twice_in_one_batch(q: Contract) -> None:
     assert len({row.task for row in rows}) == 1
 
 
+def test_the_envelope_of_a_request_is_kept_and_is_no_part_of_it(q: Contract) -> None:
+    """A message that comes again may have other headers, and is the same request."""
+    item = {"kind": "x", "idempotency_key": "k", "metadata": {"a": 1, "b": {"c": 2}}}
+    (first,) = q.submit_batch([item | {"envelope": {"b": 9, "trace": "1"}}])
+    assert q.task(first.task or 0).metadata == {"a": 1, "b": {"c": 2}, "trace": "1"}
+    for again in (item, item | {"envelope": {"trace": "2"}}):
+        assert q.submit_batch([again]) == [Outcome(1, first.task, "replayed")]
+    assert [row.outcome for row in q.submit_batch([item | {"metadata": {}}])] == ["key_reused"]
+
+
+def test_metadata_and_envelope_share_one_limit(q: Contract) -> None:
+    half = {"metadata": {"a": "x" * 8000}, "envelope": {"b": "x" * 8000}}
+    q.submit_batch([{"kind": "x"} | half])
+    with q.refused("23514"):
+        q.submit_batch([{"kind": "x"} | half | {"envelope": {"b": "x" * 9000}}])
+
+
 def test_a_request_that_was_accepted_is_replayed_though_its_kind_is_taken_no_longer(q: Contract) -> None:
     first = q.submit("sleep", idempotency_key="k")
     q.queue(kinds=["mail"])

@@ -1,0 +1,1 @@
+"""The intake: messages of a RabbitMQ queue become tasks."""

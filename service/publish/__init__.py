@@ -1,0 +1,1 @@
+"""The publisher: how tasks end is told to a RabbitMQ exchange."""
