@@ -217,7 +217,7 @@ def test_bad_messages_go_to_the_invalid_queue_with_the_reason_and_hold_nobody_up
         got = by_reason[why]
         assert got.body == (body if isinstance(body, bytes) else body.encode())
         assert got.headers["lockgate-routing-key"] == names.queue
-        assert str(got.headers["lockgate-problem"]).startswith("urn:lockgate:problem:")
+        assert str(got.headers["lockgate-problem"]).startswith("/problems/")
         assert properties.get("headers", {}).items() <= got.headers.items()
         if "message_id" in properties:
             assert got.properties.message_id == properties["message_id"]

@@ -118,7 +118,9 @@ def test_a_bad_body_is_refused_in_the_words_of_the_http_api(refusing: httpx.Clie
     assert over_http.status_code == 400
     refused = why(body)
     assert (refused.status, refused.detail) == (400, over_http.json()["detail"])
-    assert [{"field": one.field, "message": one.message} for one in refused.fields] == over_http.json()["errors"]
+    assert [(one.field, one.message) for one in refused.fields] == [
+        (error["field"], error["message"]) for error in over_http.json()["errors"]
+    ]
 
 
 def test_a_property_is_refused_in_the_same_words() -> None:
