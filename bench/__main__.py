@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from bench import depth, enqueue, pinned, safety, throughput, wakeup
+from bench import depth, enqueue, pinned, safety, throughput, wakeup, watching
 from bench.ground import Scale
 from bench.script import FOLDER, INTO, SHORT, say, tell
 
-QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety)
+QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching)
 
 
 @click.command()
