@@ -228,6 +228,11 @@ MUTANTS = [
         "test_stopping.py::test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new",
     ),
     runner(
+        "claims-while-draining", "a runner that drains takes another task",
+        py("runner", "Runner._may_claim", "not self._draining", "True"),
+        "test_drain.py::test_it_finishes_what_it_has_and_a_standby_takes_over_until_it_is_resumed",
+    ),
+    runner(
         "no-stop-limit", "what runs when a runner is told to stop may run for ever",
         py("runner", "Runner._overdue", "now >= self._stop_at and not self._stop_said", "False"),
         "test_stopping.py::test_a_task_over_the_stop_limit_is_given_back_uncounted",

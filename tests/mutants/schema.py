@@ -285,4 +285,20 @@ MUTANTS = [
         sql("submit_batch", "when same_key.request_digest = lockgate.digest(e)", "when same_key.id is not null"),
         "test_submit.py::test_another_request_under_a_used_key_is_refused",
     ),
+    # Counting.
+    schema(
+        "end-gone-with-its-task", "a task that is deleted before its end is counted takes that with it",
+        sql("put_ends_aside", "lockgate.is_uncounted(g.queue, g.finish_time, g.id)", "false"),
+        "test_counting.py::test_an_end_counts_also_when_its_task_is_retried_or_gone",
+    ),
+    schema(
+        "end-gone-by-a-retry", "a task that is retried before its end is counted has never ended",
+        sql("retry", "lockgate.is_uncounted(v_row.queue, v_row.finish_time, v_row.id)", "false"),
+        "test_counting.py::test_an_end_counts_also_when_its_task_is_retried_or_gone",
+    ),
+    schema(
+        "end-counted-twice", "an end that was put aside counts though it was counted",
+        sql("ends_after", "(r.finish_time, r.id) > (p_finish_time, p_id)", "true"),
+        "test_counting.py::test_an_end_that_is_counted_while_its_task_is_retried_counts_once",
+    ),
 ]  # fmt: skip
