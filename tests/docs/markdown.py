@@ -7,7 +7,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("handlers", "operating", "promise", "rabbitmq", "reliability", "scaling")),
+    *(
+        f"docs/{name}.md"
+        for name in ("clients", "handlers", "operating", "promise", "rabbitmq", "reliability", "scaling")
+    ),
 )
 
 

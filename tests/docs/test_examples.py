@@ -143,7 +143,7 @@ def test_the_tests_of_the_examples_pass(tmp_path: Path) -> None:
 
 
 def serve(document: str, folder: Path, start: Start) -> None:
-    modules = [name for name in write_files(document, folder) if not name.startswith("test_")]
+    modules = [name for name in write_files(document, folder) if not name.startswith(("test_", "client_"))]
     start(cwd=folder, handlers=",".join(modules)).says("slot taken")
 
 
@@ -183,6 +183,23 @@ def test_a_runner_serves_the_handlers_of_the_guide(q: Contract, db: Database, st
     assert str(ended(q, "bank.pay", {"iban": "DE02", "open": True}).result).startswith("paid as task-")
     unknown = ended(q, "thumbnail", {}, max_attempts=1)
     assert unknown.error["type"] == "LookupError"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/clients.md"])
+def test_programs_that_submit_tasks_work_as_written(
+    db: Database, service: str, start: Start, tmp_path: Path, document: str
+) -> None:
+    serve("README.md", tmp_path, start)
+    programs = [name for name in write_files(document, tmp_path) if name.startswith("client_")]
+    assert programs
+    for name in programs:
+        program = tmp_path / f"{name}.py"
+        program.write_text(program.read_text().replace("localhost:8000", service))
+        done = subprocess.run(
+            [sys.executable, program], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_cancelled_export_cleans_up(q: Contract, start: Start, tmp_path: Path) -> None:

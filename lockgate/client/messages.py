@@ -1,0 +1,201 @@
+"""What goes to the service and what comes back. Fields that a newer service has beside these are passed over."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import UNSET, Struct, field
+
+if TYPE_CHECKING:
+    Time = datetime
+else:
+
+    class Time(datetime):
+        """A datetime; what is beyond its years, as SQL may have it, becomes the last there is."""
+
+
+Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
+
+
+def read_time(wanted: type, text: Any) -> datetime:
+    """msgspec's `dec_hook` for Time."""
+    if wanted is not Time or not isinstance(text, str):
+        raise NotImplementedError(wanted)
+    try:
+        return Time.fromisoformat(text)
+    except ValueError:
+        return Time.combine(date.max, time.max, UTC)
+
+
+class NewTask(Struct, omit_defaults=True, frozen=True):
+    """A task to be executed. Only `kind` is required; for the rest the queue's settings or the service's are good.
+
+    `payload`, `metadata`: anything that `msgspec.json.encode` takes (dataclasses and datetimes too). `run_at` needs a
+    zone. `delay`, `timeout`: seconds. `dedupe_key`: at most one unfinished task of a queue has it, and a second one
+    returns the first. `idempotency_key`: the same key and task give the same task for as long as it is kept.
+    """
+
+    kind: str
+    payload: Any = field(default_factory=dict)
+    queue: str | None = None
+    priority: int | None = None
+    run_at: datetime | None = None
+    delay: float | None = None
+    max_attempts: int | None = None
+    timeout: float | None = None
+    tags: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    dedupe_key: str | None = None
+    idempotency_key: str | None = None
+
+
+class TaskError(Struct):
+    """Why an attempt failed."""
+
+    type: str = ""
+    message: str = ""
+    traceback: str | None = None
+
+
+class Attempt(Struct):
+    """An attempt that ended without ending its task, or before its task was retried. `exec_time`: seconds."""
+
+    attempt: int
+    lease: int
+    outcome: str
+    runner: str | None
+    slot: int | None
+    start_time: Time | None
+    end_time: Time
+    exec_time: float | None
+    error: TaskError | None
+
+
+class Task(Struct):
+    """A task as it was when the service answered. Times are of the latest attempt; `exec_time`, `timeout`: seconds.
+
+    `payload` and `result` are UNSET in a list that was not asked for them; `attempts` and `position` (its place in
+    the line, while it is queued) come from `get`, `cancel`, `retry` and `change`.
+    """
+
+    id: int
+    queue: str
+    kind: str
+    status: Status
+    priority: int
+    create_time: Time
+    run_at: Time
+    start_time: Time | None
+    finish_time: Time | None
+    exec_time: float | None
+    attempt: int
+    max_attempts: int
+    timeout: float | None
+    slot: int | None
+    lease: int | None
+    runner: str | None
+    cancel_requested: Literal["ask", "force"] | None
+    error: TaskError | None
+    progress: Any
+    tags: list[str]
+    metadata: Any
+    idempotency_key: str | None
+    dedupe_key: str | None
+    payload: Any = UNSET
+    result: Any = UNSET
+    attempts: list[Attempt] = []
+    position: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.finish_time is not None
+
+
+class Submitted(Struct):
+    """What became of a task of many."""
+
+    id: int
+    outcome: Literal["created", "replayed", "deduplicated"]
+
+
+class Taken(Struct):
+    """How many tasks of many are stored: the first `lines` of them; of those, how many are new, had been stored before
+    with the same idempotency key, or met an unfinished task with the same dedupe key."""
+
+    lines: int = 0
+    created: int = 0
+    replayed: int = 0
+    deduplicated: int = 0
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(
+            self.lines + other.lines,
+            self.created + other.created,
+            self.replayed + other.replayed,
+            self.deduplicated + other.deduplicated,
+        )
+
+
+class Output(Struct):
+    """What a handler printed during the attempt with this lease."""
+
+    lease: int
+    text: str
+
+
+class Queue(Struct):
+    """A queue: its settings (`grace`, `timeout`, back-off and `retention` in seconds), and what is in it. `queued` and
+    `scheduled` are counted to "10000+"."""
+
+    name: str
+    slots: int
+    paused: bool
+    grace: float
+    max_attempts: int
+    timeout: float | None
+    backoff_base: float
+    backoff_max: float
+    retention: float | None
+    depth_max: int | None
+    kinds: list[str] | None
+    create_time: Time
+    running: int
+    queued: str
+    scheduled: str
+    oldest_wait: float | None
+
+
+class Slot(Struct):
+    """A slot, the runner that holds it, and the task in it, for how many `seconds`."""
+
+    queue: str
+    slot: int
+    runner: str | None
+    task: int | None
+    kind: str | None
+    seconds: float | None
+
+
+class FieldError(Struct):
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+    pointer: str | None = None
+
+
+class Problem(Struct):
+    """Why a request was refused (RFC 9457). `type` is where the service explains it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: list[FieldError] = []
+    taken: Taken | None = None
+
+    @property
+    def name(self) -> str:
+        """The end of its type, such as `queue-full`."""
+        return self.type.rpartition("/")[2]

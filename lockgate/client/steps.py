@@ -1,0 +1,121 @@
+"""What a call does, step by step, for whoever does it: a sync or an async client. Nothing here touches a network.
+
+A call is a generator. It yields steps, is given what each brought, and returns its answer.
+"""
+
+import random
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+from msgspec import DecodeError, ValidationError, json
+
+from lockgate.client.errors import RequestFailed
+from lockgate.client.messages import Problem, read_time
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.1  # after the first failure; doubled after each
+PAUSE_SECONDS_MAX = 5.0
+# A proxy says 502 and 504 while the service is away.
+AWAY = frozenset({502, 503, 504})
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`timeout`: seconds in which an answer has to begin, and after which a call tries no more. `retries`: how often it
+    tries again."""
+
+    timeout: float
+    retries: int
+
+
+@dataclass(frozen=True)
+class Send:
+    """Brings the httpx.Response; raises httpx.RequestError. `seconds`: the longest silence until it answers, None for
+    the client's. With `is_stream` its lines are to be read one by one."""
+
+    method: str
+    path: str
+    content: bytes | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    is_repeatable: bool = True
+    is_stream: bool = False
+
+
+@dataclass(frozen=True)
+class NextLine:
+    """Brings a line of the latest answer that is a stream, None at its end; raises httpx.RequestError."""
+
+
+@dataclass(frozen=True)
+class NextTask:
+    """Brings the next task that is to be submitted, None after the last."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Brings nothing, later."""
+
+    seconds: float
+
+
+Step = Send | NextLine | NextTask | Pause
+Steps = Generator[Step, Any, T]
+
+
+def exchange(limits: Limits, send: Send, until: float | None = None) -> Steps[httpx.Response]:
+    """The answer, if it is none of an error. What is safe to be sent again is, while there is no answer or the service
+    is away: some times, or up to that time. Raises RequestFailed."""
+    deadline = time.monotonic() + limits.timeout if until is None else until
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            response: httpx.Response = yield send
+        except httpx.RequestError as error:
+            failure = RequestFailed(f"{send.method} {send.path}: no answer: {error or type(error).__name__}")
+            failure.__cause__ = error
+            may_try = send.is_repeatable or isinstance(error, _NOTHING_SENT)
+        else:
+            if response.is_success:
+                return response
+            failure = refusal(send, response)
+            may_try = send.is_repeatable and failure.status in AWAY
+        pause = min(PAUSE_SECONDS * 2 ** min(tries - 1, 10), PAUSE_SECONDS_MAX) * random.uniform(0.8, 1.2)  # noqa: S311
+        pause = max(pause, failure.retry_after or 0)
+        is_last = until is None and tries > limits.retries
+        if not may_try or is_last or time.monotonic() + pause > deadline:
+            raise failure
+        yield Pause(pause)
+
+
+def refusal(send: Send, response: httpx.Response) -> RequestFailed:
+    """Also for what a proxy says, which is no problem document."""
+    try:
+        problem = json.decode(response.content, type=Problem)
+    except DecodeError:
+        problem = Problem("about:blank", response.reason_phrase, response.status_code, response.text[:500])
+    after = response.headers.get("Retry-After", "")
+    return RequestFailed(
+        f"{send.method} {send.path}: {problem.status} {problem.title}: {problem.detail}",
+        problem,
+        float(after) if after.isdecimal() else None,
+    )
+
+
+def decoded(response: httpx.Response, into: type[T]) -> T:
+    """Raises RequestFailed."""
+    return decoded_bytes(response.content, into)
+
+
+def decoded_bytes(content: bytes | str, into: type[T]) -> T:
+    try:
+        return json.decode(content, type=into, dec_hook=read_time)
+    except (DecodeError, ValidationError) as error:
+        raise RequestFailed(f"the answer cannot be understood: {error}") from error
