@@ -1,6 +1,7 @@
 """/docs and what it loads: Swagger UI from files of our own, and the OpenAPI document, completed. All works offline."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from litestar import Request
 from litestar.enums import MediaType, OpenAPIMediaType
@@ -10,6 +11,7 @@ from msgspec import json
 
 from service.caller import Scope
 from service.examples import EXAMPLES
+from service.messages import Status
 from service.problem import MEDIA_TYPE
 from service.scopes import NEEDED
 
@@ -42,6 +44,12 @@ SwaggerUIBundle({
   validatorUrl: null,
 });
 """
+
+# Enums that several shapes have: a generator makes one type of each.
+NAMED: Mapping[str, tuple[str, ...]] = {"Status": get_args(Status), "CancelMode": ("ask", "force")}
+_NULL = {"type": "null"}
+_OF_BOTH = ("title", "description", "examples")  # stay where they are
+_LITERALLY = ("examples", "default", "enum", "const", "required")
 
 
 class Page(OpenAPIRenderPlugin):
@@ -95,8 +103,16 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
             "description": "A key that `lockgate keys add` has made. Where none was ever made, none is asked for.",
         }
     }
+    schemas = document["components"]["schemas"]
+    for name, values in NAMED.items():
+        schemas[name] = {"type": "string", "title": name, "enum": list(values)}
+    for name, schema in schemas.items():
+        if name not in NAMED:
+            schemas[name] = _plain(schema)
     for item in document["paths"].values():
         for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _never_null(_plain(parameter["schema"]))
             scope = NEEDED[operation["operationId"]]
             if examples := EXAMPLES.get(operation["operationId"]):
                 for body in operation["requestBody"]["content"].values():
@@ -112,6 +128,38 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
                     }
             operation["responses"] = dict(sorted(operation["responses"].items()))
     return document
+
+
+def _plain(schema: Any) -> Any:
+    """The same schema as generators of clients understand it: enums by name, and what is said of a value that may be
+    null is said of the value."""
+    if isinstance(schema, list):
+        return [_plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: value if name in _LITERALLY else _plain(value) for name, value in schema.items()}
+    values = schema.get("enum", [])
+    if schema.get("type") == ["null", "string"]:
+        rest = {name: value for name, value in schema.items() if name not in ("type", "enum", *_OF_BOTH)}
+        value = _plain({"type": "string", "enum": [one for one in values if one is not None], **rest})
+        return {"oneOf": [value, _NULL], **{name: schema[name] for name in _OF_BOTH if name in schema}}
+    for name, named in NAMED.items():
+        if tuple(values) == named:
+            beside = {key: value for key, value in schema.items() if key not in ("type", "enum")}
+            return {"$ref": f"#/components/schemas/{name}", **beside}
+    one_of = schema.get("oneOf", [])
+    if len(one_of) == 2 and one_of[1] == _NULL:
+        moved = [name for name in schema if name not in ("oneOf", *_OF_BOTH)]
+        schema["oneOf"] = [one_of[0] | {name: schema.pop(name) for name in moved}, _NULL]
+    return schema
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a parameter, which is there or is not."""
+    one_of = schema.get("oneOf", [])
+    if len(one_of) != 2 or one_of[1] != _NULL:
+        return schema
+    return {**one_of[0], **{name: value for name, value in schema.items() if name != "oneOf"}}
 
 
 def _too_small(scope: Scope) -> str:
