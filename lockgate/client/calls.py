@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -14,8 +14,6 @@ from msgspec import UNSET, Struct, UnsetType, json, structs
 from lockgate.client.errors import RequestFailed, TaskCancelled, TaskFailed
 from lockgate.client.messages import NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
 from lockgate.client.steps import Limits, NextLine, NextTask, Pause, Send, Steps, decoded, decoded_bytes, exchange
-
-T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 60  # of one request; the service's limit
 ANSWER_SECONDS = 5.0  # in which it answers then

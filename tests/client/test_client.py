@@ -213,7 +213,7 @@ def test_a_wait_outlasts_a_broken_connection(
     calling: Calling, between: Proxy, q: Contract, runner: Session, later: Later
 ) -> None:
     number = q.submit()
-    waiting = later(calling(f"http://{between.address}").call, "wait", number)
+    waiting = later(calling(f"http://{between.address}", retries=0).call, "wait", number)
     until(lambda: watched(q.db, number), "somebody to wait")
     between.cut()
     runner.finish(runner.work(), "done")
