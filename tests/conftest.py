@@ -17,7 +17,7 @@ from tests.database import Database, Template, template
 
 RUNG = pytest.StashKey[server.Rung]()
 
-STARTED_ONCE = {"containers", "network"}
+STARTED_ONCE = {"amqp", "containers", "network", "pgbouncer"}
 """Folders of tests that start one big thing for all of them."""
 
 
@@ -28,12 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUNG] = server.choose()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes (`-n 2 --dist loadgroup`), tests that share what they start stay together."""
-    for item in items:
-        folder = item.path.parent
-        together = folder if folder.name in STARTED_ONCE else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(Path(__file__).parent))))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In several processes (`-n 2`), tests that share what they start stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return str(file.parent if file.parent.name in STARTED_ONCE else file)
+
+    return Together(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
