@@ -382,10 +382,10 @@ create table lockgate.minute (
   cancelled int not null default 0,
   waited int not null default 0,
   wait_sum double precision not null default 0,
-  wait_histogram bigint[],
+  wait_histogram int[],
   ran int not null default 0,
   run_sum double precision not null default 0,
-  run_histogram bigint[],
+  run_histogram int[],
   queued int,
   scheduled int,
   running int,
@@ -1871,7 +1871,7 @@ comment on function lockgate.waiting(text) is
 
 -- A bounded step, since it is the slot session that a runner does its chores on: who holds slots has to answer. Nothing is
 -- lost with an unsafe commit: what was counted is forgotten together with how far counting had come.
-create or replace function lockgate.roll_up(p_batch int default 2000) returns int
+create or replace function lockgate.roll_up(p_batch int default 1000) returns int
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 declare
@@ -1910,9 +1910,9 @@ begin
       set succeeded = m.succeeded + excluded.succeeded, failed = m.failed + excluded.failed,
         cancelled = m.cancelled + excluded.cancelled,
         waited = m.waited + excluded.waited, wait_sum = m.wait_sum + excluded.wait_sum,
-        wait_histogram = lockgate.add_up(m.wait_histogram, excluded.wait_histogram),
+        wait_histogram = lockgate.add_up(m.wait_histogram::bigint[], excluded.wait_histogram::bigint[]),
         ran = m.ran + excluded.ran, run_sum = m.run_sum + excluded.run_sum,
-        run_histogram = lockgate.add_up(m.run_histogram, excluded.run_histogram)
+        run_histogram = lockgate.add_up(m.run_histogram::bigint[], excluded.run_histogram::bigint[])
     ), latest as (
       select finish_time, id from ends order by finish_time desc, id desc limit 1
     ), totals as (

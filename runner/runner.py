@@ -46,7 +46,7 @@ CHORES_EVERY = 10.0
 SCHEMAS_LIMIT = 128 * 1024
 """Bytes of JSON Schemas a runner tells of; the database takes twice that, written in its way."""
 
-ROLL_UP_BATCH = 2000
+ROLL_UP_BATCH = 1000
 """Ends that are counted in one statement: some milliseconds, which whoever waits for this session has to spare."""
 
 log = structlog.get_logger()

@@ -22,9 +22,9 @@ SHARE = 5  # of the time: where a look takes long, there are fewer
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 VIEWERS_MAX = 5000
-FOLLOWED_MAX = 2000  # tasks, for all viewers together
+FOLLOWED_MAX = 1000  # tasks, for all viewers together
 KEPT_MAX = 32  # messages: a viewer that is further behind begins anew
-SEEN_MAX = 4000  # tasks: more than one look has
+SEEN_MAX = 3000  # tasks: more than one look has
 
 Queue = str | None
 """What a viewer is limited to; None: nothing."""

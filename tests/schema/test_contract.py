@@ -285,7 +285,7 @@ def test_no_step_of_a_runner_reads_the_table_from_end_to_end(q: Contract, analyz
         return number
 
     def work() -> None:
-        for step in ("look('{default}')", "take_slot(1)", "occupied()", "watch()"):
+        for step in ("look('{default}')", "take_slot(1)", "occupied()", "watch()", "roll_up(50)"):
             runner.conn.execute(f"select from lockgate.{step}")
         if claimed := runner.claim():
             runner.finish(claimed)
