@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct, json, structs, to_builtins
+from msgspec import DecodeError, Meta, Raw, Struct, json, structs, to_builtins
 
 from service.messages import Name, Status, Time
 from service.stats import of_one
@@ -97,14 +97,22 @@ def _still(counts: Struct) -> Json:
 
 
 def _plain(value: Struct) -> Json:
-    return {
-        name: json.decode(one) if isinstance(one, Raw) else without_null(to_builtins(one))
-        for name, one in structs.asdict(value).items()
-        if one is not None
-    }
+    plain: Json = without_null({name: _builtin(one) for name, one in structs.asdict(value).items()})
+    return plain
+
+
+def _builtin(value: Any) -> Any:
+    """None for JSON that only Postgres can hold, such as a number of a thousand digits."""
+    if not isinstance(value, Raw):
+        return to_builtins(value)
+    try:
+        return json.decode(value)
+    except DecodeError:
+        return None
 
 
 def without_null(value: Any) -> Any:
+    """A null in a JSON Merge Patch would take away what it stands for."""
     if isinstance(value, dict):
         return {name: without_null(one) for name, one in value.items() if one is not None}
     return value

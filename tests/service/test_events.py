@@ -275,6 +275,24 @@ def test_a_query_that_is_none_is_refused(refusing: httpx.Client, query: str) -> 
     assert [error["field"] for error in response.json()["errors"]] == [query.partition("=")[0]]
 
 
+def test_whatever_a_handler_reports_as_its_progress_disturbs_no_viewer(http: httpx.Client, q: Contract) -> None:
+    q.queue(slots=4)
+    odd = ['{"eta": null, "done": 1}', "null", f"[{'9' * 900}]", '{"n": 1e300, "deep": ' + "[" * 300 + "]" * 300 + "}"]
+    runner = q.runner(concurrency=4)
+    for slot, progress in enumerate(odd, 1):
+        number = q.submit()
+        claimed = runner.work(slot)
+        text = "select lockgate.report_progress(%s, %s, %s, %s::text::jsonb)"
+        assert runner.value(text, number, claimed.lease, runner.name, progress)
+    with watching(http) as viewer:
+        last = q.submit()
+        viewer.until(lambda: last in viewer.tasks, "a task")
+        slots = viewer.scene["slots"]
+        assert slots["default/1"]["progress"] == {"done": 1}
+        assert "progress" not in slots["default/2"]
+        assert all(slots[f"default/{n}"]["status"] == "running" for n in range(1, 5))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
