@@ -40,6 +40,7 @@ from service.keys import Keys
 from service.parameters import refuse_strange
 from service.pool import Pool
 from service.problem import Refusal
+from service.request_metrics import REQUESTS
 from service.settings import Settings
 from service.task_events import TaskReaders
 from service.waiting import Waiters
@@ -136,7 +137,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
-        middleware=[metrics.REQUESTS.middleware],
+        middleware=[REQUESTS.middleware],
         guards=[Guard(pool, readiness, keys)],
         dependencies={
             "pool": provide(pool),

@@ -8,7 +8,6 @@ from itertools import accumulate
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -27,11 +26,6 @@ SECONDS = 1.0  # old, at most
 BUCKETS = 82
 # Of the ten buckets to a power of ten those that end, to a quarter of a percent, at 1, 2 and 5.
 BOUNDS = {place: f"{10 ** (place / 10 - 3):.1g}" for place in range(BUCKETS - 1) if place % 10 in (0, 3, 7)}
-
-# Of requests, but probes and streams. Paths are those of the documentation, with {name} for names.
-REQUESTS = PrometheusConfig(
-    app_name="lockgate", prefix="lockgate_http", group_path=True, exclude=["^/health", "^/metrics$", "/events$"]
-)
 
 
 class Gauges:
