@@ -57,7 +57,6 @@ class TaskReaders:
 )
 async def watch_task(
     task_id: TaskId,
-    pool: NamedDependency[Pool],
     waiters: NamedDependency[Waiters],
     readers: NamedDependency[TaskReaders],
     keys: NamedDependency[Keys],
@@ -70,7 +69,7 @@ async def watch_task(
     other within some 50 ms come as one. A comment every 15 seconds shows that the connection lives. When the service
     stops, the stream closes without an end: connect again."""
     waiters.refuse_if_full()
-    task = (await db.summaries(pool, [task_id])).get(task_id)
+    task = await readers.summary.task(task_id)
     if task is None:
         raise no_task(task_id)
     if last_event == END_ID and task.finish_time is not None:

@@ -14,8 +14,9 @@ from service.pool import Pool
 from service.problem import unavailable
 
 # Seconds between two looks. Nobody is notified of an end: notifications serialise commits, and it is runners that would
-# pay. A look costs the database about as much as one read of one task, and 10 microseconds for each task more.
+# pay. A look costs the database about as much as one read of one task, and some microseconds for each task more.
 PAUSE_SECONDS = 0.05
+PAUSE_SECONDS_MAX = 0.5
 SHARE = 10  # of the time: where a look takes long, there are fewer
 RETRY_SECONDS = 1.0
 WAITERS_MAX = 5000
@@ -107,7 +108,8 @@ class Waiters:
                     logger.warning("those who wait for tasks learn nothing", error=str(error))
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(max(PAUSE_SECONDS, (SHARE - 1) * (asyncio.get_running_loop().time() - begin)))
+            took = asyncio.get_running_loop().time() - begin
+            await asyncio.sleep(min(max(PAUSE_SECONDS, (SHARE - 1) * took), PAUSE_SECONDS_MAX))
 
     async def end_all(self) -> None:
         """Waits until the service stops, and then has everybody go."""
