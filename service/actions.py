@@ -10,6 +10,7 @@ from service.messages import CancelRequest, TaskChange, TaskDetail
 from service.parameters import TaskId
 from service.pool import Pool
 from service.problem import ended, no_task
+from service.reading import TaskReaders
 
 
 @post(
@@ -26,14 +27,17 @@ from service.problem import ended, no_task
     },
 )
 async def cancel_task(
-    task_id: TaskId, pool: NamedDependency[Pool], data: JSONBody[CancelRequest | None] = None
+    task_id: TaskId,
+    pool: NamedDependency[Pool],
+    readers: NamedDependency[TaskReaders],
+    data: JSONBody[CancelRequest | None] = None,
 ) -> Response[TaskDetail]:
     """200: it is cancelled. 202: it is running and has been asked to stop; asking again does no harm, and asking with
     `force` kills it. 409: it had ended otherwise."""
     status = await db.cancel(pool, task_id, force=data is not None and data.force)
     if status in ("succeeded", "failed"):
         raise ended(task_id, status)
-    return Response(await still_there(pool, task_id), status_code=202 if status == "running" else 200)
+    return Response(await still_there(readers, task_id), status_code=202 if status == "running" else 200)
 
 
 @post(
@@ -50,11 +54,11 @@ async def cancel_task(
         conflict="Its status is neither failed nor cancelled, or another unfinished task has its dedupe key.",
     ),
 )
-async def retry_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail:
+async def retry_task(task_id: TaskId, pool: NamedDependency[Pool], readers: NamedDependency[TaskReaders]) -> TaskDetail:
     """Puts a failed or cancelled task back in line, due now, with one more attempt at least. It keeps its number, its
     place among those of its priority, and a record of its attempts so far."""
     await db.retry(pool, task_id)
-    return await still_there(pool, task_id)
+    return await still_there(readers, task_id)
 
 
 @patch(
@@ -65,10 +69,12 @@ async def retry_task(task_id: TaskId, pool: NamedDependency[Pool]) -> TaskDetail
     tags=["tasks"],
     responses=problems(400, 413, 503, missing=NO_TASK, conflict="It does not wait any more."),
 )
-async def change_task(task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool]) -> TaskDetail:
+async def change_task(
+    task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool], readers: NamedDependency[TaskReaders]
+) -> TaskDetail:
     """Changes what is given, while it waits. With a later `run_at` it is scheduled, with one that is past it is due."""
     await db.change(pool, task_id, data)
-    return await still_there(pool, task_id)
+    return await still_there(readers, task_id)
 
 
 @delete(
@@ -84,8 +90,8 @@ async def delete_task(task_id: TaskId, pool: NamedDependency[Pool]) -> None:
     await db.delete(pool, task_id)
 
 
-async def still_there(pool: Pool, task_id: int) -> TaskDetail:
+async def still_there(readers: TaskReaders, task_id: int) -> TaskDetail:
     """The task after what was done to it. Raises Refusal (404) if somebody deleted it in between."""
-    if (task := await db.task(pool, task_id)) is None:
+    if (task := await readers.task(task_id)) is None:
         raise no_task(task_id)
     return task

@@ -40,9 +40,9 @@ from service.keys import Keys
 from service.parameters import refuse_strange
 from service.pool import Pool
 from service.problem import Refusal
+from service.reading import TaskReaders
 from service.request_metrics import REQUESTS
 from service.settings import Settings
-from service.task_events import TaskReaders
 from service.waiting import Waiters
 from service.wake import Waker
 

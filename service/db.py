@@ -19,7 +19,7 @@ from service.messages import (
     TaskDetail,
     TaskSummary,
 )
-from service.pool import Pool
+from service.pool import STATEMENT_LIMIT, Pool
 
 READY_LIMIT = 1.0  # seconds
 ATTEMPTS_MAX = 100
@@ -66,12 +66,9 @@ async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | 
     return {row[1]: (Task(*row[1:]), row[0]) for row in rows}
 
 
-async def task(pool: Pool, task_id: int) -> TaskDetail | None:
-    """None if there is no such task."""
-    return (await details(pool, [task_id])).get(task_id)
-
-
-async def details(pool: Pool, ids: Sequence[int]) -> dict[int, TaskDetail]:
+async def details(
+    pool: Pool, ids: Sequence[int], limit: float = STATEMENT_LIMIT, *, with_position: bool = True
+) -> dict[int, TaskDetail]:
     """Those there are, by id."""
     rows = await pool.rows(
         f"""
@@ -83,15 +80,16 @@ async def details(pool: Pool, ids: Sequence[int]) -> dict[int, TaskDetail]:
           from (
             select * from lockgate.attempt_detail where task = t.id order by lease desc limit {ATTEMPTS_MAX}) latest),
           -- Backwards from where it is, so that what was claimed before it is not even looked at if it is far back.
-          case when status = 'queued' then (
+          case when status = 'queued' and %(with_position)s then (
             select count(*) + 1 from (
               select from lockgate.task_detail ahead
               where ahead.queue = t.queue and ahead.status = 'queued'
                 and lockgate.rank(ahead.priority, ahead.id) < lockgate.rank(t.priority, t.id)
               order by lockgate.rank(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end
-        from lockgate.task_detail t where id = any (%s)
+        from lockgate.task_detail t where id = any (%(ids)s)
         """,
-        (list(ids),),
+        {"ids": list(ids), "with_position": with_position},
+        limit,
     )
     found = {}
     for *whole, attempts, position in rows:

@@ -6,7 +6,7 @@ from msgspec import Struct
 from service.caller import Caller
 from service.gather import Gatherer
 from service.pool import Pool
-from service.task_events import TaskReaders
+from service.reading import TaskReaders
 from service.waiting import Waiters
 
 

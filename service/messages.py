@@ -180,7 +180,7 @@ class TaskDetail(Task):
             int,
             Meta(
                 description="Its place in the line of its queue: 1 goes next, 1001 is any further back than 1000; null "
-                "unless queued."
+                "unless queued, and where counting would take long."
             ),
         ]
         | None

@@ -12,7 +12,6 @@ from litestar.params import HeaderParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import json
 
-from service import db
 from service.caller import Caller
 from service.docs import NO_TASK, problems
 from service.errors import refusal
@@ -20,22 +19,13 @@ from service.keys import Keys
 from service.log import logger
 from service.messages import TaskDetail, TaskSummary
 from service.parameters import TaskId
-from service.pool import Pool
 from service.problem import no_task
-from service.reading import Reader
+from service.reading import TaskReaders
 from service.waiting import Waiters
 
 HEARTBEAT_SECONDS = 15.0
 END_ID = "end"
 """An EventSource connects again when a stream ends, and says this number of the last event then."""
-
-
-class TaskReaders:
-    """What those who wait are shown."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.detail: Reader[TaskDetail] = Reader(partial(db.details, pool))
-        self.summary: Reader[TaskSummary] = Reader(partial(db.summaries, pool))
 
 
 @get(

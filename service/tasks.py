@@ -24,7 +24,7 @@ from service.messages import ListedTask, NewTask, OutputList, Status, Task, Task
 from service.parameters import TaskId, check_times
 from service.pool import Pool
 from service.problem import invalid, no_task
-from service.task_events import TaskReaders
+from service.reading import TaskReaders
 
 PAGE_MAX = 500
 FULL_PAGE_MAX = 50  # a task may have some MiB
@@ -128,7 +128,7 @@ async def get_task(
     """Everything there is to know about it, but for what its handler printed."""
     seconds = prefer.wait_seconds(preference)
     if seconds is None:
-        task = await db.task(desk.pool, task_id)
+        task = await desk.readers.task(task_id)
     else:
         desk.waiters.refuse_if_full()
         await desk.waiters.end(task_id, seconds, request.receive)

@@ -12,6 +12,8 @@ from tests.service.conftest import RunnerStart
 
 # Every test of these runs here once more: requests of one client go to whichever session is free.
 from tests.service.test_actions import *  # noqa: F403
+from tests.service.test_batch import *  # noqa: F403
+from tests.service.test_bulk import *  # noqa: F403
 from tests.service.test_cancel import *  # noqa: F403
 from tests.service.test_create import *  # noqa: F403
 from tests.service.test_queues import *  # noqa: F403

@@ -1,7 +1,9 @@
 """POST /tasks/stream."""
 
+import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,3 +211,34 @@ def test_a_hundred_thousand_lines(process: ProcessStart, db: Database) -> None:
     assert response.json() == taken(100_000, created=100_000)
     assert db.value("select count(distinct (payload ->> 'n')::int) from lockgate.task") == 100_000
     assert resident(one) < before + 40
+
+
+def test_a_stream_through_a_service_that_is_killed_is_whole_when_it_is_sent_again(
+    process: ProcessStart, db: Database
+) -> None:
+    """Twice, in the middle of a transaction perhaps; the third time nothing happens."""
+    body = b"".join(b'{"kind": "sleep", "payload": {"n": %d}}\n' % n for n in range(30_000))
+    key = {"Idempotency-Key": "import"}
+    stored = "select count(*) from lockgate.task"
+    for least in (2_000, 9_000):
+        one = serving(process, db.service)
+        request = (
+            f"POST /tasks/stream HTTP/1.1\r\nHost: x\r\nIdempotency-Key: import\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with opened(one.url, request.encode()) as connection:
+            sending = threading.Thread(target=send, args=(connection, body))
+            sending.start()
+            until(lambda least=least: db.value(stored) > least, f"{least} tasks", 60)  # type: ignore[misc]
+            one.popen.kill()
+            sending.join(20)
+    one = serving(process, db.service)
+    response = httpx.post(f"{one.url}/tasks/stream", content=body, headers=key, timeout=100)
+
+    assert response.json()["lines"] == response.json()["created"] + response.json()["replayed"] == 30_000
+    assert db.value("select count(distinct (payload ->> 'n')::int) from lockgate.task") == 30_000
+    assert db.value(stored) == 30_000
+
+
+def send(connection: socket.socket, body: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(body)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import waiting
+from service import reading, waiting
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import Process, ProcessStart, RunnerStart, opened, serving
@@ -248,3 +248,18 @@ def test_a_place_is_counted_to_a_thousand(http: httpx.Client, q: Contract, db: D
     places = [http.get(f"/tasks/{numbers[n]}").json()["position"] for n in (0, 998, 999, 1000, 1099)]
 
     assert places == [1, 999, 1000, 1001, 1001]
+
+
+def test_a_place_that_takes_long_to_count_is_left_out(
+    http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = q.submit()
+
+    def place() -> Any:
+        return http.get(f"/tasks/{number}").json()["position"]
+
+    monkeypatch.setattr(reading, "POSITION_LIMIT", 0.0)
+    assert place() is None
+    monkeypatch.undo()
+    assert place() is None  # and it is not tried again at once
+    until(lambda: place() == 1, "positions to be counted again", 30)
