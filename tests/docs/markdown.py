@@ -9,7 +9,7 @@ DOCUMENTS = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("clients", "handlers", "operating", "promise", "rabbitmq", "reliability", "scaling")
+        for name in ("api", "clients", "handlers", "operating", "promise", "rabbitmq", "reliability", "scaling")
     ),
 )
 
