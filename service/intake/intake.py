@@ -119,6 +119,8 @@ class Intake:
                 async with asyncio.timeout(STOP_LIMIT):
                     await channel.basic_cancel(str(consumer.consumer_tag))
                     await invalid.empty()
+                    # Answered after the acknowledgements that were sent before; a close would overtake them.
+                    await channel.basic_qos(prefetch_count=settings.prefetch)
             for task in beside:
                 task.cancel()
 

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +53,7 @@ class Report:
 
     plan: Plan
     seconds: float = 0.0
+    publishing: float = 0.0  # seconds until all messages were published, while there were faults
     intake_kills: int = 0
     publisher_kills: int = 0
     confirmed: int = 0  # publishes: more than there are messages when some were published again
@@ -67,7 +68,10 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         yield f"{self.plan.messages} messages, {self.plan.bad} bad ones among them, in {self.seconds:.0f} s"
-        yield f"killed: the intake {self.intake_kills} times, the publisher {self.publisher_kills} times"
+        yield (
+            f"killed: the intake {self.intake_kills} times, the publisher {self.publisher_kills} times, "
+            f"in the {self.publishing:.0f} s in which they were published"
+        )
         yield f"published: {self.confirmed} confirmed"
         yield f"tasks: {self.tasks}, message_ids: {self.message_ids}"
         yield f"invalid: {self.invalid} ({self.invalid_copies} copies in all)"
@@ -142,27 +146,28 @@ class Field:
     # -- who does something meanwhile ---------------------------------------------------------------------------------
 
     def kill_intakes(self) -> None:
-        """Every some seconds, but not one that has not begun to consume: it could never get anywhere."""
-        program = self.intake()
-        since = time.monotonic()
-        while not self.over.wait(0.1):
-            ended = program.process.poll() is not None
-            due = time.monotonic() - since > self.plan.kill_every and program.events("consuming")
-            if ended or (due and self.producing.is_set()):
-                program.kill()
-                self.report.intake_kills += 1
-                program, since = self.intake(), time.monotonic()
+        """Every some seconds the older of two that has begun to consume, so that there is always one to kill."""
+        self.report.intake_kills = self._kill(self.intake, "consuming", self.plan.kill_every)
 
     def kill_publishers(self) -> None:
-        """Two at a time, of which one stands by; it is the older that is killed."""
-        first, second = self.publisher(), self.publisher()
-        since = time.monotonic()
-        while not self.over.wait(0.1):
-            due = time.monotonic() - since > 2 * self.plan.kill_every and first.events("publishing")
-            if first.process.poll() is not None or (due and self.producing.is_set()):
-                first.kill()
-                self.report.publisher_kills += 1
-                first, second, since = second, self.publisher(), time.monotonic()
+        """The one that publishes, every few seconds; the other stands by."""
+        self.report.publisher_kills = self._kill(self.publisher, "publishing", 2 * self.plan.kill_every)
+
+    def _kill(self, start: Callable[[], RunnerProcess], event: str, every: float) -> int:
+        """How often."""
+        programs = [start(), start()]
+        kills = 0
+        due = time.monotonic() + every
+        while not self.over.wait(0.05):
+            at_work = [program for program in programs if program.events(event)]
+            if time.monotonic() > due and at_work and self.producing.is_set():
+                at_work[0].kill()
+                programs.remove(at_work[0])
+                programs.append(start())
+                kills, due = kills + 1, max(due + every, time.monotonic())
+        if died := [program.noise for program in programs if program.process.poll() is not None]:
+            raise RuntimeError(f"ended by itself: {died}")
+        return kills
 
     def produce(self) -> None:
         """Publishes what is not confirmed again, as a careful producer does."""
@@ -280,9 +285,11 @@ def run(server: Server, rabbit: Broker, names: Names, plan: Plan, say: Any = lam
     try:
         runner = here.start("runner", handlers="tests.runner.handlers", concurrency=4)
         runner.says("slot taken", 60)
+        producing = time.monotonic()
         with here.beside(here.produce, here.kill_intakes, here.kill_publishers, here.listen):
             faults(here, say)
             until(lambda: not here.producing.is_set(), "all to be published", SETTLED_LIMIT, every=0.2)
+            here.report.publishing = time.monotonic() - producing
             say("published; now until all is done")
             settled(here)
         judge(here)

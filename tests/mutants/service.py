@@ -99,6 +99,24 @@ MUTANTS = [
         "amqp/test_intake.py::test_properties_that_our_client_cannot_read_are_refused_like_others",
     ),
     mutant(
+        "forgotten-early", "an end is forgotten before the broker has confirmed it",
+        py(
+            "service/publish/publisher", "Publisher._publish", "done = await asyncio.gather(",
+            "await db.forget(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
+        ),
+        "amqp/test_publish.py::test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_nothing",
+    ),
+    mutant(
+        "two-ends-at-once", "the later end of a task may be heard before the earlier",
+        sql("next_outcomes", "f.nth = 1", "true"),
+        "schema/test_outcomes.py::test_the_ends_of_a_task_come_one_after_the_other",
+    ),
+    mutant(
+        "everybody-publishes", "a session publishes ends though another does",
+        sql("next_outcomes", "if not lockgate.holds_slot(0, -2) then", "if false then"),
+        "schema/test_outcomes.py::test_one_session_publishes_and_when_it_is_gone_another",
+    ),
+    mutant(
         "envelope-in-the-digest", "a message that comes again with another header is another request",
         sql("digest", "p_request - 'envelope'", "p_request"),
         "schema/test_submit.py::test_the_envelope_of_a_request_is_kept_and_is_no_part_of_it",

@@ -1,0 +1,167 @@
+"""``python -m bench.intake``: messages that become tasks in a second, against the same rows over HTTP, and mere acks.
+
+Needs a RabbitMQ, as the tests do: TEST_AMQP_URL, else a container.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import aiormq
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from bench.answer import Answer, middle, ratios
+from bench.ground import Ground, Program, Scale, until
+from bench.processes import Meter
+from bench.script import run, say
+from bench.wakeup import serve
+from service.gather import ITEMS_MAX
+from service.intake.settings import Settings
+from service.intake.topology import ARGUMENTS
+from tests.amqp.broker import Broker, Names, broker
+
+MESSAGES = 20_000
+PREFETCH = Settings(database_url="", amqp_url="").prefetch
+TASK = {"kind": "noop", "payload": {"to": "somebody@example.org", "subject": "Hello"}}
+RATE = """
+select count(*) filter (where create_time > first) / extract(epoch from max(create_time) - min(first))
+from lockgate.task, (select min(create_time) as first from lockgate.task) f
+"""
+BODY = json.dumps(TASK).encode()
+
+
+def measure(scale: Scale) -> Answer:
+    """Tasks taken out of RabbitMQ a second. Raises NotHere without one."""
+    answer = Answer(
+        "9. Tasks from RabbitMQ",
+        "python -m bench.intake",
+        f"{scale(MESSAGES, 2000):,} messages, each with a message_id, wait in a quorum queue; then one "
+        "`lockgate intake` starts, with its own settings. From its first commit to its last, without the first batch. "
+        f"Against the same rows with the same keys by `POST /tasks/batch`, {ITEMS_MAX} in a request, on one "
+        f"connection; and against a consumer with the same prefetch ({PREFETCH}) that does nothing but acknowledge. "
+        "Rounds take turns; the broker is on the same machine.",
+    )
+    with broker() as rabbit, Ground(scale) as ground:
+        answer.ground = ground.said()
+        table = answer.table(
+            "messages", "intake, tasks/s", "POST /tasks/batch, tasks/s", "ratio", "acks only, messages/s", "ratio",
+            "CPU intake, ms per task",
+        )  # fmt: skip
+        _, port = serve(ground)
+        number = scale(MESSAGES, 2000)
+        taken, posted, acked, cpu = [], [], [], []
+        for round_ in range(scale(5, 1)):
+            say(f"round {round_ + 1}")
+            names = Names(f"bench.{os.getpid()}.{round_}")
+            try:
+                rate, used = intake(ground, rabbit, names, number)
+                taken.append(rate)
+                cpu.append(1000 * used / number)
+                posted.append(over_http(ground, port, number))
+                acked.append(acks(rabbit, names, number))
+            finally:
+                rabbit.delete(names.queue, names.invalid)
+        table.add(
+            f"{number:,} a round", middle(taken), middle(posted), middle(ratios(taken, posted)), middle(acked),
+            middle(ratios(taken, acked)), middle(cpu),
+        )  # fmt: skip
+    return answer
+
+
+def intake(ground: Ground, rabbit: Broker, names: Names, number: int) -> tuple[float, float]:
+    """Tasks a second, and seconds of CPU that the process used, its start left out."""
+    fill(rabbit, names, number)
+    ground.main.refill(0)
+    program: Program = ground.start(
+        "service.intake", DATABASE_URL=ground.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
+        LOCKGATE_AMQP_QUEUE=names.queue,
+    )  # fmt: skip
+    stored = "select count(*) from lockgate.task"
+    until(lambda: ground.main.value(stored) > 0, lambda: f"the first task: {program.words()}", 60, every=0.002)
+    meter = Meter({"intake": lambda: [program.pid]})
+    until(lambda: ground.main.value(stored) == number, lambda: f"all tasks: {program.words()}", 300)
+    used = meter.seconds()["intake"]
+    program.stop()
+    return float(ground.main.value(RATE)), used
+
+
+def over_http(ground: Ground, port: int, number: int) -> float:
+    ground.main.refill(0)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    bodies = list(batches(number))
+    begin = time.perf_counter()
+    for body in bodies:
+        connection.request("POST", "/tasks/batch", body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 202:
+            raise RuntimeError(f"POST /tasks/batch answered {answer.status}")
+    rate = number / (time.perf_counter() - begin)
+    connection.close()
+    return rate
+
+
+def batches(number: int) -> Iterator[bytes]:
+    for begin in range(0, number, ITEMS_MAX):
+        numbers = range(begin, min(begin + ITEMS_MAX, number))
+        yield json.dumps({"items": [TASK | {"idempotency_key": f"message-{n}"} for n in numbers]}).encode()
+
+
+def acks(rabbit: Broker, names: Names, number: int) -> float:
+    """Messages a second from the first to the last."""
+    fill(rabbit, names, number)
+    done = 0
+    newest = 0
+    some = asyncio.Event()
+    begin = end = 0.0
+
+    async def note(message: DeliveredMessage) -> None:
+        nonlocal done, newest, begin
+        assert isinstance(message.delivery, Basic.Deliver)
+        begin = begin or time.perf_counter()
+        done, newest = done + 1, int(message.delivery.delivery_tag or 0)
+        some.set()
+
+    async def consume(channel: AbstractChannel) -> None:
+        nonlocal end
+        await channel.basic_qos(prefetch_count=PREFETCH)
+        await channel.basic_consume(names.queue, note)
+        while done < number:
+            await some.wait()
+            some.clear()
+            await channel.basic_ack(newest, multiple=True, wait=False)
+        end = time.perf_counter()
+
+    rabbit.with_channel(consume)
+    return number / (end - begin)
+
+
+def fill(rabbit: Broker, names: Names, number: int) -> None:
+    """So many messages in an otherwise empty queue."""
+    rabbit.delete(names.queue)
+    rabbit.declare(names.queue, arguments=ARGUMENTS)
+
+    async def publish() -> None:
+        connection = aiormq.Connection(rabbit.url)
+        await connection.connect()
+        channel = await connection.channel(publisher_confirms=False)
+        assert isinstance(channel, Channel)
+        for n in range(number):
+            await channel.basic_publish(
+                BODY, routing_key=names.queue, wait=n % 500 == 0,
+                properties=Basic.Properties(message_id=f"message-{n}", delivery_mode=2),
+            )  # fmt: skip
+        await channel.queue_declare(names.queue, passive=True)  # answered after what was sent before; a close is not
+        await connection.close()
+
+    asyncio.run(publish())
+    until(lambda: rabbit.ready(names.queue) == number, lambda: f"{number} messages in the queue", 300, every=0.2)
+
+
+if __name__ == "__main__":
+    run(measure)
