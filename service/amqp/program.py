@@ -26,6 +26,7 @@ def run() -> Iterator[None]:
     # What they say about a lost broker, we say in a line of our own.
     for noisy in ("aiormq", "aiormq.connection", "aiormq.channel"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    logger.info("starting")
     try:
         yield
     except ModuleNotFoundError as error:

@@ -152,12 +152,18 @@ class Intake:
         pauses = Pauses()
         # Statements of several intakes meet the same keys in the same order, or they would lock each other out.
         left = sorted(good, key=lambda pair: pair[1].keys)
-        while left := await self._try(left, bad):
-            await self._pause(pauses.next())
-            await self._database()
-            if self._stopping.is_set():
-                return False
-            self.is_consuming = True
+        at_once = len(left)
+        while left:
+            again = await self._try(left[:at_once], bad)
+            left = left[at_once:] + again
+            if again:
+                # Fewer, in case it was too much for the time a statement has.
+                at_once = max(1, at_once // 2)
+                await self._pause(pauses.next())
+                await self._database()
+                if self._stopping.is_set():
+                    return False
+                self.is_consuming = True
         return True
 
     async def _try(self, pairs: list[Pair], bad: list[Refused]) -> list[Pair]:

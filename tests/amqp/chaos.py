@@ -146,23 +146,23 @@ class Field:
     # -- who does something meanwhile ---------------------------------------------------------------------------------
 
     def kill_intakes(self) -> None:
-        """Every some seconds the older of two that has begun to consume, so that there is always one to kill."""
-        self.report.intake_kills = self._kill(self.intake, "consuming", self.plan.kill_every)
+        """Every some seconds the oldest of four, so that some have begun to consume where a start takes long."""
+        self.report.intake_kills = self._kill(self.intake, 4, self.plan.kill_every, "starting")
 
     def kill_publishers(self) -> None:
         """The one that publishes, every few seconds; the other stands by."""
-        self.report.publisher_kills = self._kill(self.publisher, "publishing", 2 * self.plan.kill_every)
+        self.report.publisher_kills = self._kill(self.publisher, 2, 2 * self.plan.kill_every, "publishing")
 
-    def _kill(self, start: Callable[[], RunnerProcess], event: str, every: float) -> int:
-        """How often."""
-        programs = [start(), start()]
+    def _kill(self, start: Callable[[], RunnerProcess], number: int, every: float, event: str) -> int:
+        """Kills the oldest that has said this, and starts another; how often."""
+        programs = [start() for _ in range(number)]
         kills = 0
         due = time.monotonic() + every
         while not self.over.wait(0.05):
-            at_work = [program for program in programs if program.events(event)]
-            if time.monotonic() > due and at_work and self.producing.is_set():
-                at_work[0].kill()
-                programs.remove(at_work[0])
+            found = [program for program in programs if program.events(event)]
+            if time.monotonic() > due and found and self.producing.is_set():
+                found[0].kill()
+                programs.remove(found[0])
                 programs.append(start())
                 kills, due = kills + 1, max(due + every, time.monotonic())
         if died := [program.noise for program in programs if program.process.poll() is not None]:

@@ -11,7 +11,7 @@ from tests.amqp.chaos import Plan, run
 def test_no_message_is_lost_or_doubled_and_no_end_unheard_whatever_dies(
     own_server: Server, rabbit: Broker, names: Names
 ) -> None:
-    plan = Plan(messages=600, bad=30, failing=15, kill_every=1.0, rate=40, restart_broker=rabbit.container is not None)
+    plan = Plan(messages=600, bad=30, failing=15, kill_every=1.0, rate=60, restart_broker=rabbit.container is not None)
     report = run(own_server, rabbit, names, plan)
     assert report.breaches == []
     assert report.intake_kills > 0

@@ -53,6 +53,28 @@ def test_a_message_published_from_the_management_page_is_followed_to_its_end(amq
     assert amqp.psql(query).count("\n") == 0
 
 
+def test_with_the_profile_events_how_it_ends_is_heard(amqp: Compose) -> None:
+    both = (*ONLY, "--profile", "events")
+    amqp(*both, "up", "--wait", "--no-build", "--no-recreate", "publish")
+    try:
+        api = example(amqp, "curl -s -u").split(" -d ")[0].replace("/exchanges/%2F/amq.default/publish", "{}")
+        json_ = "-H 'content-type: application/json'"
+        shell(amqp, f"{api.format('/queues/%2F/ear')} -X PUT {json_} -d '{{}}'")
+        binding = '{"routing_key": "default.sleep.*"}'
+        shell(amqp, f"{api.format('/bindings/%2F/e/lockgate.events/q/ear')} {json_} -d '{binding}'")
+        shell(amqp, example(amqp, "curl -s -u").replace("order-17", "order-18"))
+        asked = '{"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}'
+
+        def heard() -> list[dict[str, str]]:
+            return list(json.loads(shell(amqp, f"{api.format('/queues/%2F/ear/get')} {json_} -d '{asked}'")))
+
+        (event,) = until(heard, "the end", 90, every=0.5)
+        assert event["routing_key"] == "default.sleep.succeeded"
+        assert json.loads(event["payload"])["idempotency_key"] == "order-18"
+    finally:
+        amqp(*both, "rm", "--stop", "--force", "publish")
+
+
 def test_an_intake_without_its_broker_is_unwell_and_recovers_by_itself(amqp: Compose) -> None:
     healthy = ("exec", "-T", "intake", "lockgate", "healthcheck", "intake")
     amqp(*ONLY, *healthy)

@@ -3,9 +3,11 @@
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from service.amqp.program import write
 from tests.contract import until
 from tests.database import Database
 from tests.lockgate.up import lockgate
@@ -73,3 +75,20 @@ def test_a_runner_whose_database_cannot_be_reached_is_unwell() -> None:
     code, why = of_runner("postgresql://nobody@127.0.0.1:1/none")
     assert code == 1
     assert why.startswith("lockgate: the database cannot be reached: ")
+
+
+@pytest.mark.parametrize("program", ["intake", "publish"])
+def test_a_program_that_writes_a_status_file_is_well_while_that_says_so(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "status.json"
+
+    def asked() -> tuple[int, str]:
+        done = lockgate("healthcheck", program, LOCKGATE_STATUS_FILE=str(file))
+        return done.returncode, done.stderr
+
+    assert asked()[0] == 1
+    write(file, {"works": True})
+    assert asked() == (0, "")
+    write(file, {"works": False})
+    assert "waits for the broker or the database" in asked()[1]
+    file.write_text('{"works": true, "time": 0}')
+    assert "its last word is" in asked()[1]
