@@ -16,10 +16,10 @@ from service.db import SUMMARY, WHOLE
 from service.messages import Status, TaskFilter
 from service.pool import Pool
 
-WINDOW = 10_000  # tasks looked at by a statement
-ERROR_WINDOW = 2_000  # of which each has a text to be searched
+WINDOW = 5_000  # tasks looked at by a statement
+ERROR_WINDOW = 1_000  # of which each has a text to be searched
 WHOLE_MAX = 2_000  # tasks that are read whole
-SECONDS = 0.03  # after which no further window is begun
+SECONDS = 0.025  # after which no further window is begun
 # Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
 TRANSACTION = timedelta(minutes=1)
 COLUMNS = {"id": "id", "summary": SUMMARY, "full": WHOLE}

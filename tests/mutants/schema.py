@@ -301,4 +301,30 @@ MUTANTS = [
         sql("ends_after", "(r.finish_time, r.id) > (p_finish_time, p_id)", "true"),
         "test_counting.py::test_an_end_that_is_counted_while_its_task_is_retried_counts_once",
     ),
+    # Many at a time.
+    schema(
+        "batch-in-parts", "of a batch with an item that is refused the others are stored",
+        sql("submit_all", "if found then\n    raise", "if false then\n    raise"),
+        "test_submit_all.py::test_one_that_is_refused_is_named_and_nothing_is_stored",
+    ),
+    schema(
+        "delete-many-running", "a running task can be deleted with many others",
+        sql("delete_tasks", "t.status <> 'running'", "true"),
+        "test_change.py::test_each_does_what_it_can_to_each_status",
+    ),
+    schema(
+        "cancel-another-status", "tasks are cancelled that have changed since they were looked for",
+        sql("cancel_tasks", "p_statuses is null or t.status = any (p_statuses)", "true"),
+        "test_change.py::test_another_status_or_queue_than_meant_is_left_alone",
+    ),
+    schema(
+        "delete-another-queue", "tasks of any queue are deleted for who may touch but one",
+        sql("delete_tasks", "p_queue is null or t.queue = p_queue", "true"),
+        "test_change.py::test_another_status_or_queue_than_meant_is_left_alone",
+    ),
+    schema(
+        "change-running", "a task that does not wait can be changed",
+        sql("change_task", "v_row.status not in ('scheduled', 'queued')", "false"),
+        "test_change.py::test_only_a_task_that_waits_is_changed",
+    ),
 ]  # fmt: skip

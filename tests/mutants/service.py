@@ -186,4 +186,29 @@ MUTANTS = [
         py("runner/hand", "", "pass_fds=[lifeline] if lifeline >= 0 else []", "pass_fds=[]"),
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_what_its_handler_has_started_may_still_execute",
     ),
+    mutant(
+        "cursor-of-any-list", "a cursor is good for a list with other filters",
+        py("service/cursor", "place_of", "mark != _mark(only)", "False"),
+        "service/test_list.py::test_a_cursor_belongs_to_its_filters",
+    ),
+    mutant(
+        "window-left-out", "a page that ends with its time leads past what it has not looked at",
+        py("service/list_db", "Walk._part", "rows[0][0] or None", "None"),
+        "service/test_list.py::test_all_pages_together_are_all_that_was_asked_for",
+    ),
+    mutant(
+        "wait-for-any-change", "a wait is over when the task has changed",
+        py("service/waiting", "Waiters.end", "and sight.has_ended", ""),
+        "service/test_waiting.py::test_a_retry_does_not_end_the_wait",
+    ),
+    mutant(
+        "stream-read-ahead", "a stream is read on while what has come is being stored",
+        py("service/stream", "Taking.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
+        "service/test_stream.py::test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_database",
+    ),
+    mutant(
+        "stream-takes-too-much", "a stream says it took the line at which it stopped",
+        py("service/stream", "Taking.flush", "numbers[one.index] - 1", "numbers[one.index]"),
+        "service/test_stream.py::test_it_stops_at_a_bad_line_and_all_before_it_is_stored",
+    ),
 ]  # fmt: skip
