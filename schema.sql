@@ -314,7 +314,8 @@ create unique index task_dedupe on lockgate.task (queue, dedupe_key)
   where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
 create index task_ended on lockgate.task (queue, finish_time, id)
   where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge, ends_after
-create index task_unsuccessful on lockgate.task (status, id) where status in ('failed', 'cancelled');  -- lists, failures
+create index task_aside on lockgate.task (status, id)
+  where status in ('scheduled', 'failed', 'cancelled');                                            -- lists, failures
 comment on index lockgate.a_turn_is_taken_once is
   'Refuses a second claim of a slot''s next turn, whatever the programs do.';
 
@@ -477,7 +478,7 @@ end if;
 
 if v_version = 2 then
   drop index lockgate.task_claim, lockgate.task_ended, lockgate.task_failed;
-  create index task_unsuccessful on lockgate.task (status, id) where status in ('failed', 'cancelled');
+  create index task_aside on lockgate.task (status, id) where status in ('scheduled', 'failed', 'cancelled');
   create index task_ended on lockgate.task (queue, finish_time, id)
     where status in ('succeeded', 'failed', 'cancelled');
   create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
@@ -2494,6 +2495,39 @@ comment on view lockgate.kind_overview is
   'Kinds that runners serve now: how many do, in which queues (null = all), and the JSON Schema of the payload, as the '
   'newest of them has it (null = anything is taken).';
 
+-- The line of a queue is in the order of the numbers within each priority. From the lowest one up, and from the end of
+-- each, where no claim has left dead entries.
+create or replace function lockgate.newest_queued(p_queue text, p_below bigint, p_limit int) returns setof bigint
+language plpgsql stable security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_queue text;
+  v_upper bigint;
+  v_priority smallint;
+  v_found bigint[] := '{}';
+begin
+  for v_queue in select q.name from lockgate.queue q where p_queue is null or q.name = p_queue loop
+    v_upper := lockgate.rank((-101)::smallint, 0);
+    loop
+      select t.priority into v_priority from lockgate.task t
+      where t.queue = v_queue and t.status = 'queued' and lockgate.rank(t.priority, t.id) < v_upper
+      order by lockgate.rank(t.priority, t.id) desc limit 1;
+      exit when not found;
+      v_found := v_found || array(
+        select t.id from lockgate.task t
+        where t.queue = v_queue and t.status = 'queued'
+          and lockgate.rank(t.priority, t.id) >= lockgate.rank(v_priority, 0)
+          and lockgate.rank(t.priority, t.id) < lockgate.rank(v_priority, least(p_below, 1::bigint << 48))
+        order by lockgate.rank(t.priority, t.id) desc limit p_limit);
+      v_upper := lockgate.rank(v_priority, 0);
+    end loop;
+  end loop;
+  return query select f from unnest(v_found) f order by f desc limit p_limit;
+end
+$$;
+comment on function lockgate.newest_queued(text, bigint, int) is
+  'The newest queued tasks with a smaller number than that, of one queue or all, whatever else there is.';
+
 -- By halves, over the primary key: tasks are created about in the order of their numbers. The time of a task is that of
 -- the beginning of its transaction, so tasks of one that took long have smaller times than their neighbours.
 create or replace function lockgate.created_since(p_time timestamptz) returns bigint
@@ -2564,7 +2598,8 @@ grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_deta
   lockgate.task_recent, lockgate.failures, lockgate.queue_stats, lockgate.total_detail, lockgate.slot_detail,
   lockgate.key_overview, lockgate.kind_overview, lockgate.outcome_overview
   to lockgate_service;
-grant execute on function lockgate.created_since(timestamptz), lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
+grant execute on function lockgate.created_since(timestamptz), lockgate.newest_queued(text, bigint, int),
+  lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),
   lockgate.series(timestamptz, timestamptz, double precision, text)
   to lockgate_service, lockgate_viewer;

@@ -1,14 +1,13 @@
 """Lists of tasks, newest first, in a time that no table and no filter makes longer.
 
 Indexes are paid for by every claim, so most filters have none. A list walks through what an index does offer, a window
-at a time, and when its time is up it says how far it came; the next page goes on from there. What waits, runs or ended
-within a time is read whole from an index of its own where that is not much.
+at a time, and when its time is up it says how far it came; the next page goes on from there.
 """
 
 # ruff: noqa: S608  (put together from constants of this file and of db)
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
@@ -18,7 +17,7 @@ from service.pool import Pool
 
 WINDOW = 5_000  # tasks looked at by a statement
 ERROR_WINDOW = 1_000  # of which each has a text to be searched
-WHOLE_MAX = 2_000  # tasks that are read whole
+NAMED_MAX = 2_000  # of those whose ids are read first
 SECONDS = 0.025  # after which no further window is begun
 # Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
 TRANSACTION = timedelta(minutes=1)
@@ -37,18 +36,15 @@ _CONDITIONS: Mapping[str, str] = {
     "finished_after": "finish_time >= %(finished_after)s",
     "finished_before": "finish_time < %(finished_before)s",
 }
-# From where no claim has left dead entries. In the order of their indexes, or a plan that expects many tasks reads the
-# whole table to find none.
-_OF_QUEUE = "(%(queue)s::text is null or queue = %(queue)s)"
-_WHOLE: Mapping[str, str] = {
-    "scheduled": f"""(
-      select id from lockgate.task_detail where status = 'scheduled' and {_OF_QUEUE}
-      order by queue desc, run_at desc limit %(most)s)""",
-    "queued": f"""(
-      select id from lockgate.task_detail where status = 'queued' and {_OF_QUEUE}
-      order by queue desc, lockgate.rank(priority, id) desc limit %(most)s)""",
-    "running": f"(select id from lockgate.running() where {_OF_QUEUE})",
+# What a list walks through: conditions that an index serves in the order of the ids, or the ids themselves.
+_ALL = "true"
+_ASIDE: Mapping[Status, str] = {
+    status: f"status = '{status}'"
+    for status in ("scheduled", "failed", "cancelled")  # those of the index task_aside
 }
+_QUEUED = "select lockgate.newest_queued(%(queue)s, %(below)s, %(most)s)"
+_RUNNING = "select id from lockgate.running() where id < %(below)s order by id desc limit %(most)s"
+# In the order of its index, or a plan that expects many tasks reads the whole table to find none.
 _ENDED = """
   select t.id from lockgate.queue_detail q cross join lateral (
     select id from lockgate.task_detail t
@@ -95,9 +91,9 @@ class Walk:
         self._conditions = [text for name, text in _CONDITIONS.items() if self._params[name] is not None]
         self._below = 2**63 - 1
         self._above = 0
-        # Conditions, each of which an index serves in the order of the ids. Whatever the filter applies to meets one.
+        # Whatever the filter applies to is in one of these.
         self._parts: list[str] = []
-        self._whole: list[int] = []
+        self._ended: list[int] = []
 
     @classmethod
     async def begin(cls, pool: Pool, only: TaskFilter, below: int | None, columns: str) -> "Walk":
@@ -125,19 +121,28 @@ class Walk:
         return Found(rows, rest if rest > self._above + 1 else None)
 
     async def _part(self, part: str, limit: int) -> Found:
-        rows = await self._pool.rows(
-            f"""
-            with floor as materialized (
+        named = part.startswith("select")
+        if named:
+            condition = "id = any (array(select * from named))"
+            window = f"named as materialized ({part}), "
+            floor = "select case when count(*) = %(most)s then min(id) else 0 end as id from named as n(id)"
+        else:
+            condition, window = part, ""
+            floor = f"""
               select coalesce((
                 select id from lockgate.task_detail where {part} and id < %(below)s and id > %(above)s
-                order by id desc offset {self._window - 1} limit 1), 0) as id)
+                order by id desc offset {self._window - 1} limit 1), 0) as id"""
+        rows = await self._pool.rows(
+            f"""
+            with {window}floor as materialized ({floor})
             select floor.id, t.* from floor left join lateral (
               select {self._columns} from lockgate.task_detail
-              where {" and ".join([part, *self._conditions])}
+              where {" and ".join([condition, *self._conditions])}
                 and id < %(below)s and id >= floor.id and id > %(above)s
               order by id desc limit %(limit)s) t on true
             """,
-            self._params | {"below": self._below, "above": self._above, "limit": limit, "whole": self._whole},
+            self._params
+            | {"below": self._below, "above": self._above, "limit": limit, "most": NAMED_MAX, "ended": self._ended},
         )
         found = [row[1:] for row in rows if row[1] is not None]
         # A full page ends before the window does.
@@ -145,25 +150,19 @@ class Walk:
 
     async def _find_parts(self) -> None:
         only = self._only
-        statuses = set(only.status or get_args(Status))
+        statuses: set[Status] = set(only.status or get_args(Status))
         if only.error is not None:
             statuses &= {"failed"}
-        unsuccessful = [f"status = '{status}'" for status in sorted(statuses & {"failed", "cancelled"})]
         if only.finished_after is not None or only.finished_before is not None:
-            self._parts = await self._whole_or_all([f"({_ENDED})"])
+            rows = await self._pool.rows(_ENDED, self._params | {"most": NAMED_MAX + 1})
+            self._ended = [row[0] for row in rows]
+            self._parts = [_ALL if len(rows) > NAMED_MAX else "id = any (%(ended)s::bigint[])"]
         elif "succeeded" in statuses:
-            self._parts = ["true"]
-        elif texts := [text for status, text in _WHOLE.items() if status in statuses]:
-            self._parts = await self._whole_or_all(texts)
-            if self._parts != ["true"]:
-                self._parts += unsuccessful
+            self._parts = [_ALL]
         else:
-            self._parts = unsuccessful
-
-    async def _whole_or_all(self, texts: Sequence[str]) -> list[str]:
-        rows = await self._pool.rows(" union all ".join(texts), self._params | {"most": WHOLE_MAX + 1})
-        self._whole = [row[0] for row in rows]
-        return ["id = any (%(whole)s::bigint[])"] if len(rows) <= WHOLE_MAX else ["true"]
+            self._parts = [text for status, text in _ASIDE.items() if status in statuses]
+            self._parts += [_QUEUED] if "queued" in statuses else []
+            self._parts += [_RUNNING] if "running" in statuses else []
 
 
 async def _created_since(pool: Pool, time: datetime, margin: timedelta) -> int:

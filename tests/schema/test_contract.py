@@ -20,6 +20,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "holds_slot": EVERYBODY,
     "schema_version": EVERYBODY,
     "created_since": {"service", "viewer"},
+    "newest_queued": {"service", "viewer"},
     "rank": {"service", "viewer"},
     "running": {"service", "viewer"},
     "submit": {"service"},

@@ -109,15 +109,15 @@ def both(matches: Matches, status: list[str], queue: str) -> Matches:
 
 
 @pytest.mark.parametrize(
-    ("window", "whole", "limit"), [(10_000, 2_000, 50), (7, 2_000, 3), (7, 5, 4), (1, 0, 100)], ids=str
+    ("window", "named", "limit"), [(10_000, 2_000, 50), (7, 2_000, 3), (7, 5, 4), (1, 1, 100)], ids=str
 )
 def test_all_pages_together_are_all_that_was_asked_for(
-    crowd: Any, monkeypatch: pytest.MonkeyPatch, window: int, whole: int, limit: int
+    crowd: Any, monkeypatch: pytest.MonkeyPatch, window: int, named: int, limit: int
 ) -> None:
     client, rows, start = crowd
     monkeypatch.setattr(list_db, "WINDOW", window)
     monkeypatch.setattr(list_db, "ERROR_WINDOW", window)
-    monkeypatch.setattr(list_db, "WHOLE_MAX", whole)
+    monkeypatch.setattr(list_db, "NAMED_MAX", named)
     monkeypatch.setattr(list_db, "SECONDS", 0.0 if window == 7 else 0.03)
     every = filters(start)
     for parameters, matches in every if limit == 50 else every[:: 23 if window == 1 else 7]:
