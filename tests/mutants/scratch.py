@@ -70,7 +70,8 @@ def copy(source: Path, target: Path, changed: Sequence[str]) -> None:
 
 def pytest(checkout: Path, database_url: str, selection: Sequence[str], limit: float, *options: str) -> Run:
     """Runs these tests of that copy on that server; stopped after `limit` seconds."""
-    environment = {name: value for name, value in os.environ.items() if name != "REQUIRE_DOCKER"}
+    not_for_it = {"REQUIRE_DOCKER", "PYTEST_ADDOPTS"}
+    environment = {name: value for name, value in os.environ.items() if name not in not_for_it}
     # Before the checkout that is installed in this environment, for every process that is started below.
     environment |= {"PYTHONPATH": str(checkout), "TEST_DATABASE_URL": database_url}
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "-o", f"timeout={TEST_LIMIT}"]

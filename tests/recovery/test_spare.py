@@ -87,7 +87,10 @@ def test_a_spare_has_no_row_no_connection_and_no_slot(db: Database, run: Run) ->
     name = supervised.events("connected")[0]["runner"]
     assert names(db) == {name}
     assert [row[0] for row in db.query("select runner from lockgate.runner_overview")] == [name]
-    connected = db.query("select application_name from pg_stat_activity where application_name ~ '^lockgate'")
+    connected = db.query(
+        "select application_name from pg_stat_activity"
+        " where application_name ~ '^lockgate' and datname = current_database()"
+    )
     assert sorted(row[0] for row in connected) == [f"lockgate-runner {name}"[:63], f"lockgate-wake {name}"[:63]]
 
 

@@ -53,7 +53,9 @@ def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     thread.start()
     try:
         until(lambda: server.started or not thread.is_alive(), "the service to start")
-        with httpx.Client(base_url=url, timeout=20) as client:
+        # Tests share it between threads, and it must close no connection that another thread is about to use.
+        limits = httpx.Limits(keepalive_expiry=None)
+        with httpx.Client(base_url=url, timeout=20, limits=limits) as client:
             yield client
     finally:
         server.should_exit = True
