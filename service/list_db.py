@@ -18,7 +18,7 @@ from service.pool import Pool
 WINDOW = 5_000  # tasks looked at by a statement
 ERROR_WINDOW = 1_000  # of which each has a text to be searched
 NAMED_MAX = 2_000  # of those whose ids are read first
-SECONDS = 0.025  # after which no further window is begun
+SECONDS = 0.02  # after which no further window is begun
 # Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
 TRANSACTION = timedelta(minutes=1)
 COLUMNS = {"id": "id", "summary": SUMMARY, "full": WHOLE}
