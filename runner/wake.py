@@ -44,8 +44,7 @@ async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
                 heard("")
                 pause = 0.1
                 while True:
-                    # By libpq itself: on the way through psycopg's `notifies` an idle task starts a third of a
-                    # millisecond later.
+                    # By libpq itself: the way through psycopg's `notifies` is longer, and a task waits for it.
                     while notification := connection.pgconn.notifies():
                         heard(notification.extra.decode())
                     if await _readable(connection.fileno(), CHECK_EVERY):
