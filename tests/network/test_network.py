@@ -1,6 +1,7 @@
 """The network that the other tests break: it carries, loses, delays and refuses, and nothing of it stays behind."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -108,14 +109,15 @@ def test_nothing_is_left_after_a_failure(network: Network) -> None:
     def fail() -> None:
         with Network() as own:
             host = own.host()
-            started.append(subprocess.Popen([*host.command, "sleep", "600"]))
+            started.append(sleeper := subprocess.Popen([*host.command, "sleep", "600"]))
+            until(lambda: str(sleeper.pid) in run("ip", "netns", "pids", host.name).split(), "its arrival")
             raise RuntimeError(host.name)
 
     started: list[subprocess.Popen[bytes]] = []
     with pytest.raises(RuntimeError) as failure:
         fail()
     assert not Path("/run/netns", str(failure.value)).exists()
-    assert started[0].wait(10) != 0  # killed, or too late to find its network
+    assert started[0].wait(10) == -signal.SIGKILL
 
 
 def test_where_there_is_no_command_ip_the_reason_is_said(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
