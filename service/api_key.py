@@ -15,7 +15,8 @@ ID_LENGTH = 12
 SECRET_LENGTH = 43  # of 62 letters and digits: 256 bits
 _LOWER = string.ascii_lowercase + string.digits
 _ALL = string.ascii_letters + string.digits
-_BEARER = re.compile(rf"bearer +(lockgate_([a-z0-9]{{{ID_LENGTH}}})_[a-z0-9]{{{SECRET_LENGTH}}}) *", re.IGNORECASE)
+_KEY = re.compile(rf"lockgate_([a-z0-9]{{{ID_LENGTH}}})_[A-Za-z0-9]{{{SECRET_LENGTH}}}")
+_BEARER = re.compile("bearer +([^ ]+) *", re.IGNORECASE)
 
 
 class Shown(Struct, frozen=True):
@@ -32,7 +33,13 @@ def make() -> tuple[Shown, str]:
     return Shown(name, hashlib.sha256(text.encode()).digest()), text
 
 
-def shown(authorization: str) -> Shown | None:
-    """The key in a header Authorization; None if that holds nothing like one."""
-    found = _BEARER.fullmatch(authorization)
-    return Shown(found[2], hashlib.sha256(found[1].encode()).digest()) if found else None
+def in_authorization(header: str) -> str:
+    """What a header Authorization has in place of a key; empty if it is of another form."""
+    found = _BEARER.fullmatch(header)
+    return found[1] if found else ""
+
+
+def shown(text: str) -> Shown | None:
+    """None if that is nothing like a key."""
+    found = _KEY.fullmatch(text)
+    return Shown(found[1], hashlib.sha256(text.encode()).digest()) if found else None

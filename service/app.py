@@ -22,6 +22,7 @@ from service import (
     metrics,
     problems,
     queues,
+    sign_in,
     simple,
     slots,
     stats,
@@ -134,7 +135,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         refuse_strange(request)
 
     app = Litestar(
-        [Router("/", before_request=before, route_handlers=ROUTES), *PROBES, docs.static()],
+        [Router("/", before_request=before, route_handlers=ROUTES), sign_in.ROUTES, *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
         middleware=[REQUESTS.middleware],
@@ -149,6 +150,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
             "keys": provide(keys),
+            "root": provide(settings.root_path),
             "caller": Provide(caller_of, sync_to_thread=False),
             "desk": Provide(desk_of, sync_to_thread=False),
             "waker": provide(waker),

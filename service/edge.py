@@ -17,9 +17,11 @@ Header = tuple[bytes, bytes]
 # There is no header that allows another origin anything (CORS): pages from elsewhere cannot read an answer.
 ALWAYS: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+DATA_REFERRER = (b"referrer-policy", b"no-referrer")
+# With no-referrer, a browser would not say from where a form of ours is sent.
+PAGE_REFERRER = (b"referrer-policy", b"same-origin")
 DATA_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 # Pages load scripts, styles and data from here only. Swagger UI puts styles into attributes.
 _OF_PAGES = (
@@ -38,6 +40,7 @@ def edged(app: ASGIApp, root: str = "") -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
+        without_slash = scope["path"] == root != ""
         if root:
             _move_up(scope, root)
         status: int | None = None
@@ -51,7 +54,10 @@ def edged(app: ASGIApp, root: str = "") -> ASGIApp:
 
         begin = time.perf_counter()
         try:
-            await app(scope, receive, seen)
+            if without_slash:
+                await _lead_in(scope, seen)
+            else:
+                await app(scope, receive, seen)
         except asyncio.CancelledError:
             # The server stops, and has waited long enough for this request.
             if status is None:
@@ -76,9 +82,14 @@ def dressed(headers: Iterable[Header], root: str) -> list[Header]:
     kept: list[Header] = []
     policy = DATA_POLICY
     storing = NO_STORE
+    referrer = DATA_REFERRER
     for name, value in headers:
         if name == b"content-type" and value.startswith(b"text/html"):
-            policy = PAGE_POLICY
+            policy = policy if policy is not DATA_POLICY else PAGE_POLICY
+            referrer = PAGE_REFERRER
+        elif name == b"content-security-policy":
+            policy = (name, value)
+            continue
         elif name == b"cache-control":
             if b"public" in value:
                 storing = (name, value)
@@ -88,13 +99,21 @@ def dressed(headers: Iterable[Header], root: str) -> list[Header]:
         elif root and name == b"link":
             value = value.replace(b"</", b"<" + root.encode() + b"/")
         kept.append((name, value))
-    return [*kept, *ALWAYS, policy, storing]
+    return [*kept, *ALWAYS, referrer, policy, storing]
 
 
 def _move_up(scope: Scope, root: str) -> None:
     if f"{scope['path']}/".startswith(f"{root}/"):
         scope["path"] = scope["path"][len(root) :] or "/"
         scope["raw_path"] = scope["raw_path"][len(root) :] or b"/"
+
+
+async def _lead_in(scope: Scope, send: Send) -> None:
+    """Links of pages are relative, and need the slash at the end of the root."""
+    query = scope["query_string"]
+    headers = [(b"location", b"/?" + query if query else b"/"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 308, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _say_that_we_stop(send: Send, root: str) -> None:

@@ -8,10 +8,11 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 
-from service import key_db
+from service import cookie, key_db
 from service.caller import Caller, Scope
 from service.health import Health
 from service.keys import Keys
+from service.origin import SAFE_METHODS, refuse_from_elsewhere
 from service.parameters import TASK_ID_MAX
 from service.pool import Pool
 from service.problem import Refusal, forbidden, no_queue, no_task
@@ -39,7 +40,12 @@ class Guard:
         if (scope := needed(handler)) is None:
             return
         await self._health.schema()
-        caller = await self._keys.caller(connection.headers.get("authorization"))
+        headers = connection.headers
+        authorization = headers.get("authorization")
+        caller = await self._keys.caller(authorization, cookie.key_in(headers.get("cookie")))
+        if authorization is None and connection.scope.get("method") not in SAFE_METHODS:
+            # A browser brings the cookie, and reaches an open service, for whatever page it shows.
+            refuse_from_elsewhere(headers, sure=caller.key is not None)
         if not caller.may(scope):
             raise forbidden(scope)
         if caller.queue is not None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from service import key_db
-from service.api_key import shown
+from service.api_key import in_authorization, shown
 from service.caller import ANYBODY, Caller
 from service.errors import refusal
 from service.log import logger
@@ -50,18 +50,21 @@ class Keys:
         self._reading: asyncio.Task[None] | None = None
         self._used: set[str] = set()
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who sent a request with this header. Raises Refusal (401), and 503 if the database cannot be asked."""
+    async def caller(self, authorization: str | None = None, cookie: str | None = None) -> Caller:
+        """Who sent a request with this header, or else with this in the cookie. Raises Refusal (401), and 503 if the
+        database cannot be asked."""
         if self._required is False:
             return ANYBODY
         now = time.monotonic()
         snapshot = await self._read(now - KEEP_SECONDS)
         if not snapshot.any and not self._required:
             return ANYBODY
-        if authorization is None:
+        given = cookie if authorization is None else in_authorization(authorization)
+        if given is None:
             raise unauthenticated("a key is needed, as in `Authorization: Bearer lockgate_...`")
-        if (key := shown(authorization)) is None:
-            raise unauthenticated("Authorization is not of the form `Bearer lockgate_...`")
+        if (key := shown(given)) is None:
+            form = "the key is not of the form `lockgate_...`"
+            raise unauthenticated("Authorization is not of the form `Bearer lockgate_...`" if authorization else form)
         known = snapshot.known.get(key.id)
         if known is None:
             # Made a moment ago, perhaps.

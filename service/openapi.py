@@ -100,7 +100,9 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "lockgate_...",
-            "description": "A key that `lockgate keys add` has made. Where none was ever made, none is asked for.",
+            "description": "A key that `lockgate keys add` has made. Where none was ever made, none is asked for. A "
+            "browser that has signed in brings it in the cookie `lockgate_key` instead: good for what is read, and for "
+            "what a page of the service itself asks to be changed.",
         }
     }
     schemas = document["components"]["schemas"]

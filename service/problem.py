@@ -36,7 +36,8 @@ PROBLEMS: Mapping[int, Kind] = {
         "forbidden",
         "The key is not good for this",
         "Its scope is too small (`WWW-Authenticate` names the one it takes), or it is for one queue and this is "
-        "about another, or about all.",
+        "about another, or about all. Or a browser asks this, without one or with the cookie of who is signed in, for "
+        "a page of another origin.",
     ),
     404: Kind(
         "not-found",

@@ -41,4 +41,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "getProblem": None,
     "getLiveness": None,
     "getReadiness": None,
+    "askForKey": None,
+    "signIn": None,
+    "signOut": None,
 }

@@ -156,6 +156,16 @@ MUTANTS = [
         "service/test_access.py::test_every_operation_refuses_who_has_no_key_or_too_small_a_scope",
     ),
     mutant(
+        "any-page", "whatever page a browser shows acts with the key of who is signed in",
+        py("service/guard", "Guard.__call__", "refuse_from_elsewhere(headers, sure=caller.key is not None)", "pass"),
+        "service/test_sign_in.py::test_a_browser_acts_for_no_page_of_another_origin",
+    ),
+    mutant(
+        "unsure-page", "with a cookie, a request is taken that does not say for which page it is",
+        py("service/guard", "Guard.__call__", "sure=caller.key is not None", "sure=False"),
+        "service/test_sign_in.py::test_a_browser_acts_for_no_page_of_another_origin",
+    ),
+    mutant(
         "key-for-ever", "a key that was once seen is good until the service is started again",
         py("service/keys", "Keys.caller", "self._read(now - KEEP_SECONDS)", "self._read(0)"),
         "service/test_access.py::test_a_key_is_good_at_once_and_a_revoked_one_for_two_seconds",
