@@ -2416,13 +2416,25 @@ create or replace view lockgate.task_recent as
   order by id desc;
 comment on view lockgate.task_recent is 'The 40 newest tasks, on one screen.';
 
+-- Nothing here may be stable, or it would be called for each row instead of being part of the statement.
+create or replace function lockgate.failure(p_error jsonb) returns text
+language sql immutable
+as $$
+  select coalesce(left(p_error ->> 'type', 100) || ': ', '') || coalesce(regexp_replace(
+    left(split_part(ltrim(left(p_error ->> 'message', 1000), e' \r\n\t'), e'\n', 1), 200) collate "C",
+    '\w*\d\w*', '#', 'g'), '')
+$$;
+comment on function lockgate.failure(jsonb) is
+  'What tells one kind of failure from another: type and first line of an error, with # for each word that has a digit.';
+
 create or replace view lockgate.failures as
-  select queue, kind, error ->> 'type' as type, left(split_part(error ->> 'message', e'\n', 1), 80) as message,
-    count(*) as tasks, min(finish_time) as first, max(finish_time) as last, max(id) as latest_task
-  from (select * from lockgate.task where status = 'failed' order by id desc limit 10000) t
-  group by 1, 2, 3, 4
+  select queue, kind, lockgate.failure(error) as failure, count(*) as tasks, min(finish_time) as first,
+    max(finish_time) as last, max(id) as latest_task
+  from (select * from lockgate.task where status = 'failed' order by id desc limit 2000) t
+  group by 1, 2, 3
   order by last desc;
-comment on view lockgate.failures is 'The newest 10,000 failed tasks by queue, kind and error: how many, since when, the latest.';
+comment on view lockgate.failures is
+  'The newest 2,000 failed tasks by queue, kind and failure: how many, since when, the latest.';
 
 create or replace view lockgate.slot_detail as
   with seen as materialized (select * from lockgate.watch())
@@ -2599,7 +2611,7 @@ grant select on lockgate.task_detail, lockgate.task_sight, lockgate.attempt_deta
   lockgate.key_overview, lockgate.kind_overview, lockgate.outcome_overview
   to lockgate_service;
 grant execute on function lockgate.created_since(timestamptz), lockgate.newest_queued(text, bigint, int),
-  lockgate.rank(smallint, bigint), lockgate.running(), lockgate.occupied(), lockgate.watch(),
+  lockgate.rank(smallint, bigint), lockgate.failure(jsonb), lockgate.running(), lockgate.occupied(), lockgate.watch(),
   lockgate.waiting(text), lockgate.ended_since(timestamptz),
   lockgate.series(timestamptz, timestamptz, double precision, text)
   to lockgate_service, lockgate_viewer;

@@ -18,6 +18,7 @@ from service import (
     docs,
     emptying,
     events,
+    failures,
     health,
     metrics,
     problems,
@@ -75,6 +76,7 @@ ROUTES = (
     slots.resume_runner,  # POST /runners/{runner}/resume
     stats.get_stats,  # GET /stats
     stats.get_series,  # GET /stats/series
+    failures.list_failures,  # GET /failures
     events.stream_events,  # GET /events
     metrics.get_metrics,  # GET /metrics
     simple.create_sleep_task,  # POST /task
@@ -147,6 +149,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "waiters": provide(waiters),
             "readers": provide(readers),
             "numbers": provide(numbers),
+            "failed": provide(failures.Failed(pool)),
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
             "keys": provide(keys),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from service.db import SUMMARY, WHOLE
+from service.db import SUMMARY, WHOLE, utc
 from service.messages import Status, TaskFilter
 from service.pool import Pool
 
@@ -21,7 +21,12 @@ NAMED_MAX = 2_000  # of those whose ids are read first
 SECONDS = 0.02  # after which no further window is begun
 # Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
 TRANSACTION = timedelta(minutes=1)
-COLUMNS = {"id": "id", "summary": SUMMARY, "full": WHOLE}
+COLUMNS = {
+    "id": "id",
+    "summary": SUMMARY,
+    "full": WHOLE,
+    "failure": f"id, queue, kind, lockgate.failure(error), {utc('finish_time')}",
+}
 
 _CONDITIONS: Mapping[str, str] = {
     "status": "status = any (%(status)s::lockgate.status[])",
@@ -31,6 +36,7 @@ _CONDITIONS: Mapping[str, str] = {
     "runner": "runner = %(runner)s",
     "error": "status = 'failed'"
     " and strpos(lower(concat_ws(': ', error ->> 'type', error ->> 'message')), lower(%(error)s)) > 0",
+    "failure": "status = 'failed' and lockgate.failure(error) = %(failure)s",
     "created_after": "create_time >= %(created_after)s",
     "created_before": "create_time < %(created_before)s",
     "finished_after": "finish_time >= %(finished_after)s",
@@ -67,7 +73,7 @@ async def page(
     pool: Pool, only: TaskFilter, below: int | None, limit: int, columns: str, seconds: float | None = None
 ) -> Found:
     """At most `limit` of the tasks below that id; fewer, though there are more, when the time is up."""
-    walk = await Walk.begin(pool, only, below, COLUMNS[columns])
+    walk = await Walk.begin(pool, only, below, columns)
     end = asyncio.get_running_loop().time() + (SECONDS if seconds is None else seconds)
     rows: list[tuple[Any, ...]] = []
     while True:
@@ -84,9 +90,10 @@ class Walk:
 
     def __init__(self, pool: Pool, only: TaskFilter, columns: str) -> None:
         self._pool = pool
-        self._columns = columns
+        self._columns = COLUMNS[columns]
         self._only = only
-        self._window = WINDOW if only.error is None else ERROR_WINDOW
+        reads_errors = only.error is not None or only.failure is not None or columns == "failure"
+        self._window = ERROR_WINDOW if reads_errors else WINDOW
         self._params: dict[str, Any] = {name: getattr(only, name) for name in _CONDITIONS}
         self._conditions = [text for name, text in _CONDITIONS.items() if self._params[name] is not None]
         self._below = 2**63 - 1
@@ -151,13 +158,16 @@ class Walk:
     async def _find_parts(self) -> None:
         only = self._only
         statuses: set[Status] = set(only.status or get_args(Status))
-        if only.error is not None:
+        if only.error is not None or only.failure is not None:
             statuses &= {"failed"}
         if only.finished_after is not None or only.finished_before is not None:
+            statuses &= {"succeeded", "failed", "cancelled"}
             rows = await self._pool.rows(_ENDED, self._params | {"most": NAMED_MAX + 1})
-            self._ended = [row[0] for row in rows]
-            self._parts = [_ALL if len(rows) > NAMED_MAX else "id = any (%(ended)s::bigint[])"]
-        elif "succeeded" in statuses:
+            if len(rows) <= NAMED_MAX:
+                self._ended = [row[0] for row in rows]
+                self._parts = ["id = any (%(ended)s::bigint[])"]
+                return
+        if "succeeded" in statuses:
             self._parts = [_ALL]
         else:
             self._parts = [text for status, text in _ASIDE.items() if status in statuses]

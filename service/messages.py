@@ -248,10 +248,39 @@ class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only
         ]
         | None
     ) = None
+    failure: Annotated[str, Meta(description="That failed so: see `GET /failures`.", max_length=400)] | None = None
     created_after: Annotated[Moment, Meta(description="Created then or later.")] | None = None
     created_before: Annotated[Moment, Meta(description="Created before that.")] | None = None
     finished_after: Annotated[Moment, Meta(description="Ended then or later.")] | None = None
     finished_before: Annotated[Moment, Meta(description="Ended before that.")] | None = None
+
+
+class Failure(Struct):
+    """Failed tasks of one queue and kind that failed in the same way."""
+
+    queue: Name
+    kind: Annotated[str, Meta(examples=["sleep"])]
+    failure: Annotated[
+        str,
+        Meta(
+            description="Type and first line of their errors, with # for each word that has a digit.",
+            examples=["TimeoutError: no answer after #.# s"],
+        ),
+    ]
+    tasks: Annotated[int, Meta(description="How many there are.", examples=[12])]
+    first: Annotated[Time, Meta(description="When the first of them ended.")]
+    last: Annotated[Time, Meta(description="When the last did.")]
+    latest_task: Annotated[int, Meta(description="One of them: the newest.", examples=[17])]
+    filter: Annotated[TaskFilter, Meta(description="Applies to them all, those not looked at too.")]
+
+
+class Failures(Struct):
+    """What has failed, by what went wrong."""
+
+    items: Annotated[list[Failure], Meta(description="Those with the most tasks first.")]
+    groups: Annotated[int, Meta(description="How many there are, of which `limit` are here.", examples=[1])]
+    looked_at: Annotated[int, Meta(description="How many failed tasks these are.", examples=[12])]
+    complete: Annotated[bool, Meta(description="false: only the newest were looked at.")]
 
 
 class TaskChange(Struct, forbid_unknown_fields=True):

@@ -1,5 +1,6 @@
 """Parameters of paths and queries: those that operations share, and what no operation takes."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from service.messages import TaskFilter
 from service.problem import invalid, no_task
 
 TASK_ID_MAX = 2**63 - 1
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
@@ -60,3 +62,11 @@ def check_times(only: TaskFilter) -> None:
         time: datetime | None = getattr(only, name)
         if time is not None and time.tzinfo is None:
             raise invalid(name, "needs an offset or Z, as in 2026-05-01T12:00:00Z")
+
+
+def seconds(name: str, text: str) -> int:
+    """Raises Refusal (400)."""
+    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if not found:
+        raise invalid(name, "is not of the form 90s, 15m, 1h, 7d")
+    return int(found[1]) * UNITS[found[2]]

@@ -18,6 +18,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "listKinds": "read",
     "getStats": "read",
     "getSeries": "read",
+    "listFailures": "read",
     "streamEvents": "read",
     "getMetrics": "read",
     "createTask": "submit",

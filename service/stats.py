@@ -1,7 +1,6 @@
 """What is counted and measured, at this moment and over time."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
@@ -14,6 +13,7 @@ from msgspec import structs
 from service import stats_db
 from service.caller import Caller
 from service.docs import problems
+from service.parameters import seconds
 from service.pool import Pool
 from service.problem import invalid
 from service.shared import Shared
@@ -22,7 +22,6 @@ from service.stats_messages import AllStats, Durations, Ended, Hour, QueueNow, Q
 NOW_SECONDS = 0.25  # old, at most
 HOUR_SECONDS = 2.0
 SERIES_SECONDS = 5.0
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
 
@@ -113,11 +112,3 @@ async def get_series(
     if queue is None and (window_seconds, step_seconds) == (stats_db.HOUR, 60):
         return Series(60, await numbers.last_hour.get())
     return Series(step_seconds, await stats_db.series(pool, window_seconds, step_seconds, queue))
-
-
-def seconds(name: str, text: str) -> int:
-    """Raises Refusal (400)."""
-    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
-    if not found:
-        raise invalid(name, "is not of the form 90s, 15m, 1h, 7d")
-    return int(found[1]) * UNITS[found[2]]

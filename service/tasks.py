@@ -171,6 +171,9 @@ async def list_tasks(
             description="Only failed ones whose error has this in its type or message, in any case.", max_length=200
         ),
     ] = None,
+    failure: Annotated[
+        str | None, QueryParameter(description="Only those that failed so: see `GET /failures`.", max_length=400)
+    ] = None,
     created_after: Annotated[datetime | None, QueryParameter(description="Created then or later.")] = None,
     created_before: Annotated[datetime | None, QueryParameter(description="Created before that.")] = None,
     finished_after: Annotated[datetime | None, QueryParameter(description="Ended then or later.")] = None,
@@ -198,6 +201,7 @@ async def list_tasks(
         tag=tag,
         runner=runner,
         error=error,
+        failure=failure,
         created_after=created_after,
         created_before=created_before,
         finished_after=finished_after,

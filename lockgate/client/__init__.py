@@ -9,6 +9,8 @@ from lockgate.client.async_client import AsyncClient
 from lockgate.client.errors import RequestFailed, TaskCancelled, TaskFailed
 from lockgate.client.messages import (
     Attempt,
+    Failure,
+    Failures,
     FieldError,
     NewTask,
     Output,
@@ -27,6 +29,8 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "Client",
+    "Failure",
+    "Failures",
     "FieldError",
     "NewTask",
     "Output",

@@ -12,7 +12,7 @@ import httpx
 from msgspec import UNSET, Struct, UnsetType, json, structs
 
 from lockgate.client.errors import RequestFailed, TaskCancelled, TaskFailed
-from lockgate.client.messages import NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
+from lockgate.client.messages import Failures, NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
 from lockgate.client.steps import Limits, NextLine, NextTask, Pause, Send, Steps, decoded, decoded_bytes, exchange
 
 WAIT_SECONDS_MAX = 60  # of one request; the service's limit
@@ -266,6 +266,16 @@ def slots(limits: Limits) -> Steps[list[Slot]]:
     return decoded((yield from exchange(limits, Send("GET", "/slots"))), _Slots).items
 
 
+def failures(
+    limits: Limits, *, queue: str | None = None, window: str | None = None, limit: int = 100
+) -> Steps[Failures]:
+    """Failed tasks in groups of those that failed in the same way, of one queue or all; only what failed within
+    `window`, such as "24h". A group's `filter` is for `list(**filter)`."""
+    given = {"queue": queue, "window": window, "limit": limit}
+    params = {name: value for name, value in given.items() if value is not None}
+    return decoded((yield from exchange(limits, Send("GET", "/failures", params=params))), Failures)
+
+
 # Those that bring several things, one after the other: a series has steps for the next of them.
 
 
@@ -301,6 +311,7 @@ def list_tasks(
     tag: str | None = None,
     runner: str | None = None,
     error: str | None = None,
+    failure: str | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     finished_after: datetime | None = None,
@@ -308,15 +319,23 @@ def list_tasks(
     fields: Literal["summary", "full"] = "summary",
 ) -> Series:
     """Tasks to which all of it applies, newest first, over all pages. `error`: those that failed with this in its type
-    or message. Payloads and results come with `fields="full"` only."""
+    or message; `failure`: those that failed so, as `failures` has it. Payloads and results come with `fields="full"`
+    only."""
     times = {
         "created_after": created_after,
         "created_before": created_before,
         "finished_after": finished_after,
         "finished_before": finished_before,
     }
-    params: dict[str, Any] = {name: value.isoformat() for name, value in times.items() if value is not None}
-    others = {"status": status, "queue": queue, "kind": kind, "tag": tag, "runner": runner, "error": error}
+    params: dict[str, Any] = {
+        name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
+        for name, value in times.items()
+        if value is not None
+    }
+    others = {
+        "status": status, "queue": queue, "kind": kind, "tag": tag, "runner": runner, "error": error,
+        "failure": failure,
+    }  # fmt: skip
     params |= {name: value for name, value in others.items() if value is not None}
     return Listing(limits, params | {"fields": fields, "limit": 500})
 

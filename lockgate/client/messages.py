@@ -144,6 +144,30 @@ class Output(Struct):
     text: str
 
 
+class Failure(Struct):
+    """Failed tasks of one queue and kind that failed in the same way: how many `tasks`, when the `first` and `last` of
+    them ended, the newest of them; and the `filter` that applies to all of them."""
+
+    queue: str
+    kind: str
+    failure: str
+    tasks: int
+    first: Time
+    last: Time
+    latest_task: int
+    filter: dict[str, Any]
+
+
+class Failures(Struct):
+    """The groups with the most tasks, of `groups` that there are among the `looked_at` newest failed tasks; `complete`
+    when these are all."""
+
+    items: list[Failure]
+    groups: int
+    looked_at: int
+    complete: bool
+
+
 class Queue(Struct):
     """A queue: its settings (`grace`, `timeout`, back-off and `retention` in seconds), and what is in it. `queued` and
     `scheduled` are counted to "10000+"."""

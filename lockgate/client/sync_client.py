@@ -58,6 +58,7 @@ class Client:
     get = _call(calls.get)
     list = _series(calls.list_tasks)
     events = _series(calls.events)
+    failures = _call(calls.failures)
     output = _call(calls.output)
     cancel = _call(calls.cancel)
     retry = _call(calls.retry)

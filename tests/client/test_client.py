@@ -379,6 +379,21 @@ def test_a_list_is_of_what_was_asked_for(client: Synchronous, q: Contract) -> No
     ] * 2
 
 
+def test_what_has_failed_in_the_same_way_is_a_group_and_can_be_listed(client: Synchronous, q: Contract) -> None:
+    failed = [q.row("failed", error={"type": "Boom", "message": f"no. {n} is bad"}) for n in range(2)]
+    q.row("failed", kind="other")
+
+    def found() -> Any:
+        answer = client.call("failures", queue="default", window="24h", limit=1)
+        return answer.groups == 2 and answer.items[0].latest_task == failed[1] and answer
+
+    answer = until(found, "an answer that is not older than these")
+    (group,) = answer.items
+    assert (answer.looked_at, answer.complete) == (3, True)
+    assert (group.failure, group.tasks) == ("Boom: no. # is bad", 2)
+    assert [task.id for task in client.all("list", **group.filter)] == failed[::-1]
+
+
 def test_a_failed_task_is_retried_with_a_record_of_its_attempt(client: Synchronous, q: Contract) -> None:
     task = client.call("retry", q.row("failed"))
 

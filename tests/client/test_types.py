@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, assert_type
 
 from lockgate import AsyncClient, Client
-from lockgate.client import NewTask, Output, Queue, RequestFailed, Submitted, Taken, Task, TaskFailed
+from lockgate.client import Failures, NewTask, Output, Queue, RequestFailed, Submitted, Taken, Task, TaskFailed
 
 
 def sync() -> None:
@@ -23,6 +23,7 @@ def sync() -> None:
         assert_type(client.change(17, run_at=None), Task)
         assert_type([one.text for one in client.output(17)], list[str])
         assert_type(client.queues(), list[Queue])
+        assert_type(client.failures(window="24h"), Failures)
         client.submit("mail", priorty=3)  # expected: Unexpected keyword argument "priorty"
         client.wait("17")  # expected: Argument 1 has incompatible type "str"
         client.list(status="done")  # expected: Argument "status" has incompatible type

@@ -22,6 +22,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "created_since": {"service", "viewer"},
     "newest_queued": {"service", "viewer"},
     "rank": {"service", "viewer"},
+    "failure": {"service", "viewer"},
     "running": {"service", "viewer"},
     "submit": {"service"},
     "submit_batch": {"service"},
@@ -139,6 +140,7 @@ INVOKER = {
     *("lock_class", "holds_slot", "keep_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"),
     *(
         "rank",
+        "failure",
         "first_turn",
         "first_in_line",
         "kept_metadata",

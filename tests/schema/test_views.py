@@ -4,6 +4,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+from psycopg.types.json import Jsonb
+
 from tests.contract import BOOM, Contract, until
 from tests.database import Role
 
@@ -70,11 +73,34 @@ def test_failures_are_counted_by_what_went_wrong(q: Contract) -> None:
     for message in ("disk full\nat line 1", "disk full\nat line 2", "no route"):
         latest = q.row("failed", error={"type": "OSError", "message": message})
     q.row("succeeded")
-    rows = read(q, "select queue, kind, type, message, tasks, latest_task from failures order by tasks", "service")
+    rows = read(q, "select queue, kind, failure, tasks, latest_task from failures order by tasks", "service")
     assert rows == [
-        ("default", "sleep", "OSError", "no route", 1, latest),
-        ("default", "sleep", "OSError", "disk full", 2, latest - 1),
+        ("default", "sleep", "OSError: no route", 1, latest),
+        ("default", "sleep", "OSError: disk full", 2, latest - 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ({"type": "Boom3", "message": "task 17 took 3.25 s"}, "Boom3: task # took #.# s"),
+        ({"type": "Boom", "message": "550e8400-e29b-41d4-a716-446655440000 at 0xdeadbeef"}, "Boom: #-#-#-#-# at #"),
+        ({"type": "Boom", "message": " \r\n first\nsecond"}, "Boom: first"),
+        ({"type": "Boom", "message": "größe_1 fehlt"}, "Boom: größ# fehlt"),
+        ({"type": "T" * 500, "message": "m" * 5000}, "T" * 100 + ": " + "m" * 200),
+        ({"type": "Boom", "message": ""}, "Boom: "),
+        ({"message": "no type"}, "no type"),
+        ({"message": {"a": 1}}, '{"a": #}'),
+        ({}, ""),
+        ("only text", ""),
+        (None, ""),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_failure_is_told_by_all_of_its_error_but_numbers(q: Contract, error: Any, failure: str) -> None:
+    for role in READERS:
+        conn = q.db.connect(role)
+        assert conn.execute("select lockgate.failure(%s)", (Jsonb(error),)).fetchone() == (failure,)
 
 
 def test_the_attempts_and_their_output_can_be_read(q: Contract) -> None:

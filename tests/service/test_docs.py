@@ -101,6 +101,7 @@ def test_every_operation_has_a_name_and_a_description(document: dict[str, Any]) 
         "get /kinds": "listKinds",
         "get /stats": "getStats",
         "get /stats/series": "getSeries",
+        "get /failures": "listFailures",
         "get /events": "streamEvents",
         "get /metrics": "getMetrics",
         "post /runners/{runner}/drain": "drainRunner",

@@ -80,6 +80,7 @@ def filters(start: Any) -> list[tuple[dict[str, Any], Matches]]:
         ({"runner": "r1"}, lambda task: task.runner == "r1"),
         ({"error": "DISK 2"}, lambda task: task.status == "failed" and "Disk 2" in task.error["message"]),
         ({"error": "bang: d"}, lambda task: task.status == "failed" and task.error["type"] == "Bang"),
+        ({"failure": "Boom: Disk # is full"}, lambda task: task.status == "failed" and task.error["type"] == "Boom"),
         ({"created_after": days[3]}, lambda task: task.create_time >= start + timedelta(days=3)),
         ({"created_before": days[3]}, lambda task: task.create_time < start + timedelta(days=3)),
         (
@@ -177,6 +178,7 @@ def test_plans_read_no_table_from_end_to_end(q: Contract, db: Database, http: ht
     )
     queries = ["", "status=failed", "status=queued", "status=running&status=scheduled", "tag=x", "kind=k&queue=q"]
     queries += ["finished_after=2020-01-01T00:00:00Z", "created_before=2020-01-01T00:00:00Z", "error=x"]
+    queries += ["failure=x", "status=failed&finished_after=2020-01-01T00:00:00Z"]
     scans = "select seq_scan from pg_stat_all_tables where relid = 'lockgate.task'::regclass"
 
     def read() -> None:

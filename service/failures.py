@@ -1,0 +1,87 @@
+"""What has failed, by what went wrong."""
+
+from collections import Counter, OrderedDict
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from service import list_db
+from service.caller import Caller
+from service.docs import problems
+from service.messages import Failure, Failures, TaskFilter
+from service.parameters import seconds
+from service.pool import Pool
+from service.problem import invalid
+from service.shared import Shared
+
+LOOKED_AT_MAX = 10_000  # failed tasks
+KEPT_SECONDS = 2.0
+KEPT_MAX = 100  # of what was asked for of late
+WINDOW_MAX = 366 * 86400
+
+
+class Failed:
+    """The failed tasks in groups; read once for all who ask for the same at about the same time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._kept: OrderedDict[tuple[str | None, int | None], Shared[Failures]] = OrderedDict()
+
+    async def groups(self, queue: str | None, window: int | None) -> Failures:
+        """`window`: how many seconds back. Raises psycopg.Error and Refusal (503)."""
+        asked = queue, window
+        shared = self._kept.setdefault(asked, Shared(partial(self._read, queue, window), KEPT_SECONDS))
+        self._kept.move_to_end(asked)
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return await shared.get()
+
+    async def _read(self, queue: str | None, window: int | None) -> Failures:
+        since = None if window is None else datetime.now(UTC) - timedelta(seconds=window)
+        only = TaskFilter(status=["failed"], queue=queue, finished_after=since)
+        found = await list_db.page(self._pool, only, None, LOOKED_AT_MAX, "failure")
+        tasks = Counter((queue, kind, failure) for _, queue, kind, failure, _ in found.rows)
+        groups: dict[tuple[str, str, str], Failure] = {}
+        for task, queue, kind, failure, time in found.rows:
+            of = queue, kind, failure
+            if of not in groups:
+                its_own = TaskFilter(status=["failed"], queue=queue, kind=kind, failure=failure, finished_after=since)
+                groups[of] = Failure(queue, kind, failure, tasks[of], time, time, task, its_own)
+            one = groups[of]
+            one.first, one.last = min(one.first, time), max(one.last, time)
+        items = sorted(groups.values(), key=lambda one: (one.tasks, one.last), reverse=True)
+        return Failures(items, len(items), len(found.rows), found.rest is None)
+
+
+@get(
+    "/failures",
+    operation_id="listFailures",
+    response_description="The groups.",
+    summary="What has failed, by what went wrong",
+    tags=["tasks"],
+    responses=problems(400, 503),
+)
+async def list_failures(
+    failed: NamedDependency[Failed],
+    caller: NamedDependency[Caller],
+    queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
+    window: Annotated[
+        str | None, QueryParameter(description="Only what failed so lately: 90m, 24h, up to 366d.")
+    ] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many groups at most.")] = 100,
+) -> Failures:
+    """Failed tasks of one queue and kind that failed in the same way, those of which there are most first. Some seconds
+    old at most. It takes a bounded time, however many there are: `complete` says whether all were looked at, or only
+    the newest.
+
+    `filter` applies to all tasks of its group: give it to `POST /tasks/bulk` to retry them, or as query parameters to
+    `GET /tasks` to see them."""
+    window_seconds = None if window is None else seconds("window", window)
+    if window_seconds and window_seconds > WINDOW_MAX:
+        raise invalid("window", "is more than 366 days")
+    found = await failed.groups(caller.queue_of(queue), window_seconds)
+    return Failures(found.items[:limit], found.groups, found.looked_at, found.complete)
