@@ -2244,10 +2244,13 @@ begin
   delete from lockgate.minute m where m.queue = v_queue.name;
   delete from lockgate.total t where t.queue = v_queue.name;
   delete from lockgate.removed r where r.queue = v_queue.name;
+  -- Or they would be good for whatever is called so later.
+  update lockgate.api_key k set revoke_time = now() where k.queue = v_queue.name and k.revoke_time is null;
   delete from lockgate.queue q where q.id = v_queue.id;
 end
 $$;
-comment on function lockgate.delete_queue(text) is 'Deletes a queue that is empty and whose slots nobody holds, else LG009.';
+comment on function lockgate.delete_queue(text) is
+  'Deletes a queue that is empty and whose slots nobody holds, else LG009; revokes the keys that were for it alone.';
 
 
 -- Keys of the API ---------------------------------------------------------------------------------------------------
@@ -2260,7 +2263,8 @@ returns void
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
 begin
-  if queue is not null and not exists (select from lockgate.queue q where q.name = add_key.queue) then
+  perform from lockgate.queue q where q.name = add_key.queue for key share;  -- who deletes it waits, or we do
+  if queue is not null and not found then
     raise exception 'there is no queue "%"', queue using errcode = 'LG001', hint = 'select queue from queue_detail';
   end if;
   if (select count(*) from lockgate.api_key k where k.revoke_time is null) >= 1000 then

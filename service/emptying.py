@@ -52,7 +52,7 @@ async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
 )
 async def delete_queue(name: QueueName, pool: NamedDependency[Pool]) -> None:
     """Deletes a queue that has no tasks: cancel what waits in it and purge what has ended. Runners get three seconds to
-    let its slots go."""
+    let its slots go. Keys that are limited to it are revoked."""
     slots = await queue_db.slots_of(pool, name)
     if slots and await queue_db.is_held(pool, name) and await queue_db.is_empty(pool, name):
         await _delete_held(pool, name, slots)

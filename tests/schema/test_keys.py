@@ -84,6 +84,17 @@ def test_a_queue_that_is_not_there_is_refused(db: Database) -> None:
     assert getattr(refused.value, "sqlstate", None) == "LG001"
 
 
+def test_with_its_queue_a_key_is_gone_for_good(q: Contract) -> None:
+    q.queue("gpu")
+    q.queue("mail")
+    for number, (name, queue) in enumerate({"gpu": "gpu", "mail": "mail", "all": None}.items()):
+        add(q.db, name, number, queue=queue)
+    q.db.query("select lockgate.delete_queue('gpu')")
+    q.queue("gpu")
+    assert [queue for _, _, queue in in_force(q.db)] == ["mail", None]
+    add(q.db, "gpu", 3, queue="gpu")
+
+
 def test_there_are_at_most_1000_keys(db: Database) -> None:
     db.query(
         "select lockgate.add_key(lpad(i::text, 12, 'k'), 'key-' || i, %s, 'read') from generate_series(1, 1000) i",

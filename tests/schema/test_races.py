@@ -436,3 +436,15 @@ def test_two_who_apply_the_schema_at_once_apply_it_once(q: Contract, threads: Th
     q.db.query("drop schema lockgate cascade")
     versions = {answer(future) for future in [threads.start(schema.apply, q.db.owner) for _ in range(4)]}
     assert [(version,) for version in versions] == q.db.query("select version from lockgate.release")
+
+
+def test_a_key_for_a_queue_that_is_being_deleted_is_refused(q: Contract, race: Race) -> None:
+    q.queue("gpu")
+    rival = q.db.connect("service")
+    text = "select lockgate.add_key('kkkkkkkkkkkk', 'gpu', %s, 'read', 'gpu')"
+    with q.service.transaction():
+        q.service.execute("select lockgate.delete_queue('gpu')")
+        adding = race(rival, q.service, rival.execute, text, (b"d" * 32,))
+    with pytest.raises(psycopg.Error, match='there is no queue "gpu"'):
+        answer(adding)
+    assert q.db.query("select * from lockgate.key_overview") == []
