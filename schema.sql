@@ -1514,6 +1514,21 @@ $$;
 comment on function lockgate.retry(bigint) is
   'failed, cancelled -> queued, due now, with at least one more attempt; its attempts so far are kept. LG007 for others.';
 
+create or replace function lockgate.remove(p_tasks bigint[]) returns int
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  with gone as (
+    delete from lockgate.task t where t.id = any (p_tasks) returning 1
+  ), attempts as (
+    delete from lockgate.attempt a where a.task = any (p_tasks)
+  ), outputs as (
+    delete from lockgate.output o where o.task = any (p_tasks)
+  )
+  select count(*)::int from gone
+$$;
+comment on function lockgate.remove(bigint[]) is
+  'Deletes tasks that its caller has locked, with their attempts and output; how many. For delete_task, purge and tidy.';
+
 create or replace function lockgate.delete_task(task bigint) returns void
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -1527,9 +1542,7 @@ begin
   if v_status = 'running' then
     raise exception 'task % is running: cancel it first', task using errcode = 'LG007';
   end if;
-  delete from lockgate.task t where t.id = delete_task.task;
-  delete from lockgate.attempt a where a.task = delete_task.task;
-  delete from lockgate.output o where o.task = delete_task.task;
+  perform lockgate.remove(array[task]);
 end
 $$;
 comment on function lockgate.delete_task(bigint) is
@@ -1646,19 +1659,11 @@ create or replace function lockgate.delete_tasks(
 returns int
 language sql security definer set search_path = lockgate, pg_temp
 as $$
-  with old as materialized (
+  select lockgate.remove(array(
     select t.id from lockgate.task t
     where t.id = any (p_tasks) and t.status <> 'running'
       and (p_statuses is null or t.status = any (p_statuses)) and (p_queue is null or t.queue = p_queue)
-    order by t.id for update
-  ), gone as (
-    delete from lockgate.task t using old where t.id = old.id returning t.id
-  ), attempts as (
-    delete from lockgate.attempt a using old where a.task = old.id
-  ), outputs as (
-    delete from lockgate.output o using old where o.task = old.id
-  )
-  select count(*)::int from gone
+    order by t.id for update))
 $$;
 comment on function lockgate.delete_tasks(bigint[], lockgate.status[], text) is
   'delete_task for many: how many are gone. Leaves those that run.';
@@ -1698,18 +1703,10 @@ comment on function lockgate.write_output(bigint, bigint, text) is
 create or replace function lockgate.purge(queue text, batch int default 1000) returns int
 language sql security definer set search_path = lockgate, pg_temp
 as $$
-  with old as materialized (
+  select lockgate.remove(array(
     select t.id from lockgate.task t
     where t.queue = purge.queue and t.status in ('succeeded', 'failed', 'cancelled')
-    order by t.finish_time limit batch for update skip locked
-  ), gone as (
-    delete from lockgate.task t using old where t.id = old.id returning t.id
-  ), attempts as (
-    delete from lockgate.attempt a using old where a.task = old.id
-  ), outputs as (
-    delete from lockgate.output o using old where o.task = old.id
-  )
-  select count(*)::int from gone
+    order by t.finish_time limit batch for update skip locked))
 $$;
 comment on function lockgate.purge(text, int) is
   'Deletes a batch of the ended tasks of a queue, the longest ended first, whatever their age; how many.';
@@ -1723,7 +1720,7 @@ begin
   if not lockgate.holds_slot(0, 0) and not pg_try_advisory_lock(lockgate.lock_class(0), 0) then
     return null;
   end if;
-  with old as materialized (
+  v_removed := lockgate.remove(array(
     select t.id
     from lockgate.queue q cross join lateral (
       select t.id from lockgate.task t
@@ -1731,15 +1728,7 @@ begin
         and t.finish_time < now() - q.retention * interval '1 second'
       order by t.finish_time limit p_batch for update skip locked) t
     where q.retention is not null
-    limit p_batch
-  ), gone as (
-    delete from lockgate.task t using old where t.id = old.id returning t.id
-  ), attempts as (
-    delete from lockgate.attempt a using old where a.task = old.id
-  ), outputs as (
-    delete from lockgate.output o using old where o.task = old.id
-  )
-  select count(*)::int into v_removed from gone;
+    limit p_batch));
   delete from lockgate.removed where finish_time < now() - interval '1 day';  -- runners before version 3 do not count
   return v_removed;
 end

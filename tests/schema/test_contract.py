@@ -37,6 +37,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "retry_tasks": {"service"},
     "delete_tasks": {"service"},
     "purge": {"service"},
+    "remove": NOBODY,
     "create_queue": {"service"},
     "change_queue": {"service"},
     "set_slots": {"service"},
