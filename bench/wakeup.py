@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from itertools import pairwise
 
 import psycopg
 
@@ -12,6 +13,17 @@ from bench.answer import Answer, number, percentile
 from bench.ground import Database, Ground, Program, Scale, until
 from bench.script import run, say
 from lockgate import ports
+
+PARTS = (
+    "sent, until its transaction begins",
+    "its transaction and commit, until it is answered",
+    "from there until the claim's transaction begins",
+    "the claim, its commit, and the way to the hand",
+)
+BEGAN = """
+select (extract(epoch from create_time) * 1000000000)::int8, (extract(epoch from start_time) * 1000000000)::int8
+from lockgate.task where id = %s
+"""
 
 
 def measure(scale: Scale) -> Answer:
@@ -21,8 +33,9 @@ def measure(scale: Scale) -> Answer:
         "python -m bench.wakeup",
         "One runner with its two slots and hands waits; a task is submitted, and its handler returns what the "
         "monotonic clock of the machine said at its first line. Milliseconds from sending it off. Beside it the "
-        "bare `pg_notify` from one session to another that listens, and the time of the request by itself. They take "
-        "turns, some 30 ms apart, so that each finds everything asleep.",
+        "bare `pg_notify` from one session to another that listens, a bare commit (a wake-up needs two, one after the "
+        "other), and the time of the request by itself. They take turns, some 30 ms apart, so that each finds "
+        "everything asleep.",
     )
     with Ground(scale) as ground, ground.runners(1, ground.main, LOCKGATE_CONCURRENCY="2"):
         answer.ground = ground.said()
@@ -30,13 +43,14 @@ def measure(scale: Scale) -> Answer:
         sql = Submitter(ground.main)
         web = Requester(ground.main, service, port)
         bell = Bell(ground.main)
-        times: dict[str, list[float]] = {"SQL": [], "HTTP": [], "request": [], "notify": []}
+        ground.main.owner.execute("create table beat as select 0 as number")
+        times: dict[str, list[float]] = {"SQL": [], "HTTP": [], "request": [], "notify": [], "commit": []}
         until(lambda: sql.wake() and web.wake(), lambda: "the first tasks", 60)
         shots = scale(1000, 60)
         for shot in range(shots):
             if shot % 100 == 0:
                 say(f"wake-up {shot} of {shots}")
-            kinds = ["SQL", "HTTP", "notify"]
+            kinds = ["SQL", "HTTP", "notify", "commit"]
             random.shuffle(kinds)
             for kind in kinds:
                 time.sleep(random.uniform(0.02, 0.04))
@@ -45,10 +59,13 @@ def measure(scale: Scale) -> Answer:
                 elif kind == "HTTP":
                     times["HTTP"].append(web.wake())
                     times["request"].append(web.seconds)
-                else:
+                elif kind == "notify":
                     times["notify"].append(bell.ring())
+                else:
+                    times["commit"].append(commit(ground.main))
         bell.close()
     report(answer, times)
+    parts(answer, sql.parts)
     return answer
 
 
@@ -57,6 +74,7 @@ def report(answer: Answer, times: dict[str, list[float]]) -> None:
     titles = {
         "SQL": "`select submit(…)` to handler", "HTTP": "`POST /tasks` to handler",
         "request": "`POST /tasks` to its answer", "notify": "`pg_notify` to the listener",
+        "commit": "one row changed, and its commit",
     }  # fmt: skip
     for kind, title in titles.items():
         ms = [1000 * seconds for seconds in times[kind]]
@@ -68,6 +86,15 @@ def report(answer: Answer, times: dict[str, list[float]]) -> None:
     more = 1000 * (percentile(times["HTTP"], 50) - percentile(times["SQL"], 50))
     request = 1000 * percentile(times["request"], 50)
     answer.target("HTTP above SQL, p50", f"{number(more)} ms", f"≤ one request, {number(request)} ms", more <= request)
+
+
+def parts(answer: Answer, shots: list[tuple[float, ...]]) -> None:
+    """Where the time of a submission over SQL goes."""
+    table = answer.table("where it goes, SQL, ms", "p50", "p95", "of it, p50")
+    whole = percentile([sum(shot) for shot in shots], 50)
+    for title, seconds in zip(PARTS, zip(*shots, strict=True), strict=True):
+        p50, p95 = percentile(seconds, 50), percentile(seconds, 95)
+        table.add(title, number(1000 * p50), number(1000 * p95), f"{100 * p50 / whole:.0f} %")
 
 
 def serve(ground: Ground) -> tuple[Program, int]:
@@ -93,13 +120,21 @@ class Submitter:
     def __init__(self, database: Database) -> None:
         self._connection = psycopg.connect(database.urls["service"], autocommit=True)
         self._owner = database.owner
+        self.parts: list[tuple[float, ...]] = []
+        """Of each submission, its seconds as in PARTS."""
 
     def wake(self) -> float:
         """Seconds from sending a submission to its handler's first line."""
         sent = time.monotonic_ns()
         row = self._connection.execute("select lockgate.submit('default', 'stamp')", prepare=True).fetchone()
+        answered = time.monotonic_ns()
         assert row
-        return (began(self._owner, row[0]) - sent) / 1e9
+        first_line = began(self._owner, row[0])
+        zero = time.time_ns() - time.monotonic_ns()
+        submit, claim = self._owner.execute(BEGAN, (row[0],)).fetchone() or (0, 0)
+        moments = sent, submit - zero, answered, claim - zero, first_line
+        self.parts.append(tuple((late - early) / 1e9 for early, late in pairwise(moments)))
+        return (first_line - sent) / 1e9
 
 
 class Requester:
@@ -132,6 +167,13 @@ def began(owner: "psycopg.Connection[object]", task: int) -> int:
         if found := row.fetchone():
             return int(found[0])  # type: ignore[index]
     raise TimeoutError(f"task {task} does not end")
+
+
+def commit(database: Database) -> float:
+    """Seconds of the least statement that has to reach the disk."""
+    begin = time.monotonic_ns()
+    database.owner.execute("update beat set number = number + 1", prepare=True)
+    return (time.monotonic_ns() - begin) / 1e9
 
 
 class Bell:
