@@ -103,7 +103,8 @@ def _greet(stack: Stack, psql: str) -> None:
     task = """'{"kind": "sleep", "payload": {"max": 3}}'"""
     key = " -H 'authorization: Bearer YOUR-KEY'" if stack.asks_for_a_key() else ""
     _say("up; Ctrl-C stops it")
-    click.echo(f"\n  The API      {stack.url}/docs")
+    click.echo(f"\n  Watch it     {stack.url}/")
+    click.echo(f"  The API      {stack.url}/docs")
     click.echo(f"  Make a task  curl -s {stack.url}/tasks{key} -H 'content-type: application/json' -d {task}")
     click.echo(f"  In SQL       {psql}")
     click.echo(r"               select * from queue_overview \watch 1")

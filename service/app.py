@@ -39,6 +39,7 @@ from service.errors import answer
 from service.gather import Gatherer
 from service.guard import Connection, Guard, caller_of, needed
 from service.keys import Keys
+from service.page import page
 from service.parameters import refuse_strange
 from service.pool import Pool
 from service.problem import Refusal
@@ -84,6 +85,7 @@ ROUTES = (
     problems.list_problems,  # GET /problems
     problems.get_problem,  # GET /problems/{name}
 )
+PAGE = (page.get_page,)  # GET /
 PROBES = (
     health.get_liveness,  # GET /health/live
     health.get_readiness,  # GET /health/ready
@@ -136,8 +138,10 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     async def before(request: Request[Any, Any, Any]) -> None:
         refuse_strange(request)
 
+    # What is strange in the address of the page is no error: it is typed, and passed around.
+    people = Router("/", route_handlers=PAGE, exception_handlers={Exception: partial(page.refused, settings.root_path)})
     app = Litestar(
-        [Router("/", before_request=before, route_handlers=ROUTES), sign_in.ROUTES, *PROBES, docs.static()],
+        [Router("/", before_request=before, route_handlers=ROUTES), people, sign_in.ROUTES, *PROBES, docs.static()],
         request_class=StrictRequest,
         lifespan=[life],
         middleware=[REQUESTS.middleware],

@@ -95,6 +95,10 @@ class Broadcast:
             raise unavailable(f"{FOLLOWED_MAX} tasks are being followed already")
         await self._latest.get()
 
+    async def scene(self) -> Scene:
+        """As those who watch see it, or would. Raises what reading it raises."""
+        return (await self._latest.get()).scene
+
     async def stream(self, queue: Queue, followed: Collection[int]) -> AsyncIterator[bytes]:
         """A snapshot, and what changes after that; an empty comment now and then. Ends when the service stops. Raises
         Refusal (503) and psycopg.Error, before the snapshot."""

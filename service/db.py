@@ -36,6 +36,17 @@ SUMMARY = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run
   {utc("finish_time")}, exec_time, attempt, max_attempts, timeout, slot, lease, runner, cancel_requested, error,
   progress, tags, metadata, idempotency_key, dedupe_key"""
 WHOLE = f"{SUMMARY}, payload, result"
+PROGRESS_BYTES = 1024
+
+
+def small(column: str) -> str:
+    return f"case when octet_length({column}::text) <= {PROGRESS_BYTES} then {column} end"
+
+
+# In the order of the fields of TaskGlance.
+GLANCE = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
+  {utc("finish_time")}, exec_time, attempt, max_attempts, slot, runner, cancel_requested, {small("progress")},
+  left(concat_ws(': ', error ->> 'type', error ->> 'message'), 200), tags"""
 
 
 async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tuple[int, int | None, str]]:

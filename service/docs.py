@@ -16,6 +16,7 @@ from litestar.typing import FieldDefinition
 from msgspec import Raw
 
 from service.openapi import Document, Page, Script
+from service.page.files import get_file
 from service.problem import MEDIA_TYPE, Problem
 
 DESCRIPTION = """
@@ -99,9 +100,10 @@ def openapi(root: str) -> OpenAPIConfig:
 
 def static() -> Router:
     """Files whose path says their version, so browsers may keep them."""
-    return create_static_files_router(
-        "/static",
+    folder = create_static_files_router(
+        "/",
         [Path(__file__).parent / "static"],
         include_in_schema=False,
         cache_control=CacheControlHeader(public=True, max_age=31536000, immutable=True),
     )
+    return Router("/static", route_handlers=[folder, get_file])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from service.db import SUMMARY, WHOLE, utc
+from service.db import GLANCE, SUMMARY, WHOLE, utc
 from service.messages import Status, TaskFilter
 from service.pool import Pool
 
@@ -23,6 +23,7 @@ SECONDS = 0.02  # after which no further window is begun
 TRANSACTION = timedelta(minutes=1)
 COLUMNS = {
     "id": "id",
+    "glance": GLANCE,
     "summary": SUMMARY,
     "full": WHOLE,
     "failure": f"id, queue, kind, lockgate.failure(error), {utc('finish_time')}",

@@ -4,7 +4,7 @@
 
 from collections.abc import Collection
 
-from service.db import utc
+from service.db import GLANCE, small, utc
 from service.pool import Pool
 from service.scene import RunnerGlance, SlotGlance, TaskGlance
 
@@ -15,11 +15,6 @@ NEWEST = 50
 RUNNING_MAX = 200
 ENDED_MAX = 200
 ENDED_SECONDS = 10
-PROGRESS_BYTES = 1024
-
-
-def small(column: str) -> str:
-    return f"case when octet_length({column}::text) <= {PROGRESS_BYTES} then {column} end"
 
 
 async def slots(pool: Pool) -> list[SlotGlance]:
@@ -61,9 +56,7 @@ async def lively_tasks(pool: Pool, others: Collection[int]) -> list[TaskGlance]:
             order by e.finish_time desc limit {ENDED_MAX})
           union select unnest(%s::bigint[])
         )
-        select id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
-          {utc("finish_time")}, exec_time, attempt, max_attempts, slot, runner, cancel_requested, {small("progress")},
-          left(concat_ws(': ', error ->> 'type', error ->> 'message'), 200), tags
+        select {GLANCE}
         from lively join lockgate.task_detail using (id) order by id desc
         """,
         (list(others),),

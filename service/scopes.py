@@ -20,6 +20,7 @@ NEEDED: Mapping[str, Scope | None] = {
     "getSeries": "read",
     "listFailures": "read",
     "streamEvents": "read",
+    "getPage": "read",
     "getMetrics": "read",
     "createTask": "submit",
     "createTasks": "submit",

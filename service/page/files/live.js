@@ -1,0 +1,159 @@
+// The one stream of events: opened while somebody looks, closed while nobody does, and opened again whatever happens.
+
+import { $, fill } from "./dom.js";
+import { merge, parse } from "./json.js";
+import { elapsed } from "./text.js";
+import * as clock from "./clock.js";
+
+const AGAIN_SECONDS = [1, 2, 5, 10];
+const SILENT_SECONDS = 60; // without a word: the stream may be dead, and nobody has told us
+
+export const scene = {};
+const listeners = [];
+let source = null;
+let state = "connecting";
+let heard = Date.now();
+let tries = 0;
+let timer = 0;
+let isPaused = false;
+let wasAway = false;
+let followed = () => [];
+
+const SAYS = {
+  connecting: "connecting",
+  live: "live",
+  reconnecting: "connection lost, reconnecting",
+  away: "the database is away",
+  paused: "paused",
+};
+
+/** `onScene` after every change of the scene, `onTasks` for tasks that changed, `onBack` after something was missed. */
+export const listen = (listener) => listeners.push(listener);
+
+const tellAll = (name, ...values) => listeners.forEach((one) => one[name]?.(...values));
+
+function show(next = state) {
+  state = next;
+  const node = $("#state");
+  node.dataset.state = state;
+  const seconds = (Date.now() - heard) / 1000;
+  fill(node, { state: SAYS[state], age: seconds < 2 ? "" : `${elapsed(seconds)} ago` });
+}
+
+function take(name, act) {
+  source.addEventListener(name, (event) => {
+    heard = Date.now();
+    act(parse(event.data));
+    show();
+  });
+}
+
+export function open() {
+  close();
+  if (isPaused || document.hidden) return;
+  const tasks = followed();
+  const query = new URLSearchParams();
+  if (tasks.length && tries < 2) query.set("tasks", tasks.join(","));
+  source = new EventSource(`events?${query}`);
+  take("snapshot", (snapshot) => {
+    tries = 0;
+    for (const name of Object.keys(scene)) delete scene[name];
+    Object.assign(scene, snapshot);
+    clock.tell(scene.time);
+    const missed = wasAway;
+    wasAway = false;
+    show("live");
+    tellAll("onScene");
+    if (missed) tellAll("onBack");
+  });
+  take("change", (patch) => {
+    merge(scene, patch);
+    clock.tell(scene.time);
+    if (state === "away") tellAll("onBack");
+    show("live");
+    tellAll("onScene");
+  });
+  take("tasks", ({ items, gone }) => tellAll("onTasks", items, gone.map(String)));
+  take("unavailable", () => show("away"));
+  source.onerror = () => {
+    wasAway = true;
+    show("reconnecting");
+    // What was refused is not tried again by the browser; what was cut off may be, but in its own time.
+    retry();
+  };
+}
+
+function retry() {
+  source.close();
+  clearTimeout(timer);
+  const seconds = AGAIN_SECONDS[Math.min(tries, AGAIN_SECONDS.length - 1)];
+  tries += 1;
+  timer = setTimeout(async () => {
+    if (tries > 1 && (await isSignedOut())) location.reload();
+    else open();
+  }, seconds * (800 + Math.random() * 400));
+}
+
+async function isSignedOut() {
+  try {
+    return (await fetch("stats")).status === 401;
+  } catch {
+    return false;
+  }
+}
+
+export function close() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+function pause(on) {
+  isPaused = on;
+  const button = $("#pause");
+  button.setAttribute("aria-pressed", on);
+  button.textContent = on ? "Resume updates" : "Pause updates";
+  if (on) {
+    close();
+    wasAway = true;
+    show("paused");
+  } else {
+    show("connecting");
+    open();
+  }
+}
+
+export const paused = () => isPaused;
+
+export function start(follow) {
+  followed = follow;
+  $("#pause").addEventListener("click", () => pause(!isPaused));
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      close();
+      wasAway = true;
+    } else if (!isPaused) {
+      show("connecting");
+      open();
+    }
+  });
+  addEventListener("offline", () => {
+    if (!isPaused) source?.onerror();
+  });
+  addEventListener("online", () => {
+    tries = 0;
+    open();
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => event.persisted && open());
+  setInterval(() => {
+    if (document.hidden) return;
+    if (source && Date.now() - heard > SILENT_SECONDS * 1000) {
+      heard = Date.now();
+      wasAway = true;
+      open();
+    }
+    show();
+  }, 1000);
+  open();
+}

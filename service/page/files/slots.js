@@ -1,0 +1,151 @@
+// The strip: a box for each slot of each queue, and who stands by.
+
+import { $, bar, fill, piece, set, sync, write } from "./dom.js";
+import { age } from "./clock.js";
+import { count, plural, progress } from "./text.js";
+import { taskLink } from "./address.js";
+
+const DENSE = 24;
+const NAMES_MAX = 6;
+const SAYS = {
+  free: "free",
+  held: "ready",
+  running: "",
+  abandoned: "runner gone: waits out its grace",
+  silent: "runner silent: waits out its grace",
+};
+
+function box(one, slots) {
+  const stops = one.task && one.status === "running" && one.cancel_requested;
+  const above = one.slot > slots;
+  const says = stops ? "asked to stop" : SAYS[one.status] || (one.task && above ? "goes when this ends" : "");
+  const { part, words } = progress(one.progress);
+  return {
+    key: `${one.queue}/${one.slot}`,
+    slot: one.slot,
+    status: stops ? "stopping" : one.status,
+    above,
+    says,
+    kind: one.kind,
+    task: one.task,
+    age: one.task ? age(one.start_time) : "",
+    part,
+    words,
+    runner: one.runner,
+  };
+}
+
+function showBox(node, one) {
+  set(node, "data-status", one.status);
+  set(node, "data-above", one.above ? "" : null);
+  fill(node, one);
+  bar(node, one.part);
+  const link = $("a", node);
+  link.hidden = !one.task;
+  set(link, "href", one.task ? taskLink(one.task) : null);
+}
+
+function makeCell() {
+  const node = document.createElement("li");
+  node.className = "cell";
+  return node;
+}
+
+function showCell(node, one) {
+  set(node, "data-status", one.status);
+  set(node, "data-above", one.above ? "" : null);
+  const name = one.task ? "A" : "SPAN";
+  let inner = node.firstElementChild;
+  if (inner?.nodeName !== name) {
+    inner = document.createElement(name);
+    node.replaceChildren(inner);
+  }
+  write(inner, String(one.slot));
+  set(inner, "href", one.task ? taskLink(one.task) : null);
+  set(inner, "title", one.task ? `${one.kind} ${one.task}, ${one.runner ?? ""}` : one.says);
+}
+
+function names(queue, scene, boxes) {
+  const holders = new Set(boxes.map((one) => one.runner));
+  const held = {};
+  for (const { runner } of Object.values(scene.slots)) if (runner) held[runner] = (held[runner] ?? 0) + 1;
+  return Object.values(scene.runners)
+    .filter((one) => !one.draining && !holders.has(one.runner) && (held[one.runner] ?? 0) < one.concurrency)
+    .filter((one) => !one.queues || one.queues.includes(queue.name))
+    .map((one) => one.runner)
+    .slice(0, queue.standbys);
+}
+
+function showBand(node, queue, scene, slots) {
+  const boxes = slots.map((one) => box(one, queue.slots));
+  const standing = names(queue, scene, boxes);
+  const isDense = boxes.length > DENSE;
+  const oldest = age(queue.due_since);
+  set(node, "data-full", queue.running >= queue.slots ? "" : null);
+  set(node, "data-paused", queue.paused ? "" : null);
+  const head = $("header", node);
+  fill(head, {
+    key: queue.name,
+    load: `${queue.running} of ${queue.slots}`,
+    standing: queue.standbys ? `${plural(queue.standbys, "runner stands", "runners stand")} by` : "",
+    waiting: queue.queued ? `${count(queue.queued)} waiting` : "nothing waits",
+    oldest,
+    flag: queue.paused ? "paused" : "",
+  });
+  $(".since", head).hidden = !oldest;
+  set($("h3 a", head), "href", `?queue=${encodeURIComponent(queue.name)}`);
+  const input = $("input", head);
+  if (input && input !== document.activeElement && !("pending" in input.dataset)) input.value = queue.slots;
+  const list = $(".boxes", node);
+  if (isDense !== "dense" in node.dataset) {
+    set(node, "data-dense", isDense ? "" : null);
+    list.replaceChildren();
+  }
+  if (isDense) sync(list, boxes, makeCell, showCell);
+  else sync(list, boxes, () => piece("slot"), showBox);
+  const aside = $(".standbys", node);
+  aside.hidden = !standing.length;
+  const shown = standing.slice(0, NAMES_MAX);
+  if (standing.length > NAMES_MAX) shown.push(`+${standing.length - NAMES_MAX}`);
+  sync($("ul", aside), shown.map((key) => ({ key })), () => document.createElement("li"), (one, { key }) => write(one, key));
+}
+
+export function show(scene) {
+  const byQueue = new Map(Object.keys(scene.queues).map((name) => [name, []]));
+  for (const one of Object.values(scene.slots)) byQueue.get(one.queue)?.push(one);
+  for (const slots of byQueue.values()) slots.sort((one, other) => one.slot - other.slot);
+  const queues = Object.values(scene.queues)
+    .sort((one, other) => (one.name < other.name ? -1 : 1))
+    .map((queue) => ({ key: queue.name, queue }));
+  sync($("#slots .bands"), queues, () => piece("band"), (node, { queue }) => showBand(node, queue, scene, byQueue.get(queue.name)));
+}
+
+/** Calls `change(queue, slots)` a moment after the last step. */
+export function start(change) {
+  const timers = new Map();
+  const begin = (form, slots, milliseconds) => {
+    const input = form.elements.slots;
+    const queue = form.closest(".band").dataset.key;
+    if (!Number.isInteger(slots) || slots < 0 || slots > 1000) return input.reportValidity();
+    input.value = slots;
+    input.dataset.pending = "";
+    clearTimeout(timers.get(queue));
+    timers.set(
+      queue,
+      setTimeout(async () => {
+        timers.delete(queue);
+        await change(queue, slots);
+        if (!timers.has(queue)) delete input.dataset.pending;
+      }, milliseconds),
+    );
+  };
+  $("#slots").addEventListener("click", (event) => {
+    const button = event.target.closest("[data-step]");
+    if (button) begin(button.form, Number(button.form.elements.slots.value) + Number(button.dataset.step), 500);
+  });
+  $("#slots").addEventListener("change", (event) => begin(event.target.form, event.target.valueAsNumber, 0));
+  $("#slots").addEventListener("submit", (event) => {
+    event.preventDefault();
+    begin(event.target, event.target.elements.slots.valueAsNumber, 0);
+  });
+}

@@ -1,0 +1,132 @@
+"""The live page: its first paint, and the parts of it that the page asks for anew."""
+
+import gzip
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from msgspec import json
+
+from service import cookie, db, list_db, sign_in
+from service.broadcast import Broadcast
+from service.caller import Caller
+from service.errors import answer, refusal
+from service.failures import Failed
+from service.page import view
+from service.page.files import MODULES, VERSION, takes_packed
+from service.page.text import moment, plural
+from service.page.wanted import STATUSES, Wanted, labels, wanted
+from service.pool import Pool
+from service.reading import TaskReaders
+from service.scene import Json, TaskGlance
+
+ROWS = 50
+FAILED_SECONDS = 86400  # of what has failed for longer, lists tell
+FAILURES_MAX = 20
+PACKING = 5  # of 9: more takes longer than it saves
+# Nothing but our own files, and no text that becomes a script or a style, whatever is in the database.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+PAUSE_SECONDS = 3  # until a page that could not be shown is tried again
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+_environment.globals |= {
+    "files": f"static/{VERSION}",
+    "modules": MODULES,
+    "version": version("lockgate"),
+    "STATUSES": STATUSES,
+    "plural": plural,
+    "json": lambda value: json.encode(value).decode(),
+}
+
+
+def refused(root: str, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """For people, a page to sign in, or one that tries again; for programs, what every error is."""
+    why = refusal(error)
+    if why is None or why.status not in (401, 503) or "text/html" not in request.headers.get("accept", ""):
+        return answer(root, request, error)
+    if why.status == 503:
+        return shown(request, "away.html", {"detail": why.detail, "seconds": PAUSE_SECONDS}, 503)
+    said = why if cookie.key_in(request.headers.get("cookie")) else None
+    found = sign_in.page(said, request.scope["query_string"].decode("latin-1"))
+    found.headers.update(why.headers)
+    return found
+
+
+@get("/", operation_id="getPage", include_in_schema=False)
+async def get_page(
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Caller],
+    broadcast: NamedDependency[Broadcast],
+    pool: NamedDependency[Pool],
+    readers: NamedDependency[TaskReaders],
+    failed: NamedDependency[Failed],
+) -> Response[bytes]:
+    """Everything at a glance; `?task=17` one task too. What is asked of the database is bounded, and what does not
+    depend on the filter is shared with all who watch."""
+    asked = wanted(request.query_params, caller, datetime.now(UTC))
+    scene = (await broadcast.scene()).of(caller.queue)
+    now = moment(scene["time"]) or 0.0
+    parts = asked.parts or {"page", "tasks", "task"}
+    context: dict[str, Any] = {
+        "wanted": asked,
+        "caller": caller,
+        "may_submit": caller.may("submit"),
+        "may_admin": caller.may("admin"),
+        "wrong": labels(asked.wrong),
+        "queues": list(scene["queues"]),
+    }
+    if "tasks" in parts:
+        context["list"] = await _list(asked, pool, now)
+    if "task" in parts and asked.task is not None:
+        context["detail"] = await _detail(asked.task, caller, pool, readers, now)
+    if "page" not in parts:
+        return shown(request, "parts.html", context)
+    context |= {
+        "time": scene["time"],
+        "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
+        "counters": view.counters(scene),
+        "oldest": view.ago(scene["all"].get("due_since"), now),
+        "problems": view.problems(scene, (await failed.groups(caller.queue, FAILED_SECONDS)).items[:FAILURES_MAX]),
+        "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
+        "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
+    }
+    return shown(request, "page.html", context)
+
+
+async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
+    if asked.wrong:
+        return {"rows": [], "older": None}
+    found = await list_db.page(pool, asked.only, asked.below, ROWS, "glance")
+    rows = [view.row(TaskGlance(*one), now) for one in found.rows]
+    older = asked.link(below=found.rest, trail=asked.older_trail) if found.rest is not None else None
+    return {"rows": rows, "older": older}
+
+
+async def _detail(task_id: int, caller: Caller, pool: Pool, readers: TaskReaders, now: float) -> Json:
+    """Without `task` where there is none that the caller may see."""
+    found = await readers.task(task_id)
+    if found is None or not caller.sees(found.queue):
+        return {"number": task_id}
+    return {"number": task_id} | view.task(found, await db.outputs(pool, task_id) or [], now)
+
+
+def shown(
+    request: Request[Any, Any, Any], template: str, context: dict[str, Any], status: int = 200
+) -> Response[bytes]:
+    body = _environment.get_template(template).render(context).encode()
+    headers = {"content-security-policy": POLICY, "vary": "accept-encoding"}
+    if status == 503:
+        headers["retry-after"] = str(PAUSE_SECONDS)
+    if takes_packed(request):
+        body = gzip.compress(body, PACKING)
+        headers["content-encoding"] = "gzip"
+    return Response(body, status_code=status, headers=headers, media_type="text/html; charset=utf-8")
