@@ -20,25 +20,26 @@ BODY_MAX = 16 * 1024  # bytes: a key has 65, and what was asked for may be long
 FIELDS_MAX = 10
 THEN_MAX = 4000  # characters
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5b636d; --paper: #f6f7f8; --card: #fff; --line: #7d8690;
-  --act: #0b5cad; --on-act: #fff; --bad: #b3261e; }
+:root { color-scheme: light dark; --ink: #16191d; --soft: #59616b; --ground: #f6f7f8; --paper: #fff; --line: #8a939d;
+  --accent: #0a6770; --accent-ink: #fff; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8eaed; --soft: #a3abb5; --paper: #14171a; --card: #1d2125; --line: #78828d; --act: #8ab8f0;
-    --on-act: #10233a; --bad: #ff9d94; }
+  :root { --ink: #e9ecef; --soft: #9ba5af; --ground: #101316; --paper: #181c20; --line: #6c7681; --accent: #63c7d0;
+    --accent-ink: #06282c; --bad: #ff8d82; }
 }
 * { box-sizing: border-box; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--paper);
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--ground);
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-main { width: 100%; max-width: 26rem; padding: 2rem; background: var(--card); border-radius: .75rem;
+main { width: 100%; max-width: 26rem; padding: 2rem; background: var(--paper); border-radius: .75rem;
   box-shadow: 0 1px 3px rgb(0 0 0 / .2); }
 h1 { display: flex; gap: .5rem; align-items: center; margin: 0 0 1.5rem; font-size: 1.375rem; line-height: 1; }
-svg { width: 1.5rem; height: 1.5rem; fill: none; stroke: currentColor; stroke-width: 2; }
+svg { width: 1.5rem; height: 1.5rem; fill: none; stroke: var(--accent); stroke-width: 2; }
 label { display: block; margin-bottom: .25rem; font-weight: 600; }
 input, button { width: 100%; padding: .625rem .75rem; border-radius: .375rem; font: inherit; }
 input { border: 1px solid var(--line); background: transparent; color: inherit; }
 input[aria-invalid] { border-color: var(--bad); }
-button { margin-top: 1rem; border: 0; background: var(--act); color: var(--on-act); font-weight: 600; cursor: pointer; }
-:focus-visible { outline: 3px solid var(--act); outline-offset: 2px; }
+button { margin-top: 1rem; border: 0; background: var(--accent); color: var(--accent-ink); font-weight: 600;
+  cursor: pointer; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 p { margin: .5rem 0 0; }
 .wrong { color: var(--bad); }
 .soft { margin-top: 1.5rem; color: var(--soft); font-size: .875rem; }

@@ -19,12 +19,18 @@ let counts = {};
 const ticks = () => $$("#tasks tbody .tick input");
 const ticked = () => ticks().filter((one) => one.checked).map((one) => one.closest("tr"));
 
+/** As JSON; numbers of tasks digit for digit. */
+function request(action, { ids, ...rest }, dryRun, cursor) {
+  const parts = JSON.stringify({ action, ...rest, dry_run: dryRun, ...(cursor && { cursor }) }).slice(1, -1);
+  return `{${parts}${ids ? `,"ids":[${ids}]` : ""}}`;
+}
+
 async function all(action, which, dryRun, onStep = () => {}) {
   let matched = 0;
   let affected = 0;
   let cursor;
   do {
-    const found = await send("POST", "tasks/bulk", { action, ...which, dry_run: dryRun, ...(cursor ? { cursor } : {}) });
+    const found = await send("POST", "tasks/bulk", request(action, which, dryRun, cursor));
     matched += found.matched;
     affected += found.affected;
     cursor = found.next_cursor;

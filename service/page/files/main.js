@@ -26,10 +26,11 @@ function followed() {
 }
 
 async function changeSlots(queue, number) {
-  const running = live.scene.queues?.[queue]?.running ?? 0;
+  const { running = 0, slots: before = number } = live.scene.queues?.[queue] ?? {};
   const text = running ? "What executes there goes on to its end; nothing new is started." : "Nothing will be started.";
-  if (number === 0 && !(await ask(`No slots for queue ${queue}?`, text, "Take all slots away"))) return;
-  await tell("PATCH", `queues/${encodeURIComponent(queue)}`, { slots: number }, `Queue ${queue} has ${number} ${number === 1 ? "slot" : "slots"}`);
+  if (number === 0 && !(await ask(`No slots for queue ${queue}?`, text, "Take all slots away"))) return before;
+  const done = `Queue ${queue} has ${number} ${number === 1 ? "slot" : "slots"}`;
+  return (await tell("PATCH", `queues/${encodeURIComponent(queue)}`, { slots: number }, done)) ? number : before;
 }
 
 document.documentElement.dataset.live = "";

@@ -120,7 +120,7 @@ export function show(scene) {
   sync($("#slots .bands"), queues, () => piece("band"), (node, { queue }) => showBand(node, queue, scene, byQueue.get(queue.name)));
 }
 
-/** Calls `change(queue, slots)` a moment after the last step. */
+/** Calls `change(queue, slots)` a moment after the last step; it gives the number that is right then. */
 export function start(change) {
   const timers = new Map();
   const begin = (form, slots, milliseconds) => {
@@ -134,8 +134,10 @@ export function start(change) {
       queue,
       setTimeout(async () => {
         timers.delete(queue);
-        await change(queue, slots);
-        if (!timers.has(queue)) delete input.dataset.pending;
+        const right = await change(queue, slots);
+        if (timers.has(queue)) return;
+        delete input.dataset.pending;
+        input.value = right;
       }, milliseconds),
     );
   };
