@@ -92,7 +92,7 @@ def band(queue: Json, scene: Json, now: float) -> Json:
         "load": f"{queue['running']} of {queue['slots']}",
         "full": queue["running"] >= queue["slots"],
         "standbys": queue["standbys"],
-        "standing": f"{plural(queue['standbys'], 'runner stands', 'runners stand')} by" if queue["standbys"] else "",
+        "standing": standing_by(queue, any(one["status"] == "held" for one in boxes)),
         "names": names[:NAMES_MAX],
         "others": f"+{len(names) - NAMES_MAX}" if len(names) > NAMES_MAX else "",
         "waiting": f"{count(queue['queued'])} waiting" if queue["queued"] else "nothing waits",
@@ -100,6 +100,14 @@ def band(queue: Json, scene: Json, now: float) -> Json:
         "dense": len(boxes) > DENSE,
         "boxes": boxes,
     }
+
+
+def standing_by(queue: Json, is_held: bool) -> str:
+    """Who could take what waits, in words."""
+    if queue["standbys"]:
+        return f"{plural(queue['standbys'], 'runner stands', 'runners stand')} by"
+    is_short = queue["queued"] and not queue["paused"] and queue["running"] < queue["slots"] and not is_held
+    return "no runner has room" if is_short else ""
 
 
 def standing(queue: Json, scene: Json, holders: set[str | None]) -> Sequence[str]:

@@ -49,7 +49,7 @@ export async function through(action, which, title) {
     yes: `${name} ${plural(matched, "task", "tasks")}`,
     disabled: !matched,
   }));
-  if (!(await ask(title, counting, name))) return false;
+  if (!(await ask(title, counting, name, action === "delete"))) return false;
   try {
     const { affected } = await all(action, which, false, (number) => say(`${plural(number, "task", "tasks")} ${done} so far`));
     say(`${plural(affected, "task", "tasks")} ${done}`);

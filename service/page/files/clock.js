@@ -23,6 +23,7 @@ export function age(time, after = "") {
 }
 
 function tick() {
+  if ("paused" in document.documentElement.dataset) return;
   for (const node of $$("time[data-since]")) {
     const { since, after = "" } = node.dataset;
     write(node, (after ? coarse : elapsed)(secondsSince(since)) + after);

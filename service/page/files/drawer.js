@@ -74,12 +74,12 @@ const ACTS = {
     return isSure && tell("POST", `tasks/${id}/cancel`, undefined, `Task ${id} ${status === "running" ? "is asked to stop" : "is cancelled"}`);
   },
   async kill(id) {
-    const isSure = await ask(`Kill task ${id}?`, "Its handler is ended at once, whatever it is doing.", `Kill task ${id}`);
+    const isSure = await ask(`Kill task ${id}?`, "Its handler is ended at once, whatever it is doing.", `Kill task ${id}`, true);
     return isSure && tell("POST", `tasks/${id}/cancel`, { force: true }, `Task ${id} is being killed`);
   },
   retry: (id) => tell("POST", `tasks/${id}/retry`, undefined, `Task ${id} is in the queue again`),
   async delete(id) {
-    const isSure = await ask(`Delete task ${id}?`, "It goes with its attempts and what they printed. There is no way back.", `Delete task ${id}`);
+    const isSure = await ask(`Delete task ${id}?`, "It goes with its attempts and what they printed. There is no way back.", `Delete task ${id}`, true);
     return isSure && tell("DELETE", `tasks/${id}`, undefined, `Task ${id} is deleted`);
   },
   async curl(id, status, button) {

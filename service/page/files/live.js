@@ -112,6 +112,7 @@ function pause(on) {
   isPaused = on;
   const button = $("#pause");
   button.setAttribute("aria-pressed", on);
+  document.documentElement.toggleAttribute("data-paused", on);
   button.textContent = on ? "Resume updates" : "Pause updates";
   if (on) {
     close();

@@ -43,17 +43,18 @@ function plainFields(schema) {
 
 function input({ name, one, type, isRequired }) {
   const common = { name: `payload.${name}`, required: isRequired };
+  const hint = one.default == null ? "" : typeof one.default === "string" ? one.default : JSON.stringify(one.default);
+  const unless = element("option", { value: "", textContent: hint ? `${hint}, unless given` : "not given" });
   if (one.enum) {
     const options = one.enum.map((value) => element("option", { value: JSON.stringify(value), textContent: String(value) }));
-    if (!isRequired) options.unshift(element("option", { value: "", textContent: "as it is" }));
+    if (!isRequired) options.unshift(unless);
     return element("select", common, ...options);
   }
   if (type === "boolean") {
     const options = ["true", "false"].map((value) => element("option", { value, textContent: value }));
-    if (!isRequired) options.unshift(element("option", { value: "", textContent: "as it is" }));
+    if (!isRequired) options.unshift(unless);
     return element("select", common, ...options);
   }
-  const hint = one.default === undefined || one.default === null ? "" : typeof one.default === "string" ? one.default : JSON.stringify(one.default);
   if (type === "string") return element("input", { ...common, placeholder: hint, spellcheck: false });
   if (type === "integer") return element("input", { ...common, placeholder: hint, inputMode: "numeric", pattern: "-?[0-9]+", title: "A whole number" });
   if (type === "number") return element("input", { ...common, placeholder: hint, inputMode: "decimal", pattern: "-?[0-9]+([.][0-9]+)?([eE][+\\-]?[0-9]+)?", title: "A number" });

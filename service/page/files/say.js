@@ -14,12 +14,13 @@ export function say(text, isBad = false) {
   timer = setTimeout(() => (node.textContent = ""), SECONDS * 1000);
 }
 
-/** Whether they say yes. `text` may be a promise of the text, and then yes can be said once it is there: null = no. */
-export async function ask(title, text, yes) {
+/** Whether they say yes; `isBad` if that cannot be undone. `text` may be a promise of the text, and then yes can be said once it is there: null = no. */
+export async function ask(title, text, yes, isBad = false) {
   const dialog = $("#ask");
   const button = $("button[value=yes]", dialog);
   $("h2", dialog).textContent = title;
   button.textContent = yes;
+  button.toggleAttribute("data-bad", isBad);
   dialog.returnValue = "no";
   const answered = new Promise((resolve) =>
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }),

@@ -76,6 +76,13 @@ function names(queue, scene, boxes) {
     .slice(0, queue.standbys);
 }
 
+/** Who could take what waits, in words. */
+function standingBy(queue, boxes) {
+  if (queue.standbys) return `${plural(queue.standbys, "runner stands", "runners stand")} by`;
+  const isHeld = boxes.some((one) => one.status === "held");
+  return queue.queued && !queue.paused && queue.running < queue.slots && !isHeld ? "no runner has room" : "";
+}
+
 function showBand(node, queue, scene, slots) {
   const boxes = slots.map((one) => box(one, queue.slots));
   const standing = names(queue, scene, boxes);
@@ -87,7 +94,7 @@ function showBand(node, queue, scene, slots) {
   fill(head, {
     key: queue.name,
     load: `${queue.running} of ${queue.slots}`,
-    standing: queue.standbys ? `${plural(queue.standbys, "runner stands", "runners stand")} by` : "",
+    standing: standingBy(queue, boxes),
     waiting: queue.queued ? `${count(queue.queued)} waiting` : "nothing waits",
     oldest,
     flag: queue.paused ? "paused" : "",

@@ -61,7 +61,7 @@ async function purge(name) {
     const number = numbers.reduce((so, one) => so + one, 0);
     return { text: `${text} These are ${plural(number, "task", "tasks")}.`, yes: `Purge ${plural(number, "task", "tasks")}`, disabled: !number };
   });
-  if (!(await ask(`Purge queue ${name}?`, count, "Purge"))) return;
+  if (!(await ask(`Purge queue ${name}?`, count, "Purge", true))) return;
   try {
     let removed = 0;
     let more = true;
