@@ -17,4 +17,11 @@ def put(file: Path, answer: Answer) -> None:
     """Writes the answer into the page in the place of an older one, in the order of the headings."""
     found = re.split(r"^(?=## )", file.read_text(), flags=re.MULTILINE)[1:] if file.exists() else []
     sections = {text.splitlines()[0]: text.strip() for text in found} | {answer.heading: answer.markdown().strip()}
-    file.write_text("\n\n".join([HEAD.strip(), *(sections[heading] for heading in sorted(sections))]) + "\n")
+    file.write_text(
+        "\n\n".join([HEAD.strip(), *(sections[heading] for heading in sorted(sections, key=_place))]) + "\n"
+    )
+
+
+def _place(heading: str) -> tuple[int, str]:
+    """Of `## 10. Reads`, after that of `## 9. ...`."""
+    return int(re.findall(r"\d+", heading)[0]), heading

@@ -1,0 +1,165 @@
+"""``python -m bench.waiting``: what those cost who wait for tasks, and how soon they are gone."""
+
+import asyncio
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench import processes
+from bench.answer import Answer, Table, middle, number, percentile
+from bench.ground import Ground, Program, Scale, until
+from bench.processes import Meter, pss
+from bench.script import run, say
+from bench.wakeup import serve
+
+MIB = 1024 * 1024
+TERM_SECONDS = 3.0
+STREAM = "GET /tasks/{}/events HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+POLL = "GET /tasks/{} HTTP/1.1\r\nHost: here\r\nPrefer: wait=60\r\nConnection: close\r\n\r\n"
+LIMIT = 60.0
+
+
+@dataclass
+class Waiter:
+    """One who waits for a task on a connection of its own, and reads to the end of what it is sent."""
+
+    request: str
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """When something of the answer has come: of a stream at once, of a poll at its end."""
+    status: str = ""
+    heard: float = 0.0
+    """When the end of the task came."""
+
+    async def wait(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MIB)
+        writer.write(self.request.encode())
+        self.status = (await reader.readline()).decode().split(" ")[1]
+        while line := await reader.readline():
+            if line.startswith((b"event: ", b"{")):
+                self.begun.set()
+                self.heard = time.monotonic()
+        writer.close()
+
+
+def measure(scale: Scale) -> Answer:
+    """What it costs a service that a thousand follow tasks by events, and a thousand more by `Prefer: wait`."""
+    tasks = scale(1000, 100)
+    answer = Answer(
+        "11. Waiting",
+        "python -m bench.waiting",
+        f"{tasks:,} tasks that wait, one service; for each task a stream of `GET /tasks/N/events`, then also a "
+        "`GET /tasks/N` with `Prefer: wait=60`. CPU is that of the service and of Postgres as a whole, in milliseconds "
+        "a second, while nothing happens. Then all tasks end in one statement: when those who wait hear of it, from "
+        "its commit on. In the end, with as many waiting again, TERM: seconds until the process is gone, and what of "
+        "its CPU that took. Everybody is answered or closed in good order, or this fails.",
+    )
+    with Ground(scale) as ground:
+        answer.ground = ground.said()
+        service, port = serve(ground)
+        costs = answer.table("waiting", "memory, MiB", "CPU service", "CPU Postgres", "connections to the database")
+        told = answer.table("all end at once", "told after, p50 s", "the last, s")
+        asyncio.run(waited(scale, ground, service, port, tasks, costs, told))
+        ends = []
+        for _ in range(scale(5, 2)):
+            say(f"TERM with {2 * tasks:,} waiting")
+            ends.append(asyncio.run(stopped(ground, *serve(ground), tasks)))
+        terms = answer.table("TERM", "seconds", "CPU of it, seconds")
+        terms.add(f"{2 * tasks:,} waiting", middle([one[0] for one in ends]), middle([one[1] for one in ends]))
+        slowest = max(one[0] for one in ends)
+        answer.target(
+            f"the slowest of {len(ends)} TERMs", f"{slowest:.2f} s", f"< {TERM_SECONDS:g} s", slowest < TERM_SECONDS
+        )
+    return answer
+
+
+async def waited(
+    scale: Scale, ground: Ground, service: Program, port: int, tasks: int, costs: Table, told: Table
+) -> None:
+    """What it costs that nobody waits, some do, and more; and how soon they hear of the end."""
+    ids = refill(ground, tasks)
+    costs.add("nobody", *await costed(scale, ground, service))
+    streams, reading = await begin(port, [STREAM.format(task) for task in ids])
+    await asyncio.gather(*(one.begun.wait() for one in streams))
+    costs.add(f"{tasks:,} streams", *await costed(scale, ground, service))
+    polls, polling = await begin(port, [POLL.format(task) for task in ids])
+    await held(port, tasks)
+    costs.add(f"and {tasks:,} polls", *await costed(scale, ground, service))
+    end = await asyncio.to_thread(end_all, ground)
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(*reading, *polling)
+    check(polls, streams)
+    late = [one.heard - end for one in (*streams, *polls)]
+    told.add(f"{2 * tasks:,} waiting", percentile(late, 50), max(late))
+
+
+async def costed(scale: Scale, ground: Ground, service: Program) -> list[str]:
+    """While nothing happens."""
+    await asyncio.sleep(scale(3, 1))
+    meter = Meter({"service": lambda: [service.pid], "Postgres": ground.backends})
+    await asyncio.sleep(scale(15, 2))
+    used = {name: number(1000 * seconds / meter.elapsed) for name, seconds in meter.seconds().items()}
+    connections = ground.main.value("select count(*) from pg_stat_activity where application_name = 'lockgate-service'")
+    return [number(pss(service.pid) / MIB), used["service"], used["Postgres"], str(connections)]
+
+
+async def begin(port: int, requests: Sequence[str]) -> tuple[list[Waiter], list[asyncio.Task[None]]]:
+    """All of them; who they are, and their reading."""
+    waiters = [Waiter(request) for request in requests]
+    return waiters, [asyncio.create_task(one.wait(port)) for one in waiters]
+
+
+async def held(port: int, polls: int) -> None:
+    """Returns when so many are waiting for their answer."""
+
+    def in_progress() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT) as response:
+            text = response.read().decode()
+        return sum(map(float, re.findall(r"^lockgate_http_requests_in_progress\{.*\} (\S+)$", text, re.MULTILINE)))
+
+    await asyncio.to_thread(until, lambda: in_progress() >= polls, lambda: f"{polls} polls", LIMIT, 0.1)
+
+
+async def stopped(ground: Ground, service: Program, port: int, tasks: int) -> tuple[float, float]:
+    """Seconds from TERM to the end of the process, with two waiting for each task; and of CPU."""
+    ids = refill(ground, tasks)
+    streams, reading = await begin(port, [STREAM.format(task) for task in ids])
+    await asyncio.gather(*(one.begun.wait() for one in streams))
+    polls, polling = await begin(port, [POLL.format(task) for task in ids])
+    await held(port, tasks)
+    before = processes.cpu(service.pid)
+    sent = time.monotonic()
+    service.process.terminate()
+    await asyncio.to_thread(os.waitid, os.P_PID, service.pid, os.WEXITED | os.WNOWAIT)
+    seconds = time.monotonic() - sent
+    used = processes.cpu(service.pid) - before  # it is not reaped yet
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(*reading, *polling)
+    check(polls, streams)
+    if service.process.wait(LIMIT) != 0:
+        raise RuntimeError(f"the service ended with {service.process.returncode}: {service.words()}")
+    return seconds, used
+
+
+def check(polls: Sequence[Waiter], streams: Sequence[Waiter]) -> None:
+    """Raises RuntimeError unless all were answered."""
+    statuses = {one.status for one in (*polls, *streams)}
+    if statuses != {"200"} or not all(one.heard for one in polls):
+        raise RuntimeError(f"not everybody was answered: {statuses}")
+
+
+def refill(ground: Ground, tasks: int) -> list[int]:
+    ground.main.refill(tasks)
+    return [row[0] for row in ground.main.owner.execute("select id from lockgate.task order by id").fetchall()]
+
+
+def end_all(ground: Ground) -> float:
+    """When it was committed."""
+    ground.main.owner.execute("update lockgate.task set status = 'cancelled', finish_time = now()")
+    return time.monotonic()
+
+
+if __name__ == "__main__":
+    run(measure)
