@@ -304,20 +304,16 @@ comment on column lockgate.task.idempotency_key is 'Unique per scope for as long
 comment on column lockgate.task.request_digest is 'Digest of the request that came with the idempotency key.';
 comment on column lockgate.task.dedupe_key is 'At most one unfinished task per queue and key.';
 
--- Every index taxes every claim; each names the query it serves.
-create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';    -- claim, look
-create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;    -- claim, running
-create index task_due on lockgate.task (queue, run_at) where status = 'scheduled';                 -- promote, look
+-- Every index taxes every claim; below, each says what it serves, and python -m bench.indexes what it costs.
+create index task_claim on lockgate.task (queue, lockgate.rank(priority, id)) where status = 'queued';
+create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;
+create index task_due on lockgate.task (queue, run_at) where status = 'scheduled';
 create unique index task_idempotency on lockgate.task (idempotency_scope, idempotency_key)
-  where idempotency_key is not null;                                                               -- submit_batch
+  where idempotency_key is not null;
 create unique index task_dedupe on lockgate.task (queue, dedupe_key)
-  where dedupe_key is not null and status in ('scheduled', 'queued', 'running');                   -- submit_batch
-create index task_ended on lockgate.task (queue, finish_time, id)
-  where status in ('succeeded', 'failed', 'cancelled');                                            -- tidy, purge, ends_after
-create index task_aside on lockgate.task (status, id)
-  where status in ('scheduled', 'failed', 'cancelled');                                            -- lists, failures
-comment on index lockgate.a_turn_is_taken_once is
-  'Refuses a second claim of a slot''s next turn, whatever the programs do.';
+  where dedupe_key is not null and status in ('scheduled', 'queued', 'running');
+create index task_ended on lockgate.task (queue, finish_time, id) where status in ('succeeded', 'failed', 'cancelled');
+create index task_aside on lockgate.task (status, id) where status in ('scheduled', 'failed', 'cancelled');
 
 -- Leases come from one sequence, so that they order the claims of all tasks: a handler may use its lease as a fencing
 -- token for anything it touches elsewhere.
@@ -512,11 +508,26 @@ if v_version = 2 then
   create unique index a_turn_is_taken_once on lockgate.task (queue, turn) where turn is not null;
   comment on column lockgate.task.turn is
     'Which turn of its slot the latest attempt took. Stays when it has ended: a slot''s newest turn tells whether it is free.';
-  comment on index lockgate.a_turn_is_taken_once is
-    'Refuses a second claim of a slot''s next turn, whatever the programs do.';
   v_version := 3;
 end if;
 update lockgate.release set version = v_current, applied_at = now() where version <> v_current;
+
+comment on index lockgate.task_pkey is
+  'Whatever names tasks by their numbers; lists without a status or by times of creation.';
+comment on index lockgate.task_claim is
+  'claim, look, room; places in the line; lists and numbers of queued tasks.';
+comment on index lockgate.a_turn_is_taken_once is
+  'Refuses a second claim of a slot''s next turn, whatever the programs do. claim, take_slot, running; lists of running tasks.';
+comment on index lockgate.task_due is
+  'promote, look; when the next scheduled task is due; numbers of scheduled tasks.';
+comment on index lockgate.task_idempotency is
+  'submit_batch: one task for each scope and idempotency key. Only tasks that have a key.';
+comment on index lockgate.task_dedupe is
+  'submit_batch: one unfinished task for each queue and dedupe key. Only tasks that have a key.';
+comment on index lockgate.task_ended is
+  'tidy, purge, roll_up, ended_since; lists by times of the end.';
+comment on index lockgate.task_aside is
+  'Lists of scheduled, failed or cancelled tasks; failures.';
 
 
 -- Locks -------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from bench import depth, enqueue, intake, pinned, reads, safety, throughput, waiting, wakeup, watching
+from bench import depth, enqueue, indexes, intake, pinned, reads, safety, throughput, waiting, wakeup, watching
 from bench.ground import Scale
 from bench.script import FOLDER, INTO, SHORT, say, tell
 from tests.amqp.broker import NotHere
 
-QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, reads, waiting)
+QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, reads, waiting, indexes)
 
 
 @click.command()

@@ -258,6 +258,9 @@ def test_every_public_object_has_a_comment(db: Database) -> None:
           where typnamespace = 'lockgate'::regnamespace and typcategory <> 'A' and (typrelid = 0 or relkind = 'c')
           union all
           select 'function', proname, 'pg_proc', oid from pg_proc where pronamespace = 'lockgate'::regnamespace
+          union all
+          select 'index', relname, 'pg_class', oid from pg_index join pg_class on oid = indexrelid
+          where indrelid = 'lockgate.task'::regclass
         )
         select kind, name from object where coalesce(obj_description(id, class), '') = ''
         """
