@@ -42,15 +42,16 @@ class RunnerProgram(Program):
             os.close(theirs)
             cue.close()
 
-    def go(self, inherit: Sequence[str] = (), keep_hand: bool = False) -> None:
+    def go(self, inherit: Sequence[str] = (), keep_hand: bool = False, metrics: str | None = None) -> None:
         """Gives the cue: it is to take tasks.
 
         `inherit`: names of dead runners whose tasks it may adopt at once; `keep_hand`: whether it is to have a hand
-        loaded also when it stands by.
+        loaded also when it stands by; `metrics`: where it is to serve them, None = where its environment says.
         """
         self.started = time.monotonic()
         with suppress(OSError):  # it is dead, and that is seen to like any death
-            self.cue.send(json.dumps({"inherit": list(inherit), "keep_hand": keep_hand}).encode() + b"\n")
+            turn = {"inherit": list(inherit), "keep_hand": keep_hand, "metrics": metrics}
+            self.cue.send(json.dumps(turn).encode() + b"\n")
 
     @property
     def serving(self) -> bool:

@@ -59,7 +59,8 @@ class Stack:
             return RunnerProgram(of_runners, self.output)
 
         self._spare = Spare(make) if self.spare else None
-        self.runners = [Supervisor(make, self._spare) for _ in range(self.runner_count)]
+        metrics = of_runners.get("LOCKGATE_METRICS")
+        self.runners = [Supervisor(make, self._spare, _moved(metrics, n)) for n in range(self.runner_count)]
 
     @property
     def url(self) -> str:
@@ -153,3 +154,14 @@ class Stack:
         """Return the seconds after which a program that was asked once to stop no longer keeps its own limits."""
         own = ((os.environ | self.settings).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
         return sum(float(given or default) for given, default in zip(own, (30, 5), strict=True)) + 5
+
+
+def _moved(address: str | None, number: int) -> str | None:
+    """[HOST:]PORT, so many ports further on; port 0 is any, and what is no address is for the runner to refuse. Raises
+    StackError."""
+    host, colon, port = (address or "").rpartition(":")
+    if not (port.isascii() and port.isdigit()) or int(port) == 0:
+        return address
+    if int(port) + number > 65535:
+        raise StackError(f"LOCKGATE_METRICS={address}: there is no port for runner {number + 1}")
+    return f"{host}{colon}{int(port) + number}"

@@ -32,12 +32,18 @@ REMEMBERED = 16
 
 
 class Supervisor:
-    """One runner, and its successors: made by `make`, or taken from the `spare`. Call `tend` after each `watch`."""
+    """One runner, and its successors: made by `make`, or taken from the `spare`. Call `tend` after each `watch`.
 
-    def __init__(self, make: Callable[[], RunnerProgram], spare: Spare | None = None) -> None:
+    `metrics`: where each of them serves its metrics; None = where its environment says.
+    """
+
+    def __init__(
+        self, make: Callable[[], RunnerProgram], spare: Spare | None = None, metrics: str | None = None
+    ) -> None:
         self.module = "runner"
         self._make = make
         self._spare = spare
+        self._metrics = metrics
         self._runner = make()
         self._inherit: deque[str] = deque(maxlen=REMEMBERED)
         self._replaced = 0
@@ -78,7 +84,7 @@ class Supervisor:
 
     def start(self) -> None:
         self._runner.start()
-        self._runner.go(keep_hand=self._spare is not None)
+        self._runner.go(keep_hand=self._spare is not None, metrics=self._metrics)
 
     def tend(self) -> str | None:
         """Replaces a runner that has died; what it died of, in words, or None if nothing happened."""
@@ -109,7 +115,7 @@ class Supervisor:
             successor.start()
         self._runner, self._died = successor, None
         self._replaced += 1
-        successor.go(self._inherit, keep_hand=self._spare is not None)
+        successor.go(self._inherit, keep_hand=self._spare is not None, metrics=self._metrics)
 
     def news(self) -> Iterator[int]:
         """Yield the descriptors that become readable when there is something to tend."""

@@ -12,11 +12,13 @@ class Turn(msgspec.Struct, frozen=True):
     """What a supervisor has to say with the cue.
 
     ``inherit``: names of runners that are proved dead together with their hands. ``keep_hand``: whether to have a hand
-    loaded also without a slot, so that a slot that comes is of use at once.
+    loaded also without a slot, so that a slot that comes is of use at once. ``metrics``: where to serve metrics, in the
+    place of what the settings say.
     """
 
     inherit: list[str] = []
     keep_hand: bool = False
+    metrics: str | None = None
 
 
 class Cue:

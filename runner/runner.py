@@ -63,6 +63,7 @@ class Runner:
         self._waiting = False
         self._keep_hand = False
         """Whether to have one hand also without a slot."""
+        self._metrics = settings.metrics
         self._kinds: Sequence[str] = ()
         self._schemas: Mapping[str, msgspec.Raw] = {}
         self._announced = 0
@@ -104,10 +105,10 @@ class Runner:
         if self._cue and not await self._cued(self._cue):
             await self._hands.keep(0)
             return
-        if self._settings.metrics:
+        if self._metrics:
             from runner.metrics import serve  # 20 ms that others do not wait for
 
-            serve(self._settings.metrics, self._tally)
+            serve(self._metrics, self._tally)
         try:
             while not self._wound_up():
                 try:
@@ -142,6 +143,7 @@ class Runner:
         if turn is None:
             return False
         self._keep_hand = turn.keep_hand
+        self._metrics = turn.metrics or self._metrics
         if turn.inherit:
             log.info("takes over", predecessor=turn.inherit[-1])
             self._neighbours.inherit(turn.inherit)
@@ -205,7 +207,7 @@ class Runner:
             self._extend(session)
             if self._cue:
                 self._cue.holding(bool(self._slots))
-            if self._settings.metrics:
+            if self._metrics:
                 self._tally.slots_held = len(self._slots)
                 self._tally.slots_busy = sum(slot.executing for slot in self._slots)
             if self._waking is None:  # not before the first look: a successor's first claim is not to wait for it

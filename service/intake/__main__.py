@@ -12,6 +12,16 @@ from service.amqp.program import run
 from service.intake.settings import Settings
 
 
+def listening_address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """[HOST:]PORT, as given. Raises click.BadParameter."""
+    if not text:
+        return None
+    port = text.rpartition(":")[2]
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise click.BadParameter(f"{text!r} is not of the form [HOST:]PORT, as in 9101 or 0.0.0.0:9101")
+    return text
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @DATABASE_URL
 @AMQP_URL
@@ -66,6 +76,15 @@ from service.intake.settings import Settings
     help="Messages in hand at most, each of up to 4 MiB.",
 )
 @STATUS_FILE
+@click.option(
+    "--metrics",
+    envvar="LOCKGATE_METRICS",
+    show_envvar=True,
+    metavar="[HOST:]PORT",
+    callback=listening_address,
+    show_default="nowhere",
+    help="Where to serve metrics for Prometheus, at /metrics.",
+)
 @LOG_FORMAT
 @LOG_LEVEL
 def main(bindings: tuple[str, ...], **options: Any) -> None:

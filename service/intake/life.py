@@ -7,6 +7,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service import db
 from service.amqp.program import count, report, stopping
+from service.intake import metrics
 from service.intake.intake import Intake
 from service.intake.settings import Settings
 from service.log import logger
@@ -23,6 +24,8 @@ async def live(settings: Settings) -> None:
     waker = Waker(partial(db.wake, pool))
     intake = Intake(settings, pool, waker)
     await pool.open()
+    if settings.metrics:
+        metrics.serve(settings.metrics, intake.counters, lambda: intake.is_consuming)
     beside = [
         asyncio.create_task(each)
         for each in (waker.run(), count(intake.counters.as_dict), report(settings.status_file, partial(status, intake)))

@@ -15,6 +15,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     passive: bool = False
     prefetch: int = 500
     status_file: str | None = None
+    metrics: str | None = None
     log_format: str = "auto"
     log_level: str = "info"
 

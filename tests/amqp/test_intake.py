@@ -3,19 +3,25 @@
 import asyncio
 import json
 import signal
+import socket
 import struct
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.body import TASKS_MAX
+from service.intake.counters import Counters
+from service.intake.metrics import Families
 from tests.amqp.broker import Broker, Names
 from tests.amqp.conftest import IntakeStart, ProcessStart
 from tests.contract import Contract, until
 from tests.database import Database
+from tests.docs.markdown import table
 from tests.proxy import Proxy
 
 SLEEP = '{"kind":"sleep"}'
@@ -485,3 +491,40 @@ class Written:
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
+
+
+# Metrics -------------------------------------------------------------------------------------------------------------
+
+
+def test_its_numbers_are_there_for_prometheus(rabbit: Broker, names: Names, q: Contract, process: ProcessStart) -> None:
+    started = process(metrics="127.0.0.1:0")
+    url = f"http://127.0.0.1:{started.says('metrics served', LIMIT)['port']}/metrics"
+    with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 0)):  # who says nothing is given up
+        for number in ("m-1", "m-1", "m-2"):
+            rabbit.publish(names.queue, SLEEP, message_id=number)
+        rabbit.publish(names.queue, "no json")
+        stored(q.db, 2)
+
+        def counted() -> dict[str, float]:
+            families = text_string_to_metric_families(httpx.get(url, timeout=30).text)
+            return {
+                " ".join([each.name, *each.labels.values()]): each.value
+                for family in families
+                for each in family.samples
+                if each.name.startswith("lockgate")
+            }
+
+        expected = {
+            "lockgate_intake_received_total": 4,
+            "lockgate_intake_messages_total created": 2,
+            "lockgate_intake_messages_total duplicate": 1,
+            "lockgate_intake_messages_total invalid": 1,
+            "lockgate_intake_waiting": 0,
+            "lockgate_intake_consuming": 1,
+        }
+        until(lambda: counted() == expected, "all to be counted", LIMIT)
+
+
+def test_the_table_of_its_metrics_has_them_all() -> None:
+    written = {row[0].removesuffix("_total") for row in table("docs/operating.md", "### Metrics of an intake")}
+    assert written == {family.name for family in Families(Counters(), bool).collect()}

@@ -1,7 +1,9 @@
 """`lockgate up`, real and whole: what it starts, what it replaces, how it stops, how it is refused."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -13,7 +15,9 @@ import httpx
 import psycopg
 import pytest
 
+from lockgate import ports
 from lockgate.embedded import Server, available
+from lockgate.stack import _moved
 from tests.contract import until
 from tests.database import PASSWORD, Database
 from tests.lockgate.up import LIMIT, Up, descendants, is_running, lockgate
@@ -215,3 +219,40 @@ def test_handlers_that_cannot_be_loaded_end_it_with_their_error(folder: Path) ->
     assert "lockgate: the runner did not start (exit code 1); its own words are above\n" in up.output
     assert "no_such_module" in up.output.split("lockgate: the runner did not start")[0]
     assert "Traceback" not in up.output
+
+
+def test_each_runner_has_a_port_for_its_metrics_also_after_it_was_replaced(folder: Path) -> None:
+    first = next(port for port in iter(ports.a_free_one, 0) if not ports.obstacle(port + 1))
+
+    def starts() -> list[float]:
+        """When each process began that serves a port; those of which nobody does are left out."""
+        found = []
+        for port in (first, first + 1):
+            with contextlib.suppress(httpx.TransportError):
+                text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+                found += re.findall(r"^process_start_time_seconds (\S+)", text, re.MULTILINE)
+        return [float(one) for one in found]
+
+    with Up(folder, LOCKGATE_METRICS=f"127.0.0.1:{first}") as up:
+        before = until(lambda: len(found := starts()) == 2 and found, "both to be served", LIMIT)
+        os.kill(up.child("-m runner"), signal.SIGKILL)
+        up.says("a runner died")
+        after = until(lambda: len(found := starts()) == 2 and found != before and found, "both again", LIMIT)
+        assert len({*before, *after}) == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (None, [None, None]), ("0", ["0", "0"]), ("9101", ["9101", "9102"]), ("0.0.0.0:0", ["0.0.0.0:0"] * 2),
+        ("[::1]:9101", ["[::1]:9101", "[::1]:9102"]), ("here", ["here", "here"]),
+    ],
+)  # fmt: skip
+def test_ports_are_counted_from_the_first(address: str | None, expected: list[str | None]) -> None:
+    assert [_moved(address, number) for number in range(2)] == expected
+
+
+def test_a_port_that_there_cannot_be_is_refused(folder: Path) -> None:
+    done = lockgate("up", "--data", folder / "data", "--port", str(ports.a_free_one()), LOCKGATE_METRICS="65535")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "lockgate: LOCKGATE_METRICS=65535: there is no port for runner 2"
