@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Raw, Struct, json
 
-from service import scene_db
+from service import scene_db, stats_db
 from service.log import logger
 from service.pool import Pool
 from service.problem import unavailable
@@ -171,7 +171,7 @@ class Broadcast:
     async def _look(self) -> Look:
         # One after another: on one connection at a time.
         stats = await self._numbers.stats()
-        series = await self._numbers.last_hour.get()
+        series = await self._numbers.series(stats_db.HOUR, 60)
         slots = await scene_db.slots(self._pool)
         runners = await scene_db.runners(self._pool)
         tasks = await scene_db.lively_tasks(self._pool, list(self._followed))

@@ -1,8 +1,7 @@
 """What has failed, by what went wrong."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 from litestar import get
@@ -16,12 +15,14 @@ from service.messages import Failure, Failures, TaskFilter
 from service.parameters import seconds
 from service.pool import Pool
 from service.problem import invalid
-from service.shared import Shared
+from service.shared import SharedByKey
 
 LOOKED_AT_MAX = 10_000  # failed tasks
 KEPT_SECONDS = 2.0
-KEPT_MAX = 100  # of what was asked for of late
 WINDOW_MAX = 366 * 86400
+
+Asked = tuple[str | None, int | None]
+"""A queue or all, and how many seconds back or everything."""
 
 
 class Failed:
@@ -29,18 +30,14 @@ class Failed:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._kept: OrderedDict[tuple[str | None, int | None], Shared[Failures]] = OrderedDict()
+        self._shared: SharedByKey[Asked, Failures] = SharedByKey(self._read, lambda _: KEPT_SECONDS)
 
     async def groups(self, queue: str | None, window: int | None) -> Failures:
         """`window`: how many seconds back. Raises psycopg.Error and Refusal (503)."""
-        asked = queue, window
-        shared = self._kept.setdefault(asked, Shared(partial(self._read, queue, window), KEPT_SECONDS))
-        self._kept.move_to_end(asked)
-        if len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
-        return await shared.get()
+        return await self._shared.get((queue, window))
 
-    async def _read(self, queue: str | None, window: int | None) -> Failures:
+    async def _read(self, asked: Asked) -> Failures:
+        queue, window = asked
         since = None if window is None else datetime.now(UTC) - timedelta(seconds=window)
         only = TaskFilter(status=["failed"], queue=queue, finished_after=since)
         found = await list_db.page(self._pool, only, None, LOOKED_AT_MAX, "failure")

@@ -2,9 +2,12 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -33,6 +36,25 @@ class Shared(Generic[T]):
         value = await self._read()
         self._good_until = begin + max(self._seconds, (time.monotonic() - begin) / self._share)
         return value
+
+
+class SharedByKey(Generic[K, T]):
+    """One such thing for each key. Those that were asked for last are kept."""
+
+    def __init__(self, read: Callable[[K], Awaitable[T]], seconds: Callable[[K], float], most: int = 100) -> None:
+        """`seconds`: how old the answer for that key may be; `most`: how many are kept."""
+        self._read = read
+        self._seconds = seconds
+        self._most = most
+        self._kept: OrderedDict[K, Shared[T]] = OrderedDict()
+
+    async def get(self, key: K) -> T:
+        """Raises what `read` raises."""
+        shared = self._kept.setdefault(key, Shared(partial(self._read, key), self._seconds(key)))
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return await shared.get()
 
 
 def _seen(task: asyncio.Task[T]) -> None:

@@ -16,14 +16,17 @@ from service.docs import problems
 from service.parameters import seconds
 from service.pool import Pool
 from service.problem import invalid
-from service.shared import Shared
-from service.stats_messages import AllStats, Durations, Ended, Hour, QueueNow, QueueStats, Series, Stats
+from service.shared import Shared, SharedByKey
+from service.stats_messages import AllStats, Durations, Ended, Hour, Point, QueueNow, QueueStats, Series, Stats
 
 NOW_SECONDS = 0.25  # old, at most
 HOUR_SECONDS = 2.0
-SERIES_SECONDS = 5.0
+SERIES_SECONDS = 5.0, 60.0  # and in between, a sixtieth of a step
 WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
+
+Asked = tuple[int, int, str | None]
+"""Window and step in seconds, and a queue or all."""
 
 
 class Numbers:
@@ -32,13 +35,20 @@ class Numbers:
     def __init__(self, pool: Pool) -> None:
         self._now = Shared(partial(stats_db.queues, pool), NOW_SECONDS)
         self._hour = Shared(partial(stats_db.hour, pool), HOUR_SECONDS)
-        self.last_hour = Shared(partial(stats_db.series, pool, stats_db.HOUR, 60), SERIES_SECONDS)
+        self._series: SharedByKey[Asked, list[Point]] = SharedByKey(
+            lambda asked: stats_db.series(pool, *asked),
+            lambda asked: min(max(SERIES_SECONDS[0], asked[1] / 60), SERIES_SECONDS[1]),
+        )
 
     async def stats(self) -> Stats:
         """Of all queues. Raises psycopg.Error and Refusal (503)."""
         (time, queues), hours = await asyncio.gather(self._now.get(), self._hour.get())
         of_queues = [QueueStats(**structs.asdict(one), hour=hours.get(one.name) or no_hour()) for one in queues]
         return Stats(time, together(queues, hours.get(None) or no_hour()), of_queues)
+
+    async def series(self, window: int, step: int, queue: str | None = None) -> list[Point]:
+        """Those of `stats_db.series`."""
+        return await self._series.get((window, step, queue))
 
 
 def no_hour() -> Hour:
@@ -90,7 +100,6 @@ async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[C
     responses=problems(400, 503),
 )
 async def get_series(
-    pool: NamedDependency[Pool],
     numbers: NamedDependency[Numbers],
     caller: NamedDependency[Caller],
     window: Annotated[str, QueryParameter(description="How far back: 90m, 12h, up to 7d.")] = "1h",
@@ -98,7 +107,7 @@ async def get_series(
     queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
 ) -> Series:
     """What ended in each step, and how much waited and executed. Minutes are kept for 7 days, whatever becomes of the
-    tasks."""
+    tasks. Some seconds old at most; with long steps, up to a minute."""
     window_seconds, step_seconds = seconds("window", window), seconds("step", step)
     if step_seconds % 60:
         raise invalid("step", "is not a whole number of minutes")
@@ -108,7 +117,4 @@ async def get_series(
         raise invalid("window", "is not a whole number of steps", "step")
     if window_seconds > POINTS_MAX * step_seconds:
         raise invalid("step", f"is so short that the window has more than {POINTS_MAX} of it", "window")
-    queue = caller.queue_of(queue)
-    if queue is None and (window_seconds, step_seconds) == (stats_db.HOUR, 60):
-        return Series(60, await numbers.last_hour.get())
-    return Series(step_seconds, await stats_db.series(pool, window_seconds, step_seconds, queue))
+    return Series(step_seconds, await numbers.series(window_seconds, step_seconds, caller.queue_of(queue)))

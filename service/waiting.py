@@ -25,8 +25,9 @@ GONE = Sight(None, True)
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Somebody who waits for one task."""
+    """Somebody who waits for one task, since the look of that number."""
 
+    since: int
     sight: Sight | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -45,6 +46,7 @@ class Waiters:
         self._stopping = stopping
         self._waiting: dict[int, set[Waiter]] = {}
         self._number = 0
+        self._look = 0
         self._wanted = asyncio.Event()
         self._is_failing = False
 
@@ -64,7 +66,7 @@ class Waiters:
     @contextmanager
     def waiter(self, task_id: int) -> Iterator[Waiter]:
         """Its first news is how the task is now."""
-        waiter = Waiter()
+        waiter = Waiter(self._look)
         if self.is_stopping:
             waiter.news.set()
         self._waiting.setdefault(task_id, set()).add(waiter)
@@ -100,6 +102,7 @@ class Waiters:
                 self._wanted.clear()
                 continue
             begin = asyncio.get_running_loop().time()
+            self._look += 1
             try:
                 self._tell(await db.sights(self._pool, list(self._waiting)))
                 self._is_failing = False
@@ -119,10 +122,11 @@ class Waiters:
                 waiter.news.set()
 
     def _tell(self, sights: Mapping[int, Sight]) -> None:
+        """Those who were waiting when the look began: it has not asked for the tasks of others."""
         for task_id, waiters in self._waiting.items():
             sight = sights.get(task_id, GONE)
             for waiter in waiters:
-                if waiter.sight != sight:
+                if waiter.since < self._look and waiter.sight != sight:
                     waiter.sight = sight
                     waiter.news.set()
 

@@ -499,6 +499,7 @@ class Written:
 def test_its_numbers_are_there_for_prometheus(rabbit: Broker, names: Names, q: Contract, process: ProcessStart) -> None:
     started = process(metrics="127.0.0.1:0")
     url = f"http://127.0.0.1:{started.says('metrics served', LIMIT)['port']}/metrics"
+    started.says("consuming", LIMIT)
     with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 0)):  # who says nothing is given up
         for number in ("m-1", "m-1", "m-2"):
             rabbit.publish(names.queue, SLEEP, message_id=number)

@@ -212,6 +212,11 @@ MUTANTS = [
         "service/test_waiting.py::test_a_retry_does_not_end_the_wait",
     ),
     mutant(
+        "gone-unasked", "who begins to wait while a look is under way is told that the task is gone",
+        py("service/waiting", "Waiters._tell", "waiter.since < self._look and ", ""),
+        "service/test_waiting.py::test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look",
+    ),
+    mutant(
         "stream-read-ahead", "a stream is read on while what has come is being stored",
         py("service/stream", "Taking.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
         "service/test_stream.py::test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_database",

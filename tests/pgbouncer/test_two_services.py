@@ -64,6 +64,15 @@ def q(pair: tuple[Database, list[httpx.Client]]) -> Iterator[Contract]:
 
 
 @pytest.fixture
+def runner(q: Contract) -> Iterator[Session]:
+    """In slot 1 of `default`."""
+    session = q.runner()
+    session.take(1)
+    yield session
+    session.die()
+
+
+@pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(2 * CLIENTS) as made:
         yield made
@@ -139,11 +148,9 @@ def test_the_same_batch_to_both_at_once_is_stored_once(together: Together, q: Co
 
 
 def test_who_waits_at_one_hears_of_what_the_other_does(
-    services: list[httpx.Client], pool: ThreadPoolExecutor, q: Contract
+    services: list[httpx.Client], pool: ThreadPoolExecutor, q: Contract, runner: Session
 ) -> None:
     first, second = services
-    runner = q.runner()
-    runner.take(1)
 
     def waiting(answer: "Future[httpx.Response]", task: int) -> httpx.Response:
         until(lambda: answer.done() or watched(q.db, task), "somebody to wait", LIMIT)
@@ -170,13 +177,13 @@ def finish(runner: Session, task: int) -> None:
     runner.finish(claimed)
 
 
-def test_the_events_of_a_task_are_the_same_at_both(services: list[httpx.Client], q: Contract) -> None:
+def test_the_events_of_a_task_are_the_same_at_both(services: list[httpx.Client], runner: Session) -> None:
     first, second = services
     task = first.post("/tasks", json={"kind": "mail"}).json()["id"]
-    runner = q.runner()
     with events(first, task) as one, events(second, task) as other:
         seen = [[next(one)], [next(other)]]
-        claimed = runner.work()
+        claimed = runner.claim()
+        assert claimed
         for stream, of_it in zip((one, other), seen, strict=True):
             of_it.append(next(stream))
         runner.finish(claimed)

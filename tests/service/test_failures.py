@@ -1,12 +1,14 @@
 """GET /failures."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from service import failures, list_db
+from service.shared import SharedByKey
 from tests.contract import Contract
 from tests.database import Database
 from tests.service.conftest import ServiceStart
@@ -17,7 +19,7 @@ from tests.service.test_list import all_pages
 
 @pytest.fixture(autouse=True)
 def _read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "KEPT_MAX", 0)
+    monkeypatch.setattr(failures, "SharedByKey", partial(SharedByKey, most=0))
 
 
 def fail(q: Contract, message: str, hours: float = 0, **columns: Any) -> int:
@@ -114,19 +116,6 @@ def test_among_many_the_newest_are_looked_at_and_it_says_so(
     assert (answer["looked_at"], answer["groups"], answer["complete"]) == (10, 1, False)
     assert answer["items"][0]["tasks"] == 10
     assert do(http, "retry", filter=answer["items"][0]["filter"], dry_run=True)["matched"] == 30
-
-
-def test_many_who_ask_for_the_same_cost_one_look(
-    http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failures, "KEPT_SECONDS", 3600.0)
-    monkeypatch.setattr(failures, "KEPT_MAX", 2)
-    assert groups(http) == []
-    fail(q, "later")
-
-    assert groups(http) == []
-    assert len(groups(http, "?queue=default")) == len(groups(http, "?window=1h")) == 1
-    assert len(groups(http)) == 1  # the oldest had to go
 
 
 def test_a_key_of_one_queue_is_told_of_that_one(start: ServiceStart, q: Contract) -> None:

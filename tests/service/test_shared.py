@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.shared import Shared
+from service.shared import Shared, SharedByKey
 
 
 def test_those_who_come_while_it_is_read_get_the_same_answer_and_the_next_a_new_one() -> None:
@@ -56,5 +56,22 @@ def test_a_failure_is_told_to_all_who_waited_and_tried_again_for_the_next() -> N
         assert [type(answer) for answer in answers] == [OSError] * 3
         failing = False
         assert await shared.get() == "back"
+
+    asyncio.run(ask())
+
+
+def test_each_key_has_an_answer_of_its_own_and_those_asked_for_last_are_kept() -> None:
+    async def ask() -> None:
+        reads: list[str] = []
+
+        async def read(key: str) -> int:
+            reads.append(key)
+            return len(reads)
+
+        shared = SharedByKey(read, lambda _: 3600, most=2)
+        assert [await shared.get(key) for key in "abab"] == [1, 2, 1, 2]
+        assert [await shared.get(key) for key in "aca"] == [1, 3, 1]
+        assert await shared.get("b") == 4
+        assert reads == ["a", "b", "c", "b"]
 
     asyncio.run(ask())

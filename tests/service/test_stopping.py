@@ -4,14 +4,18 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from http.client import HTTPResponse
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy
 from tests.service.conftest import Process, ProcessStart, opened, serving
 from tests.service.test_lost_answers import blocked, has_read, request, status, submit
+from tests.service.test_waiting import LONG, get
 
 SOON = 25.0
 """Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
@@ -117,6 +121,39 @@ def test_a_database_that_is_gone_does_not_hold_up_the_end(
         one.popen.terminate()
         assert {status(connection) for connection in connections} == {503}
         ends(one, begin)
+
+
+def test_hundreds_who_wait_are_all_answered_and_hold_up_nothing(
+    process: ProcessStart, db: Database, q: Contract
+) -> None:
+    one = serving(process, db.service)
+    tasks = [q.submit() for _ in range(150)]
+    with ExitStack() as stack:
+        polls = [stack.enter_context(opened(one.url, get(task, LONG))) for task in tasks]
+        streams = [HTTPResponse(stack.enter_context(opened(one.url, watch(task)))) for task in tasks]
+        for stream in streams:
+            stream.begin()
+        until(lambda: in_progress(one.url) >= len(polls), "all polls to wait", 60)
+        begin = time.monotonic()
+        one.popen.terminate()
+        assert [status(connection) for connection in polls] == [200] * len(polls)
+        assert all(b"event: task" in stream.read() for stream in streams)  # to its end, or it raises
+        ends(one, begin)
+
+
+def watch(task: int) -> bytes:
+    return f"GET /tasks/{task}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def in_progress(url: str) -> float:
+    """Requests that are being answered, streams not counted."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=30).text)
+    return sum(
+        each.value
+        for family in families
+        for each in family.samples
+        if each.name == "lockgate_http_requests_in_progress"
+    )
 
 
 def test_told_twice_it_ends_as_well(process: ProcessStart, db: Database) -> None:

@@ -1,7 +1,8 @@
 """Prefer: wait=N, and what a GET of one task says besides."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service import db as service_db
 from service import reading, waiting
+from service.messages import Sight
+from service.pool import Pool
+from service.waiting import Waiter, Waiters
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import Process, ProcessStart, RunnerStart, opened, serving
@@ -133,6 +138,36 @@ def test_a_wait_has_a_limit_that_is_told(http: httpx.Client, q: Contract) -> Non
 
 def test_a_task_that_is_not_there_is_not_waited_for(refusing: httpx.Client) -> None:
     assert refusing.get("/tasks/4711", headers=LONG).status_code == 404
+
+
+def test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a task that was not asked for would be taken for one that is gone."""
+    seen: list[Sight | None] = []
+
+    async def sights(_: Pool, ids: Sequence[int]) -> dict[int, Sight]:
+        if 2 not in ids:
+            entered = stack.enter_context(waiters.waiter(2))
+            beside.append(asyncio.create_task(first_news(entered)))
+        return {one: Sight("1", False) for one in ids}
+
+    async def first_news(waiter: Waiter) -> None:
+        seen.append(await waiter.change())
+
+    async def wait() -> None:
+        running = asyncio.create_task(waiters.run())
+        with waiters.waiter(1) as first:
+            await first.change()
+            await asyncio.gather(*beside)
+        running.cancel()
+
+    monkeypatch.setattr(service_db, "sights", sights)
+    waiters = Waiters(Pool("postgresql://127.0.0.1:1/none", 1), asyncio.Event())
+    beside: list[asyncio.Task[None]] = []
+    with ExitStack() as stack:
+        asyncio.run(wait())
+    assert seen == [Sight("1", False)]
 
 
 def test_a_task_that_is_deleted_meanwhile_is_not_found(http: httpx.Client, q: Contract, later: Later) -> None:
