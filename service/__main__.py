@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import errno
-import os
 import re
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,37 +18,15 @@ import uvicorn
 from service import key_db, log
 from service.app import asks_for_keys, create_app
 from service.edge import edged
+from service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL, CannotStart
 from service.pool import Pool
 from service.problem import Refusal
-from service.settings import Settings, is_database_url
+from service.settings import Settings
 
 # Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
 STOP_SECONDS = 5
 BACKLOG = 2048
 UNREAD_SECONDS = 60
-
-
-class CannotStart(click.ClickException):
-    """One line on stderr and an exit code, without usage text or traceback."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class but reads it here
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002  (click's signature)
-        click.echo(f"lockgate: {self.message}", err=True)
-
-
-def database_url_file() -> str:
-    """For secrets mounted as files. Raises CannotStart if it cannot be read, and click.UsageError if there is none."""
-    name = os.environ.get("DATABASE_URL_FILE")
-    if not name:
-        # Not left to click's `required`: that takes what this returns for a value, whatever it is.
-        raise click.UsageError("Missing option '--database-url' (or DATABASE_URL, or DATABASE_URL_FILE).")
-    try:
-        return Path(name).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotStart(f"DATABASE_URL_FILE: {error}", exit_code=2) from None
 
 
 class Server(uvicorn.Server):
@@ -95,15 +71,7 @@ def root_path(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--database-url",
-    envvar="DATABASE_URL",
-    show_envvar=True,
-    metavar="URL",
-    default=database_url_file,
-    show_default="the content of the file DATABASE_URL_FILE",
-    help="Where Postgres is.",
-)
+@DATABASE_URL
 @click.option(
     "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Where to listen."
 )
@@ -160,34 +128,15 @@ def root_path(_: click.Context, __: click.Parameter, value: str) -> str:
     show_default=True,
     help="Database connections at most.",
 )
-@click.option(
-    "--log-format",
-    envvar="LOCKGATE_LOG_FORMAT",
-    show_envvar=True,
-    type=click.Choice(log.FORMATS),
-    default="auto",
-    show_default=True,
-    help="auto: console on a terminal, else json.",
-)
-@click.option(
-    "--log-level",
-    envvar="LOCKGATE_LOG_LEVEL",
-    show_envvar=True,
-    type=click.Choice(log.LEVELS),
-    default="info",
-    show_default=True,
-    help="The least that is logged.",
-)
-def main(database_url: str, **others: Any) -> None:
+@LOG_FORMAT
+@LOG_LEVEL
+def main(**options: Any) -> None:
     """Serve tasks over HTTP.
 
     Starts whether or not the database can be reached: GET /health/ready says when it can. Where others than this
     machine can connect, it refuses to start before there is a key (`lockgate keys add`), or --open.
     """
-    if not is_database_url(database_url):
-        # Without what was given: it may hold a password.
-        raise CannotStart("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
-    settings = Settings(database_url=database_url, **others)
+    settings = Settings(**options)
     log.configure(settings.log_format, settings.log_level)
     serve(settings)
 

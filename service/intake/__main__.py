@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from service import log
-from service.amqp.options import AMQP_URL, DATABASE_URL, LOG_FORMAT, LOG_LEVEL, STATUS_FILE
+from service.amqp.options import AMQP_URL, STATUS_FILE
 from service.amqp.program import run
 from service.intake.settings import Settings
+from service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL
 
 
 def listening_address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from service import log
-from service.amqp.options import AMQP_URL, DATABASE_URL, LOG_FORMAT, LOG_LEVEL, STATUS_FILE
+from service.amqp.options import AMQP_URL, STATUS_FILE
 from service.amqp.program import run
+from service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL
 from service.publish.settings import Settings
 
 
