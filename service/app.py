@@ -117,6 +117,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             waiters.end_all(),
             broadcast.run(),
             broadcast.end_all(),
+            asyncio.to_thread(page.prepare),
         )
         background = [asyncio.create_task(one) for one in lasting]
         try:

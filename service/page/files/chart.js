@@ -21,6 +21,8 @@ export function show(scene) {
   drawn = text;
   const most = Math.max(1, ...points.map((one) => ENDS.reduce((so, name) => so + one[name], 0)));
   const deepest = Math.max(1, ...points.map((one) => one.queued));
+  const hasEnded = points.some((one) => ENDS.some((name) => one[name]));
+  const hasQueued = points.some((one) => one.queued);
   const step = WIDTH / points.length;
   const high = (number, of) => (number / of) * (HEIGHT - TOP);
   const bars = points.map((one, index) => {
@@ -60,8 +62,8 @@ export function show(scene) {
       ),
   );
   const line = points.map((one, index) => `${((index + 0.5) * step).toFixed(1)},${(HEIGHT - high(one.queued, deepest)).toFixed(1)}`);
-  set($("polyline", svg), "points", line.join(" "));
+  set($("polyline", svg), "points", hasQueued ? line.join(" ") : "");
   const said = ENDS.map((name) => `${grouped(sum(points, name))} ${name}`).join(", ");
   set(svg, "aria-label", `The last hour by the minute: ${said}; ${grouped(deepest)} queued at most`);
-  fill($("#chart"), { scale: `at most ${grouped(most)} a minute, ${grouped(deepest === 1 && !points.some((one) => one.queued) ? 0 : deepest)} queued` });
+  fill($("#chart"), { scale: hasEnded || hasQueued ? `at most ${grouped(hasEnded ? most : 0)} a minute, ${grouped(hasQueued ? deepest : 0)} queued` : "nothing in this hour" });
 }

@@ -9,11 +9,13 @@ import { Refused, send, tell } from "./api.js";
 import { through } from "./bulk.js";
 
 const STUCK_SECONDS = 10; // asked to stop, and still there
-const AGAIN_MILLISECONDS = 10_000;
+const AGAIN_MILLISECONDS = 10_000; // when more have failed
+const ANYWAY_MILLISECONDS = 60_000; // others retry and delete them
 
-let failures = [];
+let failures = null; // not known yet: what the service has painted stays
 let failed = -1;
 let asking = 0;
+let heard = 0;
 let latest = null;
 const asked = new Map();
 
@@ -87,6 +89,7 @@ function grouped() {
 
 export function show(scene) {
   latest = scene;
+  if (!failures) return look();
   const items = [...lost(scene), ...stuck(scene), ...idle(scene), ...grouped()];
   $("#problems").hidden = !items.length;
   sync($("#problems ul"), items, () => piece("problem"), (node, one) => {
@@ -103,8 +106,10 @@ export function show(scene) {
 /** Asks which failures there are, when there are others than before, and not often. */
 async function look(isNow = false) {
   const number = latest.all.hour.ended.failed;
-  if (!isNow && (asking || number === failed)) return;
+  const isOld = failures?.length && Date.now() - heard > ANYWAY_MILLISECONDS;
+  if (!isNow && (asking || (number === failed && !isOld))) return;
   failed = number;
+  heard = Date.now();
   clearTimeout(asking);
   asking = setTimeout(() => {
     asking = 0;
@@ -114,6 +119,7 @@ async function look(isNow = false) {
     failures = (await send("GET", "failures?window=24h&limit=20")).items;
     show(latest);
   } catch (error) {
+    failures ??= [];
     if (!(error instanceof Refused)) failed = -1;
   }
 }
