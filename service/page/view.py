@@ -10,7 +10,6 @@ from msgspec import DecodeError, Raw, json, to_builtins
 from service.messages import Attempt, Failure, Output, TaskDetail
 from service.page.text import (
     COUNT_MAX,
-    NOTHING,
     cause,
     coarse,
     count,
@@ -333,6 +332,3 @@ def _body(fields: Mapping[str, Any], payload: Raw) -> str | None:
     if len(bytes(payload)) > TEXT_MAX:
         return None
     return f'{json.encode(fields).decode()[:-1]},"payload":{bytes(payload).decode()}}}'
-
-
-__all__ = ["NOTHING", "band", "counters", "problems", "queue", "row", "runner", "task"]

@@ -17,9 +17,10 @@ from service.problem import Refusal
 TEXTS = ("queue", "kind", "tag", "runner", "error", "failure")
 TIMES = ("created_after", "created_before", "finished_after", "finished_before")
 TEXT_MAX = 200
+FAILURE_MAX = 400
 TRAIL_MAX = 20  # pages that there is a way back to
 STATUSES: tuple[Status, ...] = get_args(Status)
-PARTS = ("problems", "tasks", "task")
+PARTS = ("tasks", "task")
 
 
 class Wanted(Struct):
@@ -61,14 +62,16 @@ class Wanted(Struct):
 
 def wanted(query: MultiDict[Any], caller: Caller, now: datetime) -> Wanted:
     """Empty parameters are none, and unknown ones nothing to us: addresses are typed, and passed around."""
-    given = {name: str(query[name]).strip() for name in (*TEXTS, *TIMES) if str(query.get(name) or "").strip()}
+    given = {name: str(query[name]) for name in (*TEXTS, *TIMES) if str(query.get(name) or "").strip()}
+    given = {name: text if name == "failure" else text.strip() for name, text in given.items()}  # it is compared whole
     wrong: dict[str, str] = {}
     named = [one for one in query.getall("status", []) if one]
     if strange := [one for one in named if one not in STATUSES]:
         wrong["status"] = f"there is no status “{strange[0]}”"
     for name in TEXTS:
-        if "\0" in given.get(name, "") or len(given.get(name, "")) > TEXT_MAX:
-            wrong[name] = f"must be at most {TEXT_MAX} characters, and no NUL"
+        most = FAILURE_MAX if name == "failure" else TEXT_MAX
+        if "\0" in given.get(name, "") or len(given.get(name, "")) > most:
+            wrong[name] = f"must be at most {most} characters, and no NUL"
     times: dict[str, datetime] = {}
     for name in TIMES:
         if name in given:

@@ -168,6 +168,20 @@ def test_a_filter_that_cannot_be_read_is_named_and_lists_nothing(http: httpx.Cli
     assert http.get("/?kind=%00&task=x&below=99999999999999999999").status_code == 200
 
 
+@pytest.mark.parametrize("message", ["", "the bank is closed", "x" * 300])
+def test_what_has_failed_comes_first_and_leads_to_its_tasks(http: httpx.Client, q: Contract, message: str) -> None:
+    numbers = [q.row("failed", error={"type": "E" * 90, "message": message}) for _ in range(3)]
+    q.row("failed", error={"type": "Other", "message": message})
+    page = http.get("/").text
+    assert page.index("Needs attention") < page.index(">Slots</h2>")
+    item = re.search(r'<li class="problem".*?3 × sleep failed.*?</li>', page, re.DOTALL)  # noqa: RUF001
+    assert item is not None
+    assert "Retry all 3" in item[0]
+    href = re.search('href="([^"]+)"', item[0])
+    assert href is not None
+    assert rows(http.get(f"/{html.unescape(href[1])}").text) == numbers[::-1]
+
+
 def test_a_task_is_shown_in_full_and_its_numbers_are_as_they_were_sent(http: httpx.Client, q: Contract) -> None:
     made = http.post("/tasks", content=b'{"kind": "a", "payload": {"big": 12345678901234567890123, "e": 1.50}}')
     page = http.get(f"/?task={made.json()['id']}").text

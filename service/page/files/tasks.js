@@ -178,7 +178,8 @@ function soon() {
 
 function address(form) {
   const query = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (value.trim()) query.append(name, value.trim());
+  for (const [name, value] of new FormData(form))
+    if (value.trim()) query.append(name, name === "failure" ? value : value.trim());
   const text = String(query);
   return text ? `?${text}` : "./";
 }
