@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import errno
+import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,7 +16,7 @@ import click
 import psycopg
 import uvicorn
 
-from service import key_db, log
+from service import key_db, log, prefer
 from service.app import asks_for_keys, create_app
 from service.edge import edged
 from service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL, CannotStart
@@ -25,6 +26,9 @@ from service.settings import Settings
 
 # Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
 STOP_SECONDS = 5
+# Those that only wait for a task or watch, once nobody else is left: to answer thousands takes seconds where others use
+# the machine too. Whoever asked can ask again.
+WAITING_STOP_SECONDS = 2
 BACKLOG = 2048
 UNREAD_SECONDS = 60
 
@@ -33,13 +37,29 @@ class Server(uvicorn.Server):
     """A uvicorn server after whose orderly end the process lives on, and exits 0. Says when it begins to stop, so that
     what waits or streams does not hold it up."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stopping: asyncio.Event, end: Callable[[int], None] | None = None
+    ) -> None:
+        """`end`: ends the process, so many who wait being cut off. Without it all are waited for."""
         super().__init__(config)
         self._stopping = stopping
+        self._end = end
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()
+        cutting = asyncio.create_task(self._cut_off(self._end)) if self._end else None
         await super().shutdown(sockets)
+        if cutting:
+            cutting.cancel()
+
+    async def _cut_off(self, end: Callable[[int], None]) -> None:
+        await asyncio.sleep(WAITING_STOP_SECONDS)
+        while True:
+            cycles = [getattr(connection, "cycle", None) for connection in self.server_state.connections]
+            scopes = [cycle.scope for cycle in cycles if cycle is not None and not cycle.response_complete]
+            if scopes and all(map(waits, scopes)):
+                end(len(scopes))
+            await asyncio.sleep(0.1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,6 +70,12 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def waits(scope: Mapping[str, Any]) -> bool:
+    """Whether that is a request for something that may be long in coming, and that can be asked for again."""
+    prefers = any(name == prefer.HEADER.lower().encode() for name, _ in scope["headers"])
+    return scope["method"] == "GET" and (prefers or scope["path"].endswith("/events"))
 
 
 def addresses(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -166,8 +192,15 @@ def serve(settings: Settings) -> None:
     log.logger.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
     if settings.open:
         log.logger.warning("open", why="nobody is asked for a key: whoever can connect may do everything")
-    Server(config, stopping).run(sockets=[listener])
+    Server(config, stopping, end).run(sockets=[listener])
     log.logger.info("stopped")
+
+
+def end(waiting: int) -> None:
+    """Does not return."""
+    log.logger.warning("cut off", waiting=waiting)
+    log.logger.info("stopped")
+    os._exit(0)
 
 
 async def has_keys(database_url: str) -> bool | None:

@@ -96,7 +96,9 @@ class Walk:
         reads_errors = only.error is not None or only.failure is not None or columns == "failure"
         self._window = ERROR_WINDOW if reads_errors else WINDOW
         self._params: dict[str, Any] = {name: getattr(only, name) for name in _CONDITIONS}
-        self._conditions = [text for name, text in _CONDITIONS.items() if self._params[name] is not None]
+        given = {name for name in _CONDITIONS if self._params[name] is not None}
+        self._conditions = [_CONDITIONS[name] for name in sorted(given)]
+        self._takes_all_queued = given <= {"status", "queue"}
         self._below = 2**63 - 1
         self._above = 0
         # Whatever the filter applies to is in one of these.
@@ -130,6 +132,7 @@ class Walk:
 
     async def _part(self, part: str, limit: int) -> Found:
         named = part.startswith("select")
+        most = min(limit, NAMED_MAX) if part == _QUEUED and self._takes_all_queued else NAMED_MAX
         if named:
             condition = "id = any (array(select * from named))"
             window = f"named as materialized ({part}), "
@@ -150,7 +153,7 @@ class Walk:
               order by id desc limit %(limit)s) t on true
             """,
             self._params
-            | {"below": self._below, "above": self._above, "limit": limit, "most": NAMED_MAX, "ended": self._ended},
+            | {"below": self._below, "above": self._above, "limit": limit, "most": most, "ended": self._ended},
         )
         found = [row[1:] for row in rows if row[1] is not None]
         # A full page ends before the window does.

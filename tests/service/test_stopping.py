@@ -15,7 +15,7 @@ from tests.database import Database
 from tests.proxy import Proxy
 from tests.service.conftest import Process, ProcessStart, opened, serving
 from tests.service.test_lost_answers import blocked, has_read, request, status, submit
-from tests.service.test_waiting import LONG, get
+from tests.service.test_waiting import LONG, get, watched
 
 SOON = 25.0
 """Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
@@ -117,6 +117,7 @@ def test_a_database_that_is_gone_does_not_hold_up_the_end(
     with ExitStack() as stack:
         connections = [stack.enter_context(opened(one.url, request(number))) for number in range(10)]
         connections += [stack.enter_context(opened(one.url, LIST)) for _ in range(10)]
+        has_read(one.url)
         begin = time.monotonic()
         one.popen.terminate()
         assert {status(connection) for connection in connections} == {503}
@@ -139,6 +140,26 @@ def test_hundreds_who_wait_are_all_answered_and_hold_up_nothing(
         assert [status(connection) for connection in polls] == [200] * len(polls)
         assert all(b"event: task" in stream.read() for stream in streams)  # to its end, or it raises
         ends(one, begin)
+
+
+def test_who_waits_is_cut_off_when_it_takes_long_to_answer_and_nobody_else_is_there(
+    process: ProcessStart, db: Database, q: Contract
+) -> None:
+    one = serving(process, db.service)
+    number = q.submit()
+    locker = db.connect("admin")
+    with ExitStack() as stack:
+        poll = stack.enter_context(opened(one.url, get(number, LONG)))
+        until(lambda: watched(db, number), "it to be waited for")
+        with locker.transaction():
+            locker.execute("lock table lockgate.task")
+            begin = time.monotonic()
+            one.popen.terminate()
+            ends(one, begin)
+        line = one.said("cut off")
+        assert line
+        assert line["waiting"] == 1
+        assert poll.recv(1) == b""
 
 
 def watch(task: int) -> bytes:
