@@ -16,7 +16,7 @@ from service.messages import Status, TaskFilter
 from service.pool import Pool
 
 WINDOW = 5_000  # tasks looked at by a statement
-ERROR_WINDOW = 1_000  # of which each has a text to be searched
+SPARSE_WINDOW = 1_000  # of which each has a text to be searched, or lies on a page of its own
 NAMED_MAX = 2_000  # of those whose ids are read first
 SECONDS = 0.02  # after which no further window is begun
 # Tasks of transactions that were open for longer may be missed by `created_after` and `created_before`.
@@ -94,7 +94,7 @@ class Walk:
         self._columns = COLUMNS[columns]
         self._only = only
         reads_errors = only.error is not None or only.failure is not None or columns == "failure"
-        self._window = ERROR_WINDOW if reads_errors else WINDOW
+        self._window = SPARSE_WINDOW if reads_errors else WINDOW
         self._params: dict[str, Any] = {name: getattr(only, name) for name in _CONDITIONS}
         given = {name for name in _CONDITIONS if self._params[name] is not None}
         self._conditions = [_CONDITIONS[name] for name in sorted(given)]
@@ -139,10 +139,11 @@ class Walk:
             floor = "select case when count(*) = %(most)s then min(id) else 0 end as id from named as n(id)"
         else:
             condition, window = part, ""
+            size = SPARSE_WINDOW if part in _ASIDE.values() else self._window
             floor = f"""
               select coalesce((
                 select id from lockgate.task_detail where {part} and id < %(below)s and id > %(above)s
-                order by id desc offset {self._window - 1} limit 1), 0) as id"""
+                order by id desc offset {size - 1} limit 1), 0) as id"""
         rows = await self._pool.rows(
             f"""
             with {window}floor as materialized ({floor})

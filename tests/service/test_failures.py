@@ -108,7 +108,7 @@ def test_among_many_the_newest_are_looked_at_and_it_says_so(
         " select 'default', 'k', 'failed', now(), jsonb_build_object('type', 'New', 'message', g), 1, '{}'"
         " from generate_series(1, 30) g"
     )
-    monkeypatch.setattr(list_db, "ERROR_WINDOW", 10)
+    monkeypatch.setattr(list_db, "SPARSE_WINDOW", 10)
     monkeypatch.setattr(list_db, "SECONDS", 0.0)
 
     answer = http.get("/failures").json()

@@ -117,7 +117,7 @@ def test_all_pages_together_are_all_that_was_asked_for(
 ) -> None:
     client, rows, start = crowd
     monkeypatch.setattr(list_db, "WINDOW", window)
-    monkeypatch.setattr(list_db, "ERROR_WINDOW", window)
+    monkeypatch.setattr(list_db, "SPARSE_WINDOW", window)
     monkeypatch.setattr(list_db, "NAMED_MAX", named)
     monkeypatch.setattr(list_db, "SECONDS", 0.0 if window == 7 else 0.03)
     every = filters(start)
