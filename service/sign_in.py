@@ -79,7 +79,8 @@ POLICY = (
 
 def page(why: Refusal | None = None, then: str = "") -> Response[str]:
     """Asks for a key, and says what was wrong with the one before. `then`: the query of the page to go on to."""
-    wrong = f'<p class="wrong" id="wrong" role="alert">Not signed in: {escape(why.detail)}.</p>' if why else ""
+    said = escape(why.detail.replace("`", "")) if why else ""
+    wrong = f'<p class="wrong" id="wrong" role="alert">Not signed in: {said}.</p>' if why else ""
     marks = ' aria-invalid="true" aria-describedby="wrong"' if why else ""
     text = PAGE.format(style=STYLE, wrong=wrong, marks=marks, then=escape(then[:THEN_MAX]))
     headers = {"content-security-policy": POLICY} | (why.headers if why else {})

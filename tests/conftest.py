@@ -17,7 +17,7 @@ from tests.database import Database, Template, template
 
 RUNG = pytest.StashKey[server.Rung]()
 
-STARTED_ONCE = {"amqp", "containers", "network", "pgbouncer"}
+STARTED_ONCE = {"amqp", "containers", "network", "page", "pgbouncer"}
 """Folders of tests that start one big thing for all of them."""
 
 

@@ -57,6 +57,10 @@ class Proxy:
         for link in list(self._links):
             link.cut()
 
+    def lead_to(self, port: int) -> None:
+        """From now on, where there is another server."""
+        self._port = port
+
     def silence(self) -> None:
         """Connections stay and are still accepted, but nothing comes through any more, not even their end."""
         self._silent = True

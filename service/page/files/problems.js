@@ -9,6 +9,7 @@ import { Refused, send, tell } from "./api.js";
 import { through } from "./bulk.js";
 
 const STUCK_SECONDS = 10; // asked to stop, and still there
+const LOOK_MILLISECONDS = 2000; // for that, though nothing else happens
 const AGAIN_MILLISECONDS = 10_000; // when more have failed
 const ANYWAY_MILLISECONDS = 60_000; // others retry and delete them
 
@@ -131,4 +132,5 @@ export function start() {
     const button = event.target.closest("button");
     button?.closest("li").act?.();
   });
+  setInterval(() => asked.size && show(latest), LOOK_MILLISECONDS);
 }
