@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos mutants bench bench-peers soak demo up all down logs-app logs-worker psql lock
+.PHONY: help check format lint types test versions chaos mutants bench bench-peers soak screenshots demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,9 +35,13 @@ bench:  ## Half an hour of measurements, into docs/performance.md
 bench-peers:  ## A quarter of an hour beside other task queues, which it installs, into docs/performance.md
 	uv run python -m bench.peers --into docs/performance.md
 
-soak:  ## An hour and more of them: 1.5 million tasks, and ten minutes beside an old transaction
+soak:  ## Two hours and more of them: 1.5 million tasks, ten minutes beside an old transaction, an hour on the page
 	uv run python -m bench.soak --into docs/performance.md
 	uv run python -m bench.pinned --minutes 10 --into docs/performance.md
+	uv run python -m bench.page_hour --into docs/performance.md
+
+screenshots:  ## The pictures in docs/screenshots, of a system that lives meanwhile
+	uv run python -m tests.page.screenshots
 
 demo:  ## Six tasks, two slots, and a witness
 	uv run lockgate demo

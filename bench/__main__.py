@@ -5,12 +5,26 @@ from pathlib import Path
 
 import click
 
-from bench import depth, enqueue, indexes, intake, pinned, reads, safety, throughput, waiting, wakeup, watching
+from bench import (
+    depth,
+    enqueue,
+    indexes,
+    intake,
+    page_load,
+    pinned,
+    reads,
+    safety,
+    throughput,
+    waiting,
+    wakeup,
+    watching,
+)
 from bench.ground import Scale
 from bench.script import FOLDER, INTO, SHORT, say, tell
-from tests.amqp.broker import NotHere
+from tests.amqp import broker
+from tests.page import chromium
 
-QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, reads, waiting, indexes)
+QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, reads, waiting, indexes, page_load)
 
 
 @click.command()
@@ -23,7 +37,7 @@ def main(short: bool, folder: Path, into: Path | None) -> None:
         begin = time.monotonic()
         try:
             tell(question.measure(Scale(short, folder)), into)
-        except NotHere as why:
+        except (broker.NotHere, chromium.NotHere) as why:
             say(f"{question.__name__} is left out: {why}")
             continue
         say(f"{question.__name__} took {(time.monotonic() - begin) / 60:.1f} minutes")

@@ -1,0 +1,119 @@
+"""``python -m bench.page_load``: how soon the page is painted with a million tasks in the table, and what it weighs."""
+
+from statistics import median
+
+from playwright.sync_api import Browser, CDPSession
+
+from bench.answer import Answer, number, percentile
+from bench.ground import Ground, Scale
+from bench.reads import fill
+from bench.script import run, say
+from bench.wakeup import serve
+from tests.page import chromium
+
+TIMES = 10
+FIRST_PAINT = """
+() => new Promise((resolve) => new PerformanceObserver((list) => {
+  for (const one of list.getEntriesByName("first-contentful-paint")) resolve(one.startTime);
+}).observe({ type: "paint", buffered: true }))
+"""
+ANSWERED = "() => performance.getEntriesByType('navigation')[0].responseEnd"
+LIMIT = 300.0  # ms
+BYTES_MAX = 100_000
+
+
+def measure(scale: Scale) -> Answer:
+    """How soon a browser paints the page, and how many bytes that takes."""
+    tasks = scale(1_000_000, 50_000)
+    times = scale(TIMES, 3)
+    answer = Answer(
+        "13. The page",
+        "python -m bench.page_load",
+        f"{tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many scheduled; one service, "
+        f"and Chromium on the same machine, {times} times each. The first visit finds nothing in the browser's cache, "
+        "the second all but the page itself. Milliseconds from the click: until the answer is there, and until "
+        "something of it is painted (First Contentful Paint). Bytes are those of the network: the page, its files, and "
+        "the first of its stream of events, until it says that it is live.",
+    )
+    with Ground(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as ground:
+        with chromium.started() as browser:
+            answer.ground = [*ground.said(), f"Browser: Chromium {browser.version}"]
+            fill(ground.main, tasks)
+            failed = ground.main.value("select max(id) from lockgate.task where status = 'failed'")
+            _, port = serve(ground)
+            table = answer.table(
+                "page", "visit", "answered, p50 ms", "painted, p50 ms", "p95 ms", "bytes", "of them the page",
+            )  # fmt: skip
+            slowest, heaviest = 0.0, 0
+            for query in ("", "?status=failed", f"?task={failed}"):
+                say(f"/{query}")
+                visits = [visit(browser, f"http://127.0.0.1:{port}/{query}") for _ in range(times)]
+                for name, seen in zip(("first", "second"), zip(*visits, strict=True), strict=True):
+                    answered, painted, whole, page = (list(one) for one in zip(*seen, strict=True))
+                    table.add(
+                        f"`/{query}`", name, number(median(answered)), number(median(painted)),
+                        number(percentile(painted, 95)), number(int(median(whole))), number(int(median(page))),
+                    )  # fmt: skip
+                    slowest, heaviest = max(slowest, median(painted)), max(heaviest, int(max(whole)))
+        answer.target("painted, the slowest median", f"{number(slowest)} ms", "< 300 ms", slowest < LIMIT)
+        answer.target("bytes in all, most", f"{heaviest:,}", "< 100,000", heaviest < BYTES_MAX)
+    return answer
+
+
+Seen = tuple[float, float, int, int]
+"""Milliseconds until answered and until painted; bytes in all, and of the page."""
+
+
+def visit(browser: Browser, url: str) -> tuple[Seen, Seen]:
+    """The first and the second time, in a browser that has never been there."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        page = context.new_page()
+        weight = Weight(context.new_cdp_session(page))
+
+        def once() -> Seen:
+            weight.whole = weight.page = 0
+            page.goto(url)
+            painted = page.evaluate(FIRST_PAINT)
+            page.locator("#state[data-state=live]").wait_for()
+            return page.evaluate(ANSWERED), painted, weight.whole, weight.page
+
+        first = once()
+        page.goto("about:blank")
+        return first, once()
+    finally:
+        context.close()
+
+
+class Weight:
+    """Counts what comes over the network, with headers, and packed as it comes."""
+
+    def __init__(self, session: CDPSession) -> None:
+        self.whole = 0
+        self.page = 0
+        self._documents: set[str] = set()
+        self._streams: set[str] = set()
+        session.on("Network.requestWillBeSent", self._asked)
+        session.on("Network.dataReceived", self._received)
+        session.on("Network.loadingFinished", self._loaded)
+        session.send("Network.enable")
+
+    def _asked(self, event: dict[str, object]) -> None:
+        if event["type"] == "Document":
+            self._documents.add(str(event["requestId"]))
+        elif event["type"] == "EventSource":
+            self._streams.add(str(event["requestId"]))
+
+    def _received(self, event: dict[str, int]) -> None:
+        if str(event["requestId"]) in self._streams:
+            self.whole += event["encodedDataLength"]
+
+    def _loaded(self, event: dict[str, int]) -> None:
+        if str(event["requestId"]) not in self._streams:
+            self.whole += int(event["encodedDataLength"])
+        if str(event["requestId"]) in self._documents:
+            self.page += int(event["encodedDataLength"])
+
+
+if __name__ == "__main__":
+    run(measure)
