@@ -128,7 +128,7 @@ def test_hundreds_who_wait_are_all_answered_and_hold_up_nothing(
     process: ProcessStart, db: Database, q: Contract
 ) -> None:
     one = serving(process, db.service)
-    tasks = [q.submit() for _ in range(150)]
+    tasks = [q.submit() for _ in range(100)]
     with ExitStack() as stack:
         polls = [stack.enter_context(opened(one.url, get(task, LONG))) for task in tasks]
         streams = [HTTPResponse(stack.enter_context(opened(one.url, watch(task)))) for task in tasks]
