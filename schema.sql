@@ -99,7 +99,9 @@ if v_version is null or v_version < 3 then
   create domain lockgate.priority smallint
     constraint priority_is_between_minus_100_and_100 check (value between -100 and 100);
   comment on domain lockgate.priority is 'Higher goes first.';
-  create domain lockgate.run_at timestamptz constraint run_at_is_finite check (isfinite(value));
+  -- Years as every client can read them: RFC 3339 has four digits.
+  create domain lockgate.run_at timestamptz constraint run_at_is_within_the_years_1_to_9999
+    check (value >= '0001-01-01 00:00:00+00' and value < '10000-01-01 00:00:00+00');
   comment on domain lockgate.run_at is 'A time before which a task does not start.';
   create domain lockgate.max_attempts int constraint max_attempts_are_1_to_1000 check (value between 1 and 1000);
   comment on domain lockgate.max_attempts is 'How often a task is attempted.';
@@ -489,7 +491,8 @@ if v_version = 2 then
   alter table lockgate.task
     drop constraint kind_is_1_to_200_characters, alter column kind type lockgate.kind,
     drop constraint priority_is_between_minus_100_and_100, alter column priority type lockgate.priority,
-    drop constraint run_at_is_finite, alter column run_at type lockgate.run_at,
+    drop constraint run_at_is_finite, alter column run_at type lockgate.run_at
+      using least(greatest(run_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'),
     drop constraint max_attempts_are_1_to_1000, alter column max_attempts type lockgate.max_attempts,
     drop constraint timeout_is_positive_and_at_most_30_days, alter column timeout type lockgate.timeout,
     drop constraint idempotency_key_is_1_to_200_characters,

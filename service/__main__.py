@@ -22,6 +22,7 @@ from service.edge import edged
 from service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL, CannotStart
 from service.pool import Pool
 from service.problem import Refusal
+from service.protocol import protocol
 from service.settings import Settings
 
 # Seconds that open requests get to end after a TERM or Ctrl-C, before they are cut off.
@@ -179,6 +180,7 @@ def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     config = uvicorn.Config(
         edged(create_app(settings, stopping), settings.root_path),
+        http=protocol(settings.root_path),
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies or "",
         log_config=None,

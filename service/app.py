@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
@@ -136,8 +136,14 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     def desk_of(request: Connection) -> Desk:
         return Desk(caller_of(request), pool, gatherer, waiters, readers)
 
-    async def before(request: Request[Any, Any, Any]) -> None:
+    methods: dict[str, str] = {}
+
+    async def before(request: Request[Any, Any, Any]) -> Response[None] | None:
+        if request.method == "OPTIONS":
+            # Litestar's own answer has the methods of one of several handlers of a path.
+            return Response(None, status_code=204, headers={"Allow": methods[request.scope["path_template"]]})
         refuse_strange(request)
+        return None
 
     # What is strange in the address of the page is no error: it is typed, and passed around.
     people = Router("/", route_handlers=PAGE, exception_handlers={Exception: partial(page.refused, settings.root_path)})
@@ -172,6 +178,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         logging_config=None,
     )
     for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            methods[route.path_format] = ", ".join(sorted(route.methods))
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
             needed(handler)  # or say so before the first request for it
     return app

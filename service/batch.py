@@ -1,11 +1,11 @@
 """Many tasks in one request, all of them or none."""
 
-from typing import Annotated
+from typing import Any
 
 import psycopg
-from litestar import Response, post
+from litestar import Request, Response, post
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import JSONBody
 from msgspec import DecodeError, Struct, json, structs
 
 from service import db
@@ -48,16 +48,15 @@ class BadItem(Struct):
     responses={**described(200, BatchResult, "Nothing new."), **problems(400, 413, 422, 429, 503)},
 )
 async def create_tasks(
+    request: Request[Any, Any, Any],
     data: JSONBody[Batch],
     pool: NamedDependency[Pool],
     waker: NamedDependency[Waker],
     caller: NamedDependency[Caller],
-    key: Annotated[
-        str | None, HeaderParameter(name=HEADER, description="Refused here: each item has its own `idempotency_key`.")
-    ] = None,
 ) -> Response[BatchResult]:
-    """In one transaction: when one cannot be stored none is, and `errors` points at it."""
-    if key is not None:
+    """In one transaction: when one cannot be stored none is, and `errors` points at it. Each item has its own
+    `idempotency_key`; the header `Idempotency-Key` is refused."""
+    if HEADER in request.headers:
         raise invalid(HEADER, "is for one task: give each item its own idempotency_key")
     try:
         for index, item in enumerate(data.items):

@@ -16,7 +16,9 @@ from service.problem import invalid, invalid_body
 _SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|[0-9][eE][+-]?[0-9]{3}")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+# A string, and whether it is the name of a field.
+_STRING_OR_NAME = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 _EXPONENT_MAX = 400
 # Whoever reads it, in whatever language, and Postgres itself, goes a step deeper into its stack for each level.
@@ -41,11 +43,13 @@ def decode(body: bytes, into: Any) -> Any:
     if not _is_utf8(body) or _SUSPICIOUS.search(body):
         _refuse_unstorable(body)
     try:
-        return msgspec.json.decode(body, type=into)
+        decoded = msgspec.json.decode(body, type=into)
     except msgspec.ValidationError as error:
         raise invalid_body(*field_and_message(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid("body", str(error)) from None
+    _refuse_repeated(body)
+    return decoded
 
 
 def _refuse_nested(body: bytes) -> None:
@@ -62,6 +66,21 @@ def _is_utf8(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _refuse_repeated(body: bytes) -> None:
+    """Readers differ in which value of a name they take."""
+    names = [name for name, is_name in _STRING_OR_NAME.findall(body) if is_name]
+    if len(set(names)) < len(names) or b"\\" in b"".join(names):
+        # In objects of their own, perhaps.
+        json.loads(body.decode(), object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        names = [name for name, _ in pairs]
+        name = next(name for place, name in enumerate(names) if name in names[:place])
+        raise invalid("body", f"has a field more than once: {name[:100]}")
 
 
 def field_and_message(text: str) -> tuple[str, str]:
@@ -83,8 +102,8 @@ def _refuse_unstorable(body: bytes) -> None:
             raise invalid("body", "is not UTF-8") from None
         return  # the decoder says what is wrong
     for name, value in _fields(whole):
-        if _UNSTORABLE.search(name):
-            raise invalid("body", "has a field whose name is not Unicode text without NUL")
+        if (message := no_text(name)) is not None:
+            raise invalid("body", f"has a field whose name {message}")
         if (message := _unstorable(value)) is not None:
             raise invalid_body(name, message)
 
@@ -117,6 +136,16 @@ class _Numbers:
         return float(text) if exponent <= _EXPONENT_MAX and math.isfinite(float(text)) else math.nan
 
 
+def no_text(value: str) -> str | None:
+    """What is in a string that Postgres has no text for."""
+    found = _NO_TEXT.search(value)
+    if found is None:
+        return None
+    if found[0] == "\0":
+        return "holds a NUL character (U+0000), which cannot be stored"
+    return "holds half a surrogate pair or is not UTF-8, which cannot be stored"
+
+
 def _unstorable(value: Any) -> str | None:
     """What is wrong with a value or anything in it."""
     rest = [value]
@@ -127,10 +156,8 @@ def _unstorable(value: Any) -> str | None:
         elif isinstance(one, list):
             rest += one
         elif isinstance(one, str):
-            if found := _UNSTORABLE.search(one):
-                if found[0] == "\0":
-                    return "holds a NUL character (U+0000), which cannot be stored"
-                return "holds half a surrogate pair or is not UTF-8, which cannot be stored"
+            if (message := no_text(one)) is not None:
+                return message
         elif isinstance(one, float) and math.isnan(one):
             return f"holds a number beyond 1e308 or with an exponent beyond {_EXPONENT_MAX}"
     return None

@@ -32,7 +32,7 @@ def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
 CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "kind_is_1_to_200_characters": ("kind",),
     "priority_is_between_minus_100_and_100": ("priority",),
-    "run_at_is_finite": ("run_at",),
+    "run_at_is_within_the_years_1_to_9999": ("run_at",),
     "max_attempts_are_1_to_1000": ("max_attempts",),
     "max_attempts_are_more_than_the_attempts": ("max_attempts",),
     "timeout_is_positive_and_at_most_30_days": ("timeout",),

@@ -12,7 +12,7 @@ from service import list_db
 from service.caller import Caller
 from service.docs import problems
 from service.messages import Failure, Failures, TaskFilter
-from service.parameters import seconds
+from service.parameters import DURATION, seconds
 from service.pool import Pool
 from service.problem import invalid
 from service.shared import SharedByKey
@@ -67,7 +67,8 @@ async def list_failures(
     caller: NamedDependency[Caller],
     queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
     window: Annotated[
-        str | None, QueryParameter(description="Only what failed so lately: 90m, 24h, up to 366d.")
+        str | None,
+        QueryParameter(description="Only what failed so lately: 90m, 24h, up to 366d.", schema_extra=DURATION),
     ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many groups at most.")] = 100,
 ) -> Failures:

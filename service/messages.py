@@ -10,9 +10,7 @@ Due = Literal["now", "soon"]  # soon: within a minute
 BriefStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
 
 # As Postgres writes it, so that no year is beyond us: 2026-05-01T12:00:00.000000Z.
-Time = Annotated[
-    str, Meta(extra_json_schema={"extra": {"format": "date-time"}}, examples=["2026-05-01T12:00:00.250000Z"])
-]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-05-01T12:00:00.250000Z"])]
 Name = Annotated[str, Meta(examples=["default"])]
 
 
@@ -236,7 +234,7 @@ Moment = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
 class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Which tasks: those to which all of it applies."""
 
-    status: Annotated[list[Status], Meta(description="With any of these.", max_length=6)] | None = None
+    status: Annotated[list[Status], Meta(description="With any of these.", min_length=1, max_length=6)] | None = None
     queue: str | None = None
     kind: str | None = None
     tag: Annotated[str, Meta(description="That have this tag.")] | None = None

@@ -1,16 +1,17 @@
 """/docs and what it loads: Swagger UI from files of our own, and the OpenAPI document, completed. All works offline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from litestar import Request
 from litestar.enums import MediaType, OpenAPIMediaType
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.router import Router
-from msgspec import json
+from msgspec import Struct, json
 
 from service.caller import Scope
 from service.examples import EXAMPLES
+from service.links import links
 from service.messages import Status
 from service.problem import MEDIA_TYPE
 from service.scopes import NEEDED
@@ -48,7 +49,46 @@ SwaggerUIBundle({
 # Enums that several shapes have: a generator makes one type of each.
 NAMED: Mapping[str, tuple[str, ...]] = {"Status": get_args(Status), "CancelMode": ("ask", "force")}
 _NULL = {"type": "null"}
-_OF_BOTH = ("title", "description", "examples")  # stay where they are
+_GIVEN = {"not": _NULL}
+_EITHER_TIME = {"not": {"required": ["run_at", "delay"], "properties": {"run_at": _GIVEN, "delay": _GIVEN}}}
+# What is refused though each field is as it should be, by shape.
+RULES: Mapping[str, dict[str, Any]] = {
+    "NewTask": _EITHER_TIME,
+    "BatchTask": _EITHER_TIME,
+    "BulkRequest": {
+        "not": {
+            "anyOf": [
+                {
+                    "required": ["force"],
+                    "properties": {"force": {"const": True}, "action": {"enum": ["retry", "delete"]}},
+                },
+                {
+                    "required": ["ids"],
+                    "properties": {"ids": _GIVEN},
+                    "anyOf": [
+                        {"required": ["filter"], "properties": {"filter": _GIVEN}},
+                        {"required": ["cursor"], "properties": {"cursor": _GIVEN}},
+                        {"required": ["all"], "properties": {"all": {"const": True}}},
+                    ],
+                },
+                {
+                    "properties": {
+                        "ids": _NULL,
+                        "filter": {"anyOf": [_NULL, {"additionalProperties": _NULL}]},
+                        "all": {"const": False},
+                    }
+                },
+            ]
+        }
+    },
+}
+# That every refusal with this status has.
+HEADERS: Mapping[int, tuple[str, str]] = {
+    401: ("WWW-Authenticate", "How to send a key."),
+    429: ("Retry-After", "Seconds."),
+    503: ("Retry-After", "Seconds."),
+}
+_OF_BOTH = ("description", "examples")
 _LITERALLY = ("examples", "default", "enum", "const", "required")
 
 
@@ -92,8 +132,8 @@ class Document(OpenAPIRenderPlugin):
 
 
 def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
-    """The document, in place: where the service is, the key, and for every operation its examples, whether it needs a
-    key, of which scope, and how it is refused without."""
+    """The document, in place: where the service is, the key, the shapes as they are decoded, and for every operation
+    its examples, where its answers lead, whether it needs a key, of which scope, and how it is refused without."""
     document["servers"] = [{"url": root or "/"}]
     document.setdefault("components", {})["securitySchemes"] = {
         "key": {
@@ -105,12 +145,8 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
             "what a page of the service itself asks to be changed.",
         }
     }
-    schemas = document["components"]["schemas"]
-    for name, values in NAMED.items():
-        schemas[name] = {"type": "string", "title": name, "enum": list(values)}
-    for name, schema in schemas.items():
-        if name not in NAMED:
-            schemas[name] = _plain(schema)
+    named = {name: {"type": "string", "title": name, "enum": list(values)} for name, values in NAMED.items()}
+    document["components"]["schemas"] = named | _plain(_shapes(document["components"]["schemas"]))
     for item in document["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", ()):
@@ -129,39 +165,67 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
                         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
                     }
             operation["responses"] = dict(sorted(operation["responses"].items()))
+            _complete_answers(operation)
     return document
 
 
+def _complete_answers(operation: dict[str, Any]) -> None:
+    """Every answer that says it is done has the same headers and leads to the same places."""
+    done = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+    headers = {name: header for answer in done for name, header in answer.get("headers", {}).items()}
+    for answer in done:
+        if headers:
+            answer["headers"] = headers
+        if "content" in answer and (found := links(operation)):
+            answer["links"] = found
+    for status, answer in operation["responses"].items():
+        if header := HEADERS.get(int(status)):
+            name, description = header
+            answer["headers"] = {name: {"description": description, "required": True, "schema": {"type": "string"}}}
+
+
+def _shapes(names: Iterable[str]) -> dict[str, Any]:
+    """As msgspec has them, which reads and writes by them, with the rules that no type says. Litestar's own lack the
+    limits that are 0, and that no other fields are taken."""
+    known = {shape.__name__: shape for shape in _below(Struct) if shape.__module__.startswith("service.")}
+    _, found = json.schema_components([known[name] for name in names], ref_template="#/components/schemas/{name}")
+    return {name: found[name] | RULES.get(name, {}) for name in sorted(found)}
+
+
+def _below(shape: type[Struct]) -> Iterator[type[Struct]]:
+    for one in shape.__subclasses__():
+        yield one
+        yield from _below(one)
+
+
 def _plain(schema: Any) -> Any:
-    """The same schema as generators of clients understand it: enums by name, and what is said of a value that may be
-    null is said of the value."""
+    """The same schema as generators of clients understand it: enums by name, what is said of a value that may be null
+    is said around it, and a field that may be left out has no default that means the same."""
     if isinstance(schema, list):
         return [_plain(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     schema = {name: value if name in _LITERALLY else _plain(value) for name, value in schema.items()}
-    values = schema.get("enum", [])
-    if schema.get("type") == ["null", "string"]:
-        rest = {name: value for name, value in schema.items() if name not in ("type", "enum", *_OF_BOTH)}
-        value = _plain({"type": "string", "enum": [one for one in values if one is not None], **rest})
-        return {"oneOf": [value, _NULL], **{name: schema[name] for name in _OF_BOTH if name in schema}}
-    for name, named in NAMED.items():
-        if tuple(values) == named:
-            beside = {key: value for key, value in schema.items() if key not in ("type", "enum")}
-            return {"$ref": f"#/components/schemas/{name}", **beside}
-    one_of = schema.get("oneOf", [])
-    if len(one_of) == 2 and one_of[1] == _NULL:
-        moved = [name for name in schema if name not in ("oneOf", *_OF_BOTH)]
-        schema["oneOf"] = [one_of[0] | {name: schema.pop(name) for name in moved}, _NULL]
+    if "default" in schema and schema["default"] is None:
+        del schema["default"]
+    if isinstance(values := schema.get("enum"), list):
+        for name, named in NAMED.items():
+            if set(values) == set(named):
+                beside = {key: value for key, value in schema.items() if key not in ("type", "enum")}
+                return {"$ref": f"#/components/schemas/{name}", **beside}
+        schema["type"] = "string"
+    match schema.get("anyOf"):
+        case [dict(value), null] if null == _NULL:
+            schema |= {name: value.pop(name) for name in _OF_BOTH if name in value}
     return schema
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Of a parameter, which is there or is not."""
-    one_of = schema.get("oneOf", [])
-    if len(one_of) != 2 or one_of[1] != _NULL:
-        return schema
-    return {**one_of[0], **{name: value for name, value in schema.items() if name != "oneOf"}}
+    """Of a parameter, which is there or is not. Litestar has what is said of it beside the value that may be null."""
+    match schema.get("oneOf"):
+        case [dict(value), null] if null == _NULL:
+            return {**value, **{name: rest for name, rest in schema.items() if name != "oneOf"}}
+    return schema
 
 
 def _too_small(scope: Scope) -> str:

@@ -1,18 +1,26 @@
 """Parameters of paths and queries: those that operations share, and what no operation takes."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
+import msgspec
 from litestar import Request
 from litestar.params import PathParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
+from service.body import field_and_message, no_text
 from service.messages import TaskFilter
 from service.problem import invalid, no_task
 
 TASK_ID_MAX = 2**63 - 1
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = "([1-9][0-9]{0,6})([smhd])"
+
+# How parameters are documented that `seconds` reads, and those that `task_filter` does: Litestar would take a bare
+# number for a time too.
+DURATION = {"pattern": f"^{_DURATION}$"}
+TIME = {"format": "date-time"}
 
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
@@ -20,24 +28,30 @@ RunnerName = Annotated[str, PathParameter(description="The runner's name, `runne
 
 
 def refuse_strange(request: Request[Any, Any, Any]) -> None:
-    """Raises Refusal: 400 for a query parameter that the operation does not have, or has but once, and for NUL; 404 for
-    a number that no task can have."""
+    """Raises Refusal: 400 for a query parameter that the operation does not have, or has but once, and for what is no
+    text to Postgres; 404 for what is no number of a task."""
     task_id = request.path_params.get("task_id", 0)
-    if abs(task_id) > TASK_ID_MAX:
+    # Python takes 1_0, +10 and digits of other scripts for numbers too.
+    if abs(task_id) > TASK_ID_MAX or (task_id and str(task_id) not in request.scope["path"].split("/")):
         raise no_task(task_id)
     texts = {name: [value] for name, value in request.path_params.items() if isinstance(value, str)}
-    if request.scope["query_string"]:
-        given = request.query_params.dict()
+    if query := request.scope["query_string"]:
+        given: dict[str, list[str]] = {}
+        # Not `query_params`, where bytes that are no UTF-8 are replaced.
+        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape"):
+            given.setdefault(name, []).append(value)
         known = _query_parameters(request)
         for name, values in given.items():
+            if (message := no_text(name) if name else "is empty") is not None:
+                raise invalid("query", f"has a parameter whose name {message}")
             if name not in known:
                 raise invalid(name, f"is not a parameter: there {_are(sorted(known))}")
             if len(values) > 1 and not _takes_several(known[name]):
                 raise invalid(name, "is given more than once")
         texts |= given
     for name, values in texts.items():
-        if any("\0" in value for value in values):
-            raise invalid(name, "holds a NUL character (U+0000)")
+        if (message := no_text("".join(values))) is not None:
+            raise invalid(name, message)
 
 
 def _query_parameters(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
@@ -56,17 +70,17 @@ def _are(names: list[str]) -> str:
     return f"are {', '.join(names)}" if names else "are none"
 
 
-def check_times(only: TaskFilter) -> None:
-    """Raises Refusal (400) for a time that may be any of a day."""
-    for name in ("created_after", "created_before", "finished_after", "finished_before"):
-        time: datetime | None = getattr(only, name)
-        if time is not None and time.tzinfo is None:
-            raise invalid(name, "needs an offset or Z, as in 2026-05-01T12:00:00Z")
+def task_filter(**given: object) -> TaskFilter:
+    """The filter of a list. Raises Refusal (400), also for a time that may be any of a day."""
+    try:
+        return msgspec.convert(given, TaskFilter)
+    except msgspec.ValidationError as error:
+        raise invalid(*field_and_message(str(error))) from None
 
 
 def seconds(name: str, text: str) -> int:
     """Raises Refusal (400)."""
-    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    found = re.fullmatch(_DURATION, text)
     if not found:
         raise invalid(name, "is not of the form 90s, 15m, 1h, 7d")
     return int(found[1]) * UNITS[found[2]]

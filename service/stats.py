@@ -13,7 +13,7 @@ from msgspec import structs
 from service import stats_db
 from service.caller import Caller
 from service.docs import problems
-from service.parameters import seconds
+from service.parameters import DURATION, seconds
 from service.pool import Pool
 from service.problem import invalid
 from service.shared import Shared, SharedByKey
@@ -102,8 +102,20 @@ async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[C
 async def get_series(
     numbers: NamedDependency[Numbers],
     caller: NamedDependency[Caller],
-    window: Annotated[str, QueryParameter(description="How far back: 90m, 12h, up to 7d.")] = "1h",
-    step: Annotated[str, QueryParameter(description="Whole minutes: 1m, 15m, 1h. At most 1500 in a window.")] = "1m",
+    window: Annotated[
+        str,
+        QueryParameter(
+            description="How far back: 90m, 12h, up to 7d. A whole number of steps.",
+            schema_extra=DURATION,
+        ),
+    ] = "1h",
+    step: Annotated[
+        str,
+        QueryParameter(
+            description="Whole minutes: 1m, 15m, 1h. At most 1500 in a window.",
+            schema_extra=DURATION,
+        ),
+    ] = "1m",
     queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
 ) -> Series:
     """What ended in each step, and how much waited and executed. Minutes are kept for 7 days, whatever becomes of the

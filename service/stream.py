@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import psycopg
 from litestar import Request, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import Receive
 
@@ -19,7 +19,7 @@ from service.body import decode
 from service.caller import Caller
 from service.docs import problems
 from service.errors import refusal
-from service.idempotency import HEADER, LENGTH_MAX, idempotency_key
+from service.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
 from service.keys import Keys
 from service.messages import BatchItem, BatchTask
 from service.pool import Pool
@@ -44,9 +44,14 @@ class LinesBody(Operation):
 
     def __post_init__(self) -> None:
         lines = OpenAPIMediaType(
-            schema=Schema(type=OpenAPIType.STRING, description="A task a line, as in the items of a batch."),
+            # Bytes: clients that a generator makes stream them from a file.
+            schema=Schema(
+                type=OpenAPIType.STRING,
+                format=OpenAPIFormat.BINARY,
+                description="A task a line, as in the items of a batch.",
+            ),
         )
-        self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=True)
+        self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=False)  # no lines are lines too
 
 
 class Streams:
@@ -90,6 +95,7 @@ async def stream_tasks(
         HeaderParameter(
             name=HEADER,
             description="Makes it safe to send the lines again: line N without a key has this one, a colon and N.",
+            schema_extra={"pattern": pattern(LENGTH_MAX - 20)},
         ),
     ] = None,
     skip: Annotated[

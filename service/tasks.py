@@ -1,6 +1,5 @@
 """Tasks of any kind: decode, one call, encode."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from litestar import MediaType, Request, Response, get, post
@@ -18,10 +17,10 @@ from service.desk import Desk
 from service.docs import LOCATION, NO_TASK, described, problems
 from service.errors import refused
 from service.etag import etag, is_known
-from service.idempotency import HEADER, idempotency_key
+from service.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
 from service.log import logger
-from service.messages import ListedTask, NewTask, OutputList, Status, Task, TaskDetail, TaskFilter, TaskNumber, TaskPage
-from service.parameters import TaskId, check_times
+from service.messages import ListedTask, NewTask, OutputList, Status, Task, TaskDetail, TaskNumber, TaskPage
+from service.parameters import TIME, TaskId, task_filter
 from service.pool import Pool
 from service.problem import invalid, no_task
 from service.reading import TaskReaders
@@ -67,6 +66,7 @@ async def create_task(
             name=HEADER,
             description="Makes it safe to send this request again: the same key and request give the same task for as "
             "long as that is kept, and the same key with another request is refused.",
+            schema_extra={"pattern": pattern(LENGTH_MAX)},
         ),
     ] = None,
     preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
@@ -157,7 +157,10 @@ async def list_tasks(
     caller: NamedDependency[Caller],
     status: Annotated[
         list[Status] | None,
-        QueryParameter(description="Only those with this status; given several times, with any of them."),
+        QueryParameter(
+            description="Only those with this status; given several times, with any of them.",
+            schema_extra={"maxItems": 6},
+        ),
     ] = None,
     queue: Annotated[str | None, QueryParameter(description="Only those of this queue.")] = None,
     kind: Annotated[str | None, QueryParameter(description="Only those of this kind.")] = None,
@@ -174,10 +177,12 @@ async def list_tasks(
     failure: Annotated[
         str | None, QueryParameter(description="Only those that failed so: see `GET /failures`.", max_length=400)
     ] = None,
-    created_after: Annotated[datetime | None, QueryParameter(description="Created then or later.")] = None,
-    created_before: Annotated[datetime | None, QueryParameter(description="Created before that.")] = None,
-    finished_after: Annotated[datetime | None, QueryParameter(description="Ended then or later.")] = None,
-    finished_before: Annotated[datetime | None, QueryParameter(description="Ended before that.")] = None,
+    created_after: Annotated[
+        str | None, QueryParameter(description="Created then or later.", schema_extra=TIME)
+    ] = None,
+    created_before: Annotated[str | None, QueryParameter(description="Created before that.", schema_extra=TIME)] = None,
+    finished_after: Annotated[str | None, QueryParameter(description="Ended then or later.", schema_extra=TIME)] = None,
+    finished_before: Annotated[str | None, QueryParameter(description="Ended before that.", schema_extra=TIME)] = None,
     fields: Annotated[
         Literal["summary", "full"],
         QueryParameter(description=f"full: with payload and result, {FULL_PAGE_MAX} tasks at most."),
@@ -194,7 +199,7 @@ async def list_tasks(
     """Those to which all of it applies. A page takes a bounded time, however many tasks there are and however few are
     found: it may have fewer than asked for, or none, and a `next_cursor` all the same. The header `Link` leads to the
     next page too."""
-    only = TaskFilter(
+    only = task_filter(
         status=status,
         queue=caller.queue_of(queue),
         kind=kind,
@@ -207,7 +212,6 @@ async def list_tasks(
         finished_after=finished_after,
         finished_before=finished_before,
     )
-    check_times(only)
     below = None if cursor is None else place_of(cursor, only)
     limit = min(limit, PAGE_MAX if fields == "summary" else FULL_PAGE_MAX)
     found = await list_db.page(pool, only, below, limit, fields)

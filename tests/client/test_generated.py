@@ -67,6 +67,14 @@ def test_every_operation_is_there_and_every_module_can_be_loaded(generated: Path
     assert made == {operation.lower() for operation in operations}
 
 
+def test_the_package_is_typed(generated: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", NAME],
+        cwd=generated.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_task_is_created_waited_for_and_listed(api: Any, q: Contract, runner: Session) -> None:
     new = api.models.NewTask(kind="mail", payload={"to": "a@b"}, tags=["x"])
 

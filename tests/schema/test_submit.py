@@ -87,7 +87,7 @@ def test_a_time_that_has_come_already_means_now(q: Contract, due: dict[str, Any]
 
 
 def test_never_is_no_time(q: Contract) -> None:
-    with q.breaks("run_at_is_finite"):
+    with q.breaks("run_at_is_within_the_years_1_to_9999"):
         q.submit(run_at="infinity")
 
 

@@ -66,6 +66,12 @@ def test_an_upgrade_keeps_every_task_and_its_life_goes_on(old: Database) -> None
     assert runner.finish(claimed)
 
 
+def test_a_time_of_more_than_four_digits_of_years_stops_no_upgrade(old: Database) -> None:
+    old.query("update lockgate.task set run_at = '10000-01-01 00:00:00+00' where status = 'scheduled'")
+    apply(old.owner)
+    assert old.value("select max(run_at)::text from lockgate.task").startswith("9999-12-31")
+
+
 def test_applying_a_file_to_a_newer_schema_touches_nothing(db: Database) -> None:
     db.query("update lockgate.release set version = 1000")
     assert apply(db.owner) == 1000

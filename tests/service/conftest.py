@@ -21,6 +21,7 @@ from lockgate.witness import Witness
 from service.__main__ import Server, listen
 from service.app import create_app
 from service.edge import edged
+from service.protocol import protocol
 from service.settings import Settings
 from tests.contract import until
 from tests.database import Database, Template
@@ -45,8 +46,12 @@ class ThreadServer(Server):
 def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """The service in a thread of this process: quick to start."""
     stopping = asyncio.Event()
-    app = edged(create_app(Settings(database_url=database_url, **settings), stopping), settings.get("root_path", ""))
-    server = ThreadServer(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1), stopping)
+    root = settings.get("root_path", "")
+    app = edged(create_app(Settings(database_url=database_url, **settings), stopping), root)
+    config = uvicorn.Config(
+        app, http=protocol(root), log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=1
+    )
+    server = ThreadServer(config, stopping)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run, args=([listener],), name="service")

@@ -151,6 +151,52 @@ def test_whatever_creates_tasks_can_find_the_queue_full(document: dict[str, Any]
     assert full == {"createTask", "createTasks", "streamTasks", "createSleepTask"}
 
 
+def test_every_link_leads_to_an_operation_with_that_parameter(document: dict[str, Any]) -> None:
+    operations = {
+        operation["operationId"]: operation for item in document["paths"].values() for operation in item.values()
+    }
+    led_to = set()
+    for name, operation in operations.items():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                target = operations[link["operationId"]]
+                parameters = {each["name"] for each in target["parameters"]}
+                assert link["parameters"].keys() <= parameters, (name, link)
+                led_to.add(link["operationId"])
+    assert {name for name, path in paths(document).items() if "{" in path} <= led_to
+
+
+def paths(document: dict[str, Any]) -> dict[str, str]:
+    """By operation id."""
+    return {operation["operationId"]: path for path, item in document["paths"].items() for operation in item.values()}
+
+
+def test_the_document_has_every_limit_of_what_is_decoded(document: dict[str, Any]) -> None:
+    shapes = document["components"]["schemas"]
+    timeout = shapes["NewTask"]["properties"]["timeout"]["anyOf"][0]
+    assert timeout == {"type": "number", "exclusiveMinimum": 0, "maximum": 2592000}
+    assert shapes["QueueChange"]["properties"]["slots"]["minimum"] == 0
+    for name in (
+        "NewTask",
+        "Batch",
+        "BatchTask",
+        "TaskChange",
+        "BulkRequest",
+        "TaskFilter",
+        "CancelRequest",
+        "NewQueue",
+    ):
+        assert shapes[name]["additionalProperties"] is False
+
+
+def test_the_headers_of_refusals_are_documented(document: dict[str, Any]) -> None:
+    for item in document["paths"].values():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                assert ("Retry-After" in answer.get("headers", {})) == (status in ("429", "503"))
+                assert ("WWW-Authenticate" in answer.get("headers", {})) == (status == "401")
+
+
 def test_a_body_is_required_where_it_is(document: dict[str, Any]) -> None:
     assert document["paths"]["/tasks"]["post"]["requestBody"]["required"] is True
     assert document["paths"]["/tasks/{task_id}/cancel"]["post"]["requestBody"]["required"] is False

@@ -25,6 +25,13 @@ def test_another_method_is_not_allowed_and_those_that_are_are_named(refusing: ht
     assert {"GET", "POST"} <= set(response.headers["allow"].split(", "))
 
 
+def test_options_names_every_method_of_a_path(refusing: httpx.Client) -> None:
+    for path, methods in (("/queues", {"GET", "POST"}), ("/tasks/1", {"GET", "PATCH", "DELETE"}), ("/stats", {"GET"})):
+        response = refusing.options(path)
+        assert response.status_code == 204
+        assert set(response.headers["allow"].split(", ")) == methods | {"OPTIONS"}
+
+
 def test_a_fault_of_ours_tells_nothing_but_that_it_is_one(http: httpx.Client, db: Database) -> None:
     db.query(
         "create or replace function lockgate.schema_version() returns int language plpgsql security definer "
