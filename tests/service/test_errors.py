@@ -8,7 +8,7 @@ from service.problem import KINDS
 from tests.database import Database
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/tasks/one", "/docs/nope.json/x"])
+@pytest.mark.parametrize("path", ["/nope", "/tasks/one", "/docs/nope.json/x"])
 def test_an_unknown_path_is_not_found(refusing: httpx.Client, path: str) -> None:
     response = refusing.get(path)
 
