@@ -1,6 +1,6 @@
 // The address of the page: it says which tasks are listed, and which one is shown in full.
 
-export const parameters = () => new URLSearchParams(location.search);
+const parameters = () => new URLSearchParams(location.search);
 
 export function taskLink(id) {
   const query = parameters();

@@ -17,7 +17,10 @@ let everything = null; // the filter, when all that match are meant
 let counts = {};
 
 const ticks = () => $$("#tasks tbody .tick input");
-const ticked = () => ticks().filter((one) => one.checked).map((one) => one.closest("tr"));
+const ticked = () =>
+  ticks()
+    .filter((one) => one.checked)
+    .map((one) => one.closest("tr"));
 
 /** As JSON; numbers of tasks digit for digit. */
 function request(action, { ids, ...rest }, dryRun, cursor) {
@@ -51,7 +54,9 @@ export async function through(action, which, title) {
   }));
   if (!(await ask(title, counting, name, action === "delete"))) return false;
   try {
-    const { affected } = await all(action, which, false, (number) => say(`${plural(number, "task", "tasks")} ${done} so far`));
+    const { affected } = await all(action, which, false, (number) =>
+      say(`${plural(number, "task", "tasks")} ${done} so far`),
+    );
     say(`${plural(affected, "task", "tasks")} ${done}`);
   } catch (error) {
     say(`Not all done: ${error.message}`, true);
@@ -61,7 +66,12 @@ export async function through(action, which, title) {
 
 const filter = () => JSON.parse($("#tasks").dataset.filter);
 const which = () => {
-  if (!everything) return { ids: ticked().map((row) => row.dataset.key).slice(0, IDS_MAX) };
+  if (!everything)
+    return {
+      ids: ticked()
+        .map((row) => row.dataset.key)
+        .slice(0, IDS_MAX),
+    };
   return Object.keys(everything).length ? { filter: everything } : { filter: {}, all: true };
 };
 

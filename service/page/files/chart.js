@@ -61,9 +61,16 @@ export function show(scene) {
         },
       ),
   );
-  const line = points.map((one, index) => `${((index + 0.5) * step).toFixed(1)},${(HEIGHT - high(one.queued, deepest)).toFixed(1)}`);
+  const line = points.map(
+    (one, index) => `${((index + 0.5) * step).toFixed(1)},${(HEIGHT - high(one.queued, deepest)).toFixed(1)}`,
+  );
   set($("polyline", svg), "points", hasQueued ? line.join(" ") : "");
   const said = ENDS.map((name) => `${grouped(sum(points, name))} ${name}`).join(", ");
   set(svg, "aria-label", `The last hour by the minute: ${said}; ${grouped(deepest)} queued at most`);
-  fill($("#chart"), { scale: hasEnded || hasQueued ? `at most ${grouped(hasEnded ? most : 0)} a minute, ${grouped(hasQueued ? deepest : 0)} queued` : "nothing in this hour" });
+  fill($("#chart"), {
+    scale:
+      hasEnded || hasQueued
+        ? `at most ${grouped(hasEnded ? most : 0)} a minute, ${grouped(hasQueued ? deepest : 0)} queued`
+        : "nothing in this hour",
+  });
 }

@@ -12,7 +12,7 @@ export function tell(time) {
 
 export const now = () => (Date.now() + ahead) / 1000;
 
-export const secondsSince = (time) => now() - Date.parse(time) / 1000;
+const secondsSince = (time) => now() - Date.parse(time) / 1000;
 
 /** As `fill` takes it; `after` makes it coarse: "5 m ago". */
 export function age(time, after = "") {

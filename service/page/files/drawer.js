@@ -70,16 +70,36 @@ function curl(body) {
 
 const ACTS = {
   async cancel(id, status) {
-    const isSure = status !== "running" || (await ask(`Cancel task ${id}?`, "It is running, and will be asked to stop.", `Cancel task ${id}`));
-    return isSure && tell("POST", `tasks/${id}/cancel`, undefined, `Task ${id} ${status === "running" ? "is asked to stop" : "is cancelled"}`);
+    const isSure =
+      status !== "running" ||
+      (await ask(`Cancel task ${id}?`, "It is running, and will be asked to stop.", `Cancel task ${id}`));
+    return (
+      isSure &&
+      tell(
+        "POST",
+        `tasks/${id}/cancel`,
+        undefined,
+        `Task ${id} ${status === "running" ? "is asked to stop" : "is cancelled"}`,
+      )
+    );
   },
   async kill(id) {
-    const isSure = await ask(`Kill task ${id}?`, "Its handler is ended at once, whatever it is doing.", `Kill task ${id}`, true);
+    const isSure = await ask(
+      `Kill task ${id}?`,
+      "Its handler is ended at once, whatever it is doing.",
+      `Kill task ${id}`,
+      true,
+    );
     return isSure && tell("POST", `tasks/${id}/cancel`, { force: true }, `Task ${id} is being killed`);
   },
   retry: (id) => tell("POST", `tasks/${id}/retry`, undefined, `Task ${id} is in the queue again`),
   async delete(id) {
-    const isSure = await ask(`Delete task ${id}?`, "It goes with its attempts and what they printed. There is no way back.", `Delete task ${id}`, true);
+    const isSure = await ask(
+      `Delete task ${id}?`,
+      "It goes with its attempts and what they printed. There is no way back.",
+      `Delete task ${id}`,
+      true,
+    );
     return isSure && tell("DELETE", `tasks/${id}`, undefined, `Task ${id} is deleted`);
   },
   async curl(id, status, button) {

@@ -88,10 +88,13 @@ function retry() {
   clearTimeout(timer);
   const seconds = AGAIN_SECONDS[Math.min(tries, AGAIN_SECONDS.length - 1)];
   tries += 1;
-  timer = setTimeout(async () => {
-    if (tries > 1 && (await isSignedOut())) location.reload();
-    else open();
-  }, seconds * (800 + Math.random() * 400));
+  timer = setTimeout(
+    async () => {
+      if (tries > 1 && (await isSignedOut())) location.reload();
+      else open();
+    },
+    seconds * (800 + Math.random() * 400),
+  );
 }
 
 async function isSignedOut() {

@@ -34,7 +34,8 @@ export async function load(parts) {
     found = await read(`?${query}`);
   } catch (status) {
     if (status === 401) location.reload();
-    else if (number === latest) say(status ? `Not loaded: the service answered ${status}` : "Not loaded: the service cannot be reached", true);
+    else if (number === latest)
+      say(status ? `Not loaded: the service answered ${status}` : "Not loaded: the service cannot be reached", true);
     return false;
   }
   if (number !== latest) return false;
@@ -68,7 +69,15 @@ export function start() {
   addEventListener("popstate", () => arrive(current));
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='?'], a[href='./']");
-    if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey)
+    if (
+      !link ||
+      event.defaultPrevented ||
+      event.button ||
+      event.metaKey ||
+      event.ctrlKey ||
+      event.shiftKey ||
+      event.altKey
+    )
       return;
     event.preventDefault();
     const isForTasks = link.closest("#numbers, #problems, #queues, #runners, .band h3");

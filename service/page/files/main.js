@@ -51,14 +51,16 @@ load.listen((parts) => {
   }
   drawer.loaded(live.paused());
 });
-load.listen((() => {
-  let before = String(followed());
-  return () => {
-    const after = String(followed());
-    if (before !== after) live.open();
-    before = after;
-  };
-})());
+load.listen(
+  (() => {
+    let before = String(followed());
+    return () => {
+      const after = String(followed());
+      if (before !== after) live.open();
+      before = after;
+    };
+  })(),
+);
 live.listen({
   onScene() {
     for (const part of [slots, numbers, chart, problems, tables]) part.show(live.scene);

@@ -22,11 +22,16 @@ function element(name, properties = {}, ...children) {
 function resolved(schema, root) {
   if (typeof schema !== "object" || schema === null) return {};
   if (schema.$ref?.startsWith("#/")) {
-    const found = schema.$ref.slice(2).split("/").reduce((so, name) => so?.[name], root);
+    const found = schema.$ref
+      .slice(2)
+      .split("/")
+      .reduce((so, name) => so?.[name], root);
     return found ? { ...resolved(found, {}), ...schema, $ref: undefined } : {};
   }
   const choices = (schema.anyOf ?? schema.oneOf)?.filter((one) => one.type !== "null");
-  return choices?.length === 1 ? { ...schema, ...resolved(choices[0], root), anyOf: undefined, oneOf: undefined } : schema;
+  return choices?.length === 1
+    ? { ...schema, ...resolved(choices[0], root), anyOf: undefined, oneOf: undefined }
+    : schema;
 }
 
 const typeOf = (schema) => [schema.type].flat().find((one) => one && one !== "null");
@@ -46,7 +51,9 @@ function input({ name, one, type, isRequired }) {
   const hint = one.default == null ? "" : typeof one.default === "string" ? one.default : JSON.stringify(one.default);
   const unless = element("option", { value: "", textContent: hint ? `${hint}, unless given` : "not given" });
   if (one.enum) {
-    const options = one.enum.map((value) => element("option", { value: JSON.stringify(value), textContent: String(value) }));
+    const options = one.enum.map((value) =>
+      element("option", { value: JSON.stringify(value), textContent: String(value) }),
+    );
     if (!isRequired) options.unshift(unless);
     return element("select", common, ...options);
   }
@@ -56,8 +63,22 @@ function input({ name, one, type, isRequired }) {
     return element("select", common, ...options);
   }
   if (type === "string") return element("input", { ...common, placeholder: hint, spellcheck: false });
-  if (type === "integer") return element("input", { ...common, placeholder: hint, inputMode: "numeric", pattern: "-?[0-9]+", title: "A whole number" });
-  if (type === "number") return element("input", { ...common, placeholder: hint, inputMode: "decimal", pattern: "-?[0-9]+([.][0-9]+)?([eE][+\\-]?[0-9]+)?", title: "A number" });
+  if (type === "integer")
+    return element("input", {
+      ...common,
+      placeholder: hint,
+      inputMode: "numeric",
+      pattern: "-?[0-9]+",
+      title: "A whole number",
+    });
+  if (type === "number")
+    return element("input", {
+      ...common,
+      placeholder: hint,
+      inputMode: "decimal",
+      pattern: "-?[0-9]+([.][0-9]+)?([eE][+\\-]?[0-9]+)?",
+      title: "A number",
+    });
   return element("textarea", { ...common, rows: 2, placeholder: hint || "JSON", spellcheck: false });
 }
 
@@ -73,7 +94,14 @@ function build() {
         label.field = field;
         return label;
       })
-    : [element("label", {}, "JSON ", element("textarea", { name: "json", rows: 5, placeholder: "{}", spellcheck: false }))];
+    : [
+        element(
+          "label",
+          {},
+          "JSON ",
+          element("textarea", { name: "json", rows: 5, placeholder: "{}", spellcheck: false }),
+        ),
+      ];
   if (fields && !fields.length) nodes.push(element("p", { className: "soft", textContent: "It takes none." }));
   set.replaceChildren(legend, ...nodes);
   const described = kind ? "" : "No runner that is alive serves this kind: any JSON is taken.";
@@ -108,7 +136,10 @@ function whole() {
     if (value && !Number.isFinite(Number(value))) throw new SyntaxError(`${name} is not a number`);
     if (value) parts.push(`"${name}":${value}`);
   }
-  const tags = elements.tags.value.split(",").map((one) => one.trim()).filter(Boolean);
+  const tags = elements.tags.value
+    .split(",")
+    .map((one) => one.trim())
+    .filter(Boolean);
   if (tags.length) parts.push(`"tags":${JSON.stringify(tags)}`);
   if (elements.dedupe_key.value) parts.push(`"dedupe_key":${JSON.stringify(elements.dedupe_key.value)}`);
   parts.push(`"payload":${payload()}`);

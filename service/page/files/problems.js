@@ -4,7 +4,6 @@ import { $, fill, piece, set, sync } from "./dom.js";
 import { now } from "./clock.js";
 import { count } from "./text.js";
 import { taskLink } from "./address.js";
-import { say } from "./say.js";
 import { Refused, send, tell } from "./api.js";
 import { through } from "./bulk.js";
 
@@ -93,14 +92,19 @@ export function show(scene) {
   if (!failures) return look();
   const items = [...lost(scene), ...stuck(scene), ...idle(scene), ...grouped()];
   $("#problems").hidden = !items.length;
-  sync($("#problems ul"), items, () => piece("problem"), (node, one) => {
-    node.act = one.act;
-    fill(node, { what: one.what, detail: one.detail, do: one.do ?? "" });
-    const link = $("[data-show]", node);
-    link.hidden = !one.link;
-    set(link, "href", one.link || null);
-    if (one.show && link.textContent !== one.show) link.textContent = one.show;
-  });
+  sync(
+    $("#problems ul"),
+    items,
+    () => piece("problem"),
+    (node, one) => {
+      node.act = one.act;
+      fill(node, { what: one.what, detail: one.detail, do: one.do ?? "" });
+      const link = $("[data-show]", node);
+      link.hidden = !one.link;
+      set(link, "href", one.link || null);
+      if (one.show && link.textContent !== one.show) link.textContent = one.show;
+    },
+  );
   look();
 }
 

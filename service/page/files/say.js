@@ -32,7 +32,6 @@ export async function ask(title, text, yes, isBad = false) {
   };
   put(typeof text === "string" ? text : { text: "Counting…", disabled: true });
   dialog.showModal();
-  if (typeof text !== "string")
-    text.then(put, (error) => put({ text: error.message, disabled: true }));
+  if (typeof text !== "string") text.then(put, (error) => put({ text: error.message, disabled: true }));
   return answered;
 }

@@ -114,7 +114,12 @@ function showBand(node, queue, scene, slots) {
   aside.hidden = !standing.length;
   const shown = standing.slice(0, NAMES_MAX);
   if (standing.length > NAMES_MAX) shown.push(`+${standing.length - NAMES_MAX}`);
-  sync($("ul", aside), shown.map((key) => ({ key })), () => document.createElement("li"), (one, { key }) => write(one, key));
+  sync(
+    $("ul", aside),
+    shown.map((key) => ({ key })),
+    () => document.createElement("li"),
+    (one, { key }) => write(one, key),
+  );
 }
 
 export function show(scene) {
@@ -124,7 +129,12 @@ export function show(scene) {
   const queues = Object.values(scene.queues)
     .sort((one, other) => (one.name < other.name ? -1 : 1))
     .map((queue) => ({ key: queue.name, queue }));
-  sync($("#slots .bands"), queues, () => piece("band"), (node, { queue }) => showBand(node, queue, scene, byQueue.get(queue.name)));
+  sync(
+    $("#slots .bands"),
+    queues,
+    () => piece("band"),
+    (node, { queue }) => showBand(node, queue, scene, byQueue.get(queue.name)),
+  );
 }
 
 /** Calls `change(queue, slots)` a moment after the last step; it gives the number that is right then. */

@@ -48,19 +48,35 @@ function showRunner(node, { one }) {
 
 export function show(scene) {
   const queues = Object.values(scene.queues).sort((one, other) => (one.name < other.name ? -1 : 1));
-  sync($("#queues tbody"), queues.map((one) => ({ key: one.name, one })), () => piece("queue"), showQueue);
+  sync(
+    $("#queues tbody"),
+    queues.map((one) => ({ key: one.name, one })),
+    () => piece("queue"),
+    showQueue,
+  );
   const runners = Object.values(scene.runners).sort((one, other) => other.session - one.session);
-  sync($("#runners tbody"), runners.map((one) => ({ key: String(one.session), one })), () => piece("runner"), showRunner);
+  sync(
+    $("#runners tbody"),
+    runners.map((one) => ({ key: String(one.session), one })),
+    () => piece("runner"),
+    showRunner,
+  );
   $("#runners table").hidden = !runners.length;
   $("#runners .none").hidden = Boolean(runners.length);
 }
 
 async function purge(name) {
   const text = "All its tasks that succeeded, failed or were cancelled are deleted. There is no way back.";
-  const count = Promise.all(["succeeded", "failed", "cancelled"].map((status) => ended(name, status))).then((numbers) => {
-    const number = numbers.reduce((so, one) => so + one, 0);
-    return { text: `${text} These are ${plural(number, "task", "tasks")}.`, yes: `Purge ${plural(number, "task", "tasks")}`, disabled: !number };
-  });
+  const count = Promise.all(["succeeded", "failed", "cancelled"].map((status) => ended(name, status))).then(
+    (numbers) => {
+      const number = numbers.reduce((so, one) => so + one, 0);
+      return {
+        text: `${text} These are ${plural(number, "task", "tasks")}.`,
+        yes: `Purge ${plural(number, "task", "tasks")}`,
+        disabled: !number,
+      };
+    },
+  );
   if (!(await ask(`Purge queue ${name}?`, count, "Purge", true))) return;
   try {
     let removed = 0;
@@ -81,7 +97,12 @@ async function ended(queue, status) {
   let cursor;
   do {
     const filter = { queue, status: [status] };
-    const found = await send("POST", "tasks/bulk", { action: "delete", filter, dry_run: true, ...(cursor && { cursor }) });
+    const found = await send("POST", "tasks/bulk", {
+      action: "delete",
+      filter,
+      dry_run: true,
+      ...(cursor && { cursor }),
+    });
     number += found.matched;
     cursor = found.next_cursor;
   } while (cursor);
@@ -95,8 +116,10 @@ const ACTS = {
     purge,
   },
   runners: {
-    drain: (name) => tell("POST", `runners/${encodeURIComponent(name)}/drain`, undefined, `Runner ${name} takes no more tasks`),
-    resume: (name) => tell("POST", `runners/${encodeURIComponent(name)}/resume`, undefined, `Runner ${name} takes tasks again`),
+    drain: (name) =>
+      tell("POST", `runners/${encodeURIComponent(name)}/drain`, undefined, `Runner ${name} takes no more tasks`),
+    resume: (name) =>
+      tell("POST", `runners/${encodeURIComponent(name)}/resume`, undefined, `Runner ${name} takes tasks again`),
   },
 };
 

@@ -1,7 +1,7 @@
 // How numbers and times are written: as service/page/text.py does it for the first paint.
 
 export const COUNT_MAX = 10_000;
-export const NOTHING = "–";
+const NOTHING = "–";
 
 export const grouped = (number) => Number(number).toLocaleString("en-US");
 
