@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos mutants bench bench-peers soak screenshots demo up all down logs-app logs-worker psql lock
+.PHONY: help check format lint types test versions chaos fuzz mutants bench bench-peers soak screenshots demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,6 +25,9 @@ versions:  ## The contract on every PostgreSQL this machine has
 
 chaos:  ## Twenty minutes of faults, and whether the promise held
 	uv run python -m tests.chaos --minutes 20
+
+fuzz:  ## Ten minutes of requests that the API allows and that it does not
+	uv run python -m tests.fuzz --seconds 600
 
 mutants:  ## Every guard weakened once: does a test notice
 	uv run python -m tests.mutants

@@ -7,6 +7,7 @@ from litestar.params import JSONBody
 from service import db
 from service.docs import NO_TASK, OptionalBody, described, problems
 from service.messages import CancelRequest, TaskChange, TaskDetail
+from service.moment import to_utc
 from service.parameters import TaskId
 from service.pool import Pool
 from service.problem import ended, no_task
@@ -73,6 +74,7 @@ async def change_task(
     task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool], readers: NamedDependency[TaskReaders]
 ) -> TaskDetail:
     """Changes what is given, while it waits. With a later `run_at` it is scheduled, with one that is past it is due."""
+    to_utc(data)
     await db.change(pool, task_id, data)
     return await still_there(readers, task_id)
 

@@ -15,6 +15,7 @@ from service.docs import described, problems
 from service.errors import refusal, refused
 from service.idempotency import HEADER
 from service.messages import Batch, BatchItem, BatchResult, BatchTask, KeyedTask
+from service.moment import to_utc
 from service.pool import Pool
 from service.problem import Refusal, invalid, of_item
 from service.wake import Waker
@@ -70,6 +71,7 @@ async def create_tasks(
 def check(item: BatchTask, index: int, caller: Caller) -> None:
     """What no type says; and sets the queue of a caller that has but one. Raises Misfit."""
     try:
+        to_utc(item)
         item.queue = caller.queue_of(item.queue)
     except Refusal as why:
         raise Misfit(index, why) from None

@@ -13,6 +13,7 @@ from service.caller import Caller
 from service.cursor import cursor_at, place_of
 from service.docs import problems
 from service.messages import Action, BulkRequest, BulkResult, Status, TaskFilter
+from service.moment import to_utc
 from service.pool import Pool
 from service.problem import invalid
 
@@ -84,6 +85,7 @@ def _filter(data: BulkRequest, caller: Caller) -> TaskFilter:
                 raise invalid(name, "cannot be given together with ids")
         return TaskFilter(queue=caller.queue)
     only = data.filter or TaskFilter()
+    to_utc(only, "filter.")
     if only == TaskFilter() and not data.all:
         raise invalid("filter", "has no condition: give one, or ids, or say `all: true` for every task")
     return structs.replace(only, queue=caller.queue_of(only.queue))

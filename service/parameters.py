@@ -11,6 +11,7 @@ from litestar.typing import FieldDefinition
 
 from service.body import field_and_message, no_text
 from service.messages import TaskFilter
+from service.moment import to_utc
 from service.problem import invalid, no_task
 
 TASK_ID_MAX = 2**63 - 1
@@ -73,9 +74,11 @@ def _are(names: list[str]) -> str:
 def task_filter(**given: object) -> TaskFilter:
     """The filter of a list. Raises Refusal (400), also for a time that may be any of a day."""
     try:
-        return msgspec.convert(given, TaskFilter)
+        only = msgspec.convert(given, TaskFilter)
     except msgspec.ValidationError as error:
         raise invalid(*field_and_message(str(error))) from None
+    to_utc(only)
+    return only
 
 
 def seconds(name: str, text: str) -> int:

@@ -20,6 +20,7 @@ from service.etag import etag, is_known
 from service.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
 from service.log import logger
 from service.messages import ListedTask, NewTask, OutputList, Status, Task, TaskDetail, TaskNumber, TaskPage
+from service.moment import to_utc
 from service.parameters import TIME, TaskId, task_filter
 from service.pool import Pool
 from service.problem import invalid, no_task
@@ -76,6 +77,7 @@ async def create_task(
     as without. After a 503 it may be stored or not; with a key it is safe to try again."""
     if data.run_at is not None and data.delay is not None:
         raise invalid("delay", "cannot be given together with run_at")
+    to_utc(data)
     data.queue = desk.caller.queue_of(data.queue)
     submitted = await desk.gatherer.submit(data, idempotency_key(key), desk.caller.owner)
     if submitted.id is None or submitted.outcome not in ("created", "replayed", "deduplicated"):

@@ -56,6 +56,15 @@ def test_every_setting_is_stored_as_it_was_given(http: httpx.Client, q: Contract
     assert (stored.payload, stored.metadata, stored.tags) == (given["payload"], given["metadata"], given["tags"])
 
 
+def test_an_offset_may_be_one_that_postgres_does_not_know(http: httpx.Client) -> None:
+    for offset, utc in (("-23:59", "2099-01-02T11:59:00.000000Z"), ("+16:30", "2098-12-31T19:30:00.000000Z")):
+        time = f"2099-01-01T12:00:00{offset}"
+        task = http.post("/tasks", json={"kind": "sleep", "run_at": time}).json()
+        assert task["run_at"] == utc
+        assert http.patch(f"/tasks/{task['id']}", json={"run_at": time}).json()["run_at"] == utc
+        assert http.get("/tasks", params={"created_before": time}).json()["items"] != []
+
+
 def test_a_delay_is_seconds_from_now(http: httpx.Client, q: Contract) -> None:
     task = q.task(http.post("/tasks", json={"kind": "sleep", "delay": 90}).json()["id"])
 

@@ -280,8 +280,10 @@ def test_a_time_that_leaves_the_years_of_four_digits_in_utc_is_refused(wire: Wir
         ("POST", b"/tasks/batch", {"items": [{"kind": "a", "run_at": time}]}, "items[0].run_at"),
         ("POST", b"/tasks/stream", {"kind": "a", "run_at": time}, "run_at"),
         ("PATCH", b"/tasks/1", {"run_at": time}, "run_at"),
+        ("POST", b"/tasks/bulk", {"action": "delete", "filter": {"created_after": time}}, "filter.created_after"),
+        ("GET", b"/tasks?created_before=" + quote_from_bytes(time.encode()).encode(), None, "created_before"),
     ):
-        problem = wire.request(method, path, json.dumps(body).encode()).refused(400)
+        problem = wire.request(method, path, json.dumps(body).encode() if body else b"").refused(400)
         assert [error["field"] for error in problem["errors"]] == [field]
 
 
