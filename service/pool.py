@@ -22,6 +22,7 @@ CONNECTION_LIMIT = 3.0
 # How long the pool itself goes on trying, with growing pauses. After that the next request makes it try at once, so
 # that a database which was away for long is found again as soon as one which was not.
 RECONNECT_LIMIT = 2.0
+CANCEL_LIMIT = 2.0
 CLOSE_LIMIT = 1.0
 WAITING_MAX = 200
 
@@ -62,8 +63,12 @@ class Pool:
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
+        """What is given up by now is, if the server can be reached, given up there too."""
         for call in self._calls:
-            call.cancel()
+            if not call.cancelling():  # a second time would break off telling the server
+                call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=CANCEL_LIMIT)
         await self._pool.close(timeout=CLOSE_LIMIT)
 
     async def rows(
