@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-import msgspec
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis.openapi.checks import RejectedPositiveData
 
 from service.cursor import cursor_at
 from service.messages import TaskFilter
+from service.parameters import task_filter
 
 FILTERS = TaskFilter.__struct_fields__
 LINES = "application/x-ndjson"
@@ -66,7 +66,7 @@ def _whole(value: Any) -> Any:
 
 def _fitting(cursor: str, given: dict[str, Any]) -> str:
     filters = {name: given[name] for name in FILTERS if given.get(name) not in (None, [])}
-    return cursor_at(int(cursor.partition("-")[0]), msgspec.convert(filters, TaskFilter))
+    return cursor_at(int(cursor.partition("-")[0]), task_filter(**filters))
 
 
 # No schema can say it: which queues there are, which kinds they take, which windows are whole numbers of which steps.
