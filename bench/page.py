@@ -1,5 +1,6 @@
 """A Markdown page of answers: each in a section of its own, which the next run of its script replaces."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from bench.answer import Answer
 HEAD = """# Performance
 
 What was measured, beside what it was hoped to be. Each figure stands beside a reference from the same run, since both
-depend on the machine: compare the ratios. `make bench`, `make soak` and `make bench-peers` write this page anew; each
-section names the command that made it, and ends with what it ran on.
+depend on the machine: compare the ratios. `make bench`, `make soak` and `make bench-peers` write this page anew, but
+for the last section; each names the command that made it, and ends with what it ran on.
 """
 
 
@@ -22,6 +23,7 @@ def put(file: Path, answer: Answer) -> None:
     )
 
 
-def _place(heading: str) -> tuple[int, str]:
-    """Of `## 10. Reads`, after that of `## 9. ...`."""
-    return int(re.findall(r"\d+", heading)[0]), heading
+def _place(heading: str) -> tuple[float, str]:
+    """`## 10. Reads` comes after `## 9. ...`, and what is written by hand, without a number, at the end."""
+    number = re.match(r"## (\d+)", heading)
+    return int(number[1]) if number else math.inf, heading
