@@ -20,6 +20,10 @@ RUNG = pytest.StashKey[server.Rung]()
 STARTED_ONCE = {"amqp", "containers", "network", "page", "pgbouncer"}
 """Folders of tests that start one big thing for all of them."""
 
+ON_THE_NETWORK = {"amqp", "containers", "network", "page"}
+"""Folders of tests that make network devices, as containers do, and of those in a browser, which drops what it loads
+when a device comes or goes: one after the other."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Shells start background jobs with Ctrl-C ignored, and what is ignored is inherited by all that the tests start.
@@ -36,6 +40,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = Path(nodeid.partition("::")[0])
+            if file.parent.name in ON_THE_NETWORK:
+                return "on the network"
             return str(file.parent if file.parent.name in STARTED_ONCE else file)
 
     return Together(config, log)

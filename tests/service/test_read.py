@@ -57,13 +57,6 @@ def test_times_are_utc_whatever_the_time_zone_of_the_database(
     assert http.get(f"/task/{number}").json()["create_time"] == "2026-05-01T10:00:00.000000Z"
 
 
-def test_a_time_beyond_the_year_9999_can_be_read(http: httpx.Client, q: Contract) -> None:
-    number = q.row("scheduled", run_at="20000-01-01T00:00:00Z")
-
-    assert http.get(f"/tasks/{number}").json()["run_at"].startswith("20000-01-01T")
-    assert ids(http.get("/tasks")) == [number]
-
-
 def test_a_list_has_the_newest_first_and_says_when_it_ends(http: httpx.Client, q: Contract) -> None:
     numbers = [q.row() for _ in range(5)]
 
@@ -164,5 +157,8 @@ def test_a_wrong_filter_is_refused_by_its_name(refusing: httpx.Client, query: st
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
-def test_a_filter_that_is_no_unicode_matches_nothing(refusing: httpx.Client) -> None:
-    assert ids(refusing.get("/tasks?queue=%ED%A0%80%FF")) == []
+def test_a_filter_that_is_no_unicode_is_refused(refusing: httpx.Client) -> None:
+    response = refusing.get("/tasks?queue=%ED%A0%80%FF")
+
+    assert response.status_code == 400
+    assert [error["field"] for error in response.json()["errors"]] == ["queue"]
