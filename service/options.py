@@ -1,12 +1,16 @@
 """Options that several programs have, and how they say that they cannot start."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from service import log
 from service.settings import is_database_url
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 
 class CannotStart(click.ClickException):
@@ -32,22 +36,34 @@ def from_file(variable: str, option: str) -> str:
         raise CannotStart(f"{variable}_FILE: {error}", exit_code=2) from None
 
 
-def _database_url(_: click.Context, __: click.Parameter, url: str) -> str:
-    if not is_database_url(url):
-        # Without what was given: it may hold a password.
-        raise CannotStart("DATABASE_URL is not of the form postgresql://user:password@host:5432/database", exit_code=2)
-    return url
+def url_option(
+    option: str, variable: str, is_one: Callable[[str], bool], form: str, where: str
+) -> Callable[[Decorated], Decorated]:
+    """For the URL of a server, which may hold a password: it can come from a file, and is never said again."""
+
+    def checked(_: click.Context, __: click.Parameter, url: str) -> str:
+        if not is_one(url):
+            raise CannotStart(f"{variable} is not of the form {form}", exit_code=2)
+        return url
+
+    return click.option(
+        option,
+        envvar=variable,
+        show_envvar=True,
+        metavar="URL",
+        default=lambda: from_file(variable, option),
+        show_default=f"the content of the file {variable}_FILE",
+        callback=checked,
+        help=where,
+    )
 
 
-DATABASE_URL = click.option(
+DATABASE_URL = url_option(
     "--database-url",
-    envvar="DATABASE_URL",
-    show_envvar=True,
-    metavar="URL",
-    default=lambda: from_file("DATABASE_URL", "--database-url"),
-    show_default="the content of the file DATABASE_URL_FILE",
-    callback=_database_url,
-    help="Where Postgres is.",
+    "DATABASE_URL",
+    is_database_url,
+    "postgresql://user:password@host:5432/database",
+    "Where Postgres is.",
 )
 LOG_FORMAT = click.option(
     "--log-format",
