@@ -1110,7 +1110,7 @@ comment on function lockgate.promote(text) is
 -- for a while from where it was last in each priority, which it keeps in settings of its own. What came into the line
 -- further ahead meanwhile (put back, promoted, retried, committed late) is found by the next look from the beginning:
 -- when the short way finds nothing, and otherwise as often as takes a twentieth of the time.
-create or replace function lockgate.first_in_line(p_queue int, p_name text) returns bigint
+create or replace function lockgate.first_in_line(p_queue int, p_name text) returns tid
 language plpgsql
 as $$
 declare
@@ -1120,14 +1120,14 @@ declare
   v_begin timestamptz := clock_timestamp();
   v_read bigint;
   v_from bigint := lockgate.rank(101::smallint, 0);
-  v_id bigint;
+  v_place tid;
   v_rank bigint;
   v_i int := 1;
 begin
   if v_begin < nullif(current_setting(v_short_setting, true), '')::timestamptz then
     -- From each head to where the next head's priority begins.
     for v_n in 1 .. cardinality(v_heads) + 1 loop
-      select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
+      select ctid, lockgate.rank(priority, id) into v_place, v_rank from lockgate.task
       where queue = p_name and status = 'queued' and lockgate.rank(priority, id) >= v_from
         and lockgate.rank(priority, id) < coalesce((v_heads[v_n] >> 48) << 48, lockgate.rank((-101)::smallint, 0))
       order by lockgate.rank(priority, id) limit 1 for no key update skip locked;
@@ -1135,9 +1135,9 @@ begin
       v_from := v_heads[v_n];
     end loop;
   end if;
-  if v_id is null then
+  if v_place is null then
     v_read := pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass);
-    select id, lockgate.rank(priority, id) into v_id, v_rank from lockgate.task
+    select ctid, lockgate.rank(priority, id) into v_place, v_rank from lockgate.task
     where queue = p_name and status = 'queued'
     order by lockgate.rank(priority, id) limit 1 for no key update skip locked;
     if pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass) - v_read > 100 then
@@ -1146,7 +1146,7 @@ begin
       perform set_config(v_short_setting, '', false);
     end if;
   end if;
-  if v_id is not null then
+  if v_place is not null then
     while v_heads[v_i] >> 48 < v_rank >> 48 loop
       v_i := v_i + 1;
     end loop;
@@ -1157,60 +1157,11 @@ begin
     end if;
     perform set_config(v_heads_setting, v_heads::text, false);
   end if;
-  return v_id;
+  return v_place;
 end
 $$;
 comment on function lockgate.first_in_line(int, text) is
-  'Locks the queued task that goes first in that queue (and that nobody else has locked); its id, or null.';
-
--- Called by a runner for a slot it holds.
-create or replace function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
-returns setof lockgate.claimed
-language plpgsql security definer set search_path = lockgate, pg_temp
-as $$
-declare
-  v_queue lockgate.queue;
-  v_turn bigint;
-  v_status lockgate.status;
-  v_next bigint;
-begin
-  if not lockgate.keep_slot(p_queue, p_slot) then
-    raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
-      hint = 'take the slot first, on this connection';
-  end if;
-  select * into v_queue from lockgate.queue where id = p_queue;
-  if not found or v_queue.paused or p_slot not between 1 and v_queue.slots then
-    return;
-  end if;
-  select turn, status into v_turn, v_status from lockgate.task
-    where queue = v_queue.name and turn >= lockgate.first_turn(p_slot) and turn < lockgate.first_turn(p_slot + 1)
-    order by turn desc limit 1;
-  if v_status = 'running' then
-    return;
-  end if;
-  perform set_config('synchronous_commit', 'on', true);
-  -- In the order of task_due: asked for any due row, a plan that expects many reads the whole table to find none.
-  if (select run_at from lockgate.task where queue = v_queue.name and status = 'scheduled' order by run_at limit 1)
-      <= now() then
-    perform lockgate.promote(v_queue.name);
-  end if;
-  v_next := lockgate.first_in_line(p_queue, v_queue.name);
-  if v_next is null then
-    return;
-  end if;
-  return query
-  update lockgate.task t
-  set status = 'running', slot = p_slot, turn = coalesce(v_turn, lockgate.first_turn(p_slot)) + 1, lease = nextval('lockgate.lease'),
-    runner = p_runner, session = p_session, grace = v_queue.grace, attempt = t.attempt + 1, start_time = now(),
-    exec_time = null, error = null, progress = null
-  where t.id = v_next
-  returning t.id, t.lease, t.queue, t.kind::text, t.payload, t.attempt, t.max_attempts::int,
-    t.timeout::double precision, t.grace, t.cancel_requested;
-end
-$$;
-comment on function lockgate.claim(int, int, text, int) is
-  'queued -> running: the next task of that queue into a slot this session holds. Nothing while the queue is paused, '
-  'the slot is above its number, or the slot''s last task still says running.';
+  'Locks the queued task that goes first in that queue (and that nobody else has locked); where it lies, or null.';
 
 -- Called when a statement about an attempt matched no running row: true if this very lease has ended already (the
 -- answer to an earlier call was lost), else the lease belongs to somebody else now.
@@ -1230,8 +1181,9 @@ $$;
 comment on function lockgate.lease_has_ended(bigint, bigint, text) is
   'Whether the end of that lease is already recorded; raises LG002 when the lease is lost.';
 
-create or replace function lockgate.finish(
-  p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb)
+-- Ends it where its turn lies: the index of turns holds no task that waits, so it stays small where millions do.
+create or replace function lockgate.succeed(
+  p_queue text, p_turn bigint, p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb)
 returns boolean
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
@@ -1242,29 +1194,101 @@ begin
   perform set_config('synchronous_commit', 'on', true);
   update lockgate.task
   set status = 'succeeded', slot = null, finish_time = now(), exec_time = p_exec_time, result = p_result
-  where id = p_task and lease = p_lease and runner = p_runner and status = 'running';
+  where queue = p_queue and turn = p_turn
+    and id = p_task and lease = p_lease and runner = p_runner and status = 'running';
   if found then
     return true;
   end if;
   return not lockgate.lease_has_ended(p_task, p_lease, p_runner);
 end
 $$;
+comment on function lockgate.succeed(text, bigint, bigint, bigint, text, double precision, jsonb) is
+  'finish, for who knows the task''s queue and turn.';
+
+create or replace function lockgate.finish(
+  p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb)
+returns boolean
+language plpgsql security definer set search_path = lockgate, pg_temp
+as $$
+declare
+  v_queue text;
+  v_turn bigint;
+begin
+  select queue, turn into v_queue, v_turn from lockgate.task where id = p_task;
+  return lockgate.succeed(v_queue, v_turn, p_task, p_lease, p_runner, p_exec_time, p_result);
+end
+$$;
 comment on function lockgate.finish(bigint, bigint, text, double precision, jsonb) is
   'running -> succeeded. False if this lease''s end was already recorded; LG002 if the lease is lost.';
 
+-- The slot's newest turn is looked up once, for both. Only when the end is recorded does it ask whether the session holds
+-- the slot: that a lease is lost is the graver news.
 create or replace function lockgate.finish_and_claim(
   p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb,
   p_queue int, p_slot int, p_session int)
 returns setof lockgate.claimed
 language plpgsql security definer set search_path = lockgate, pg_temp
 as $$
+declare
+  v_queue lockgate.queue;
+  v_turn bigint;
+  v_lease bigint;
+  v_status lockgate.status;
+  v_next tid;
 begin
-  perform lockgate.finish(p_task, p_lease, p_runner, p_exec_time, p_result);
-  return query select * from lockgate.claim(p_queue, p_slot, p_runner, p_session);
+  select * into v_queue from lockgate.queue where id = p_queue;
+  select turn, lease, status into v_turn, v_lease, v_status from lockgate.task
+    where queue = v_queue.name and turn >= lockgate.first_turn(p_slot) and turn < lockgate.first_turn(p_slot + 1)
+    order by turn desc limit 1;
+  if p_lease = v_lease then
+    perform lockgate.succeed(v_queue.name, v_turn, p_task, p_lease, p_runner, p_exec_time, p_result);
+    v_status := 'succeeded';
+  elsif p_task is not null then
+    perform lockgate.finish(p_task, p_lease, p_runner, p_exec_time, p_result);
+  end if;
+  if not lockgate.keep_slot(p_queue, p_slot) then
+    raise exception 'session % does not hold slot % of queue %', p_session, p_slot, p_queue using errcode = 'LG004',
+      hint = 'take the slot first, on this connection';
+  end if;
+  if v_queue.paused is not false or p_slot not between 1 and v_queue.slots then
+    return;
+  end if;
+  if v_status = 'running' then
+    return;
+  end if;
+  perform set_config('synchronous_commit', 'on', true);
+  -- In the order of task_due: asked for any due row, a plan that expects many reads the whole table to find none.
+  if (select run_at from lockgate.task where queue = v_queue.name and status = 'scheduled' order by run_at limit 1)
+      <= now() then
+    perform lockgate.promote(v_queue.name);
+  end if;
+  v_next := lockgate.first_in_line(p_queue, v_queue.name);
+  if v_next is null then
+    return;
+  end if;
+  return query
+  update lockgate.task t
+  set status = 'running', slot = p_slot, turn = coalesce(v_turn, lockgate.first_turn(p_slot)) + 1,
+    lease = nextval('lockgate.lease'), runner = p_runner, session = p_session, grace = v_queue.grace,
+    attempt = t.attempt + 1, start_time = now(), exec_time = null, error = null, progress = null
+  where t.ctid = v_next
+  returning t.id, t.lease, t.queue, t.kind::text, t.payload, t.attempt, t.max_attempts::int,
+    t.timeout::double precision, t.grace, t.cancel_requested;
 end
 $$;
 comment on function lockgate.finish_and_claim(bigint, bigint, text, double precision, jsonb, int, int, int) is
   'finish, then claim the next task into the same slot: one round trip, one commit.';
+
+-- Called by a runner for a slot it holds.
+create or replace function lockgate.claim(p_queue int, p_slot int, p_runner text, p_session int)
+returns setof lockgate.claimed
+language sql security definer set search_path = lockgate, pg_temp
+as $$
+  select * from lockgate.finish_and_claim(null, null, p_runner, null, null, p_queue, p_slot, p_session)
+$$;
+comment on function lockgate.claim(int, int, text, int) is
+  'queued -> running: the next task of that queue into a slot this session holds. Nothing while the queue is paused, '
+  'the slot is above its number, or the slot''s last task still says running.';
 
 -- Puts a running row that its caller has locked back in line, and keeps a record of the attempt.
 create or replace function lockgate.put_back(

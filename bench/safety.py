@@ -21,9 +21,9 @@ def measure(scale: Scale) -> Answer:
         "7. The cost of safety",
         "python -m bench.safety",
         "With and without, in turns. The check of the slot: pgbench on two connections, against a scratch database "
-        "whose `claim` does not ask `keep_slot`. Hands: one runner on one slot, against one that executes handlers "
-        "itself. Pings: an idle runner with its slot at the default grace (a ping every half second), against a grace "
-        "of an hour. Standbys: real runner processes beside one that holds the only slot.",
+        "whose `finish_and_claim` does not ask `keep_slot`. Hands: one runner on one slot, against one that executes "
+        "handlers itself. Pings: an idle runner with its slot at the default grace (a ping every half second), against "
+        "a grace of an hour. Standbys: real runner processes beside one that holds the only slot.",
     )
     with Ground(scale, {"max_connections": "300"}) as ground:
         answer.ground = ground.said()
@@ -36,9 +36,9 @@ def measure(scale: Scale) -> Answer:
 
 def slot_check(scale: Scale, ground: Ground, answer: Answer) -> None:
     unguarded = ground.database("unguarded")
-    text = unguarded.value("select pg_get_functiondef('lockgate.claim'::regproc)")
+    text = unguarded.value("select pg_get_functiondef('lockgate.finish_and_claim'::regproc)")
     if CHECK not in text:
-        raise RuntimeError("lockgate.claim checks its slot in other words than this script expects")
+        raise RuntimeError("lockgate.finish_and_claim checks its slot in other words than this script expects")
     unguarded.owner.execute(text.replace(CHECK, "if false then").encode())
     with_check: list[float] = []
     without: list[float] = []

@@ -26,7 +26,7 @@ MUTANTS = [
     ),
     schema(
         "claim-without-lock", "claim does not look whether its session holds the slot",
-        sql("claim", "not lockgate.keep_slot(p_queue, p_slot)", "false"),
+        sql("finish_and_claim", "not lockgate.keep_slot(p_queue, p_slot)", "false"),
         "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
         "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
     ),
@@ -74,12 +74,12 @@ MUTANTS = [
     ),
     schema(
         "claim-over-running", "claim does not look whether the slot's last task still says running",
-        sql("claim", "v_status = 'running'", "false"),
+        sql("finish_and_claim", "v_status = 'running'", "false"),
         "test_claim.py::test_nothing_is_claimed_into_a_slot_whose_last_task_still_says_running",
     ),
     schema(
         "claim-above-slots", "claim takes any slot number, also above a lowered one",
-        sql("claim", "or p_slot not between 1 and v_queue.slots", ""),
+        sql("finish_and_claim", "or p_slot not between 1 and v_queue.slots", ""),
         "test_claim.py::test_nothing_is_claimed_into_a_slot_that_the_queue_does_not_have",
         "test_claim.py::test_nothing_is_claimed_into_a_slot_above_a_lowered_number",
     ),
@@ -102,7 +102,10 @@ MUTANTS = [
     # The lease: who may still say something about a task.
     schema(
         "lease-not-new", "a claim keeps the lease of the one before",
-        sql("claim", "lease = nextval('lockgate.lease')", "lease = coalesce(t.lease, nextval('lockgate.lease'))"),
+        sql(
+            "finish_and_claim",
+            "lease = nextval('lockgate.lease')", "lease = coalesce(t.lease, nextval('lockgate.lease'))",
+        ),
         "test_claim.py::test_every_claim_has_a_new_and_greater_lease",
     ),
     schema(
@@ -117,17 +120,17 @@ MUTANTS = [
     ),
     schema(
         "finish-any-lease", "finish takes the word of a lease that is lost",
-        sql("finish", MY_LEASE, ""),
+        sql("succeed", MY_LEASE, ""),
         "test_finish.py::test_the_lease_of_an_earlier_attempt_is_lost_to_the_runner_of_both",
     ),
     schema(
         "finish-any-runner", "finish takes a lease in another runner's name",
-        sql("finish", MY_NAME, ""),
+        sql("succeed", MY_NAME, ""),
         "test_finish.py::test_a_lease_is_worth_nothing_in_another_runners_name",
     ),
     schema(
         "finish-twice", "finish records an end over an end",
-        sql("finish", "and runner = p_runner and status = 'running'", "and runner = p_runner"),
+        sql("succeed", "and runner = p_runner and status = 'running'", "and runner = p_runner"),
         "test_finish.py::test_finishing_twice_is_already_recorded_and_changes_nothing",
         "test_races.py::test_two_finishes_at_once_are_one",
     ),
@@ -180,7 +183,7 @@ MUTANTS = [
     ),
     schema(
         "grace-not-copied", "a claim does not write the grace that owner and adopter are to use",
-        sql("claim", "grace = v_queue.grace", "grace = coalesce(t.grace, 3600)"),
+        sql("finish_and_claim", "grace = v_queue.grace", "grace = coalesce(t.grace, 3600)"),
         "test_claim.py::test_a_claim_puts_the_task_into_the_slot_of_its_runner",
     ),
     schema(
@@ -191,7 +194,7 @@ MUTANTS = [
     # Attempts.
     schema(
         "claim-not-counted", "a claim does not count the attempt",
-        sql("claim", "attempt = t.attempt + 1", "attempt = greatest(t.attempt, 1)"),
+        sql("finish_and_claim", "attempt = t.attempt + 1", "attempt = greatest(t.attempt, 1)"),
         "test_claim.py::test_every_claim_counts_as_an_attempt",
     ),
     schema(
@@ -261,12 +264,12 @@ MUTANTS = [
     # Commits and submissions.
     schema(
         "claim-not-durable", "a claim may be committed without being on disk",
-        sql("claim", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
+        sql("finish_and_claim", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
         "test_claim.py::test_a_claim_commits_for_good_however_the_server_is_set",
     ),
     schema(
         "finish-not-durable", "an end may be committed without being on disk",
-        sql("finish", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
+        sql("succeed", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
         "test_finish.py::test_a_finish_commits_for_good_however_the_server_is_set",
     ),
     schema(

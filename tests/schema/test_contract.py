@@ -81,6 +81,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "promote": NOBODY,
     "room": NOBODY,
     "lease_has_ended": NOBODY,
+    "succeed": NOBODY,
     "put_back": NOBODY,
     "end_task": NOBODY,
     "backoff": NOBODY,
