@@ -1,6 +1,9 @@
 """The live page: its first paint, and the parts of it that the page asks for anew."""
 
+import asyncio
 import gzip
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
+from litestar.response import Stream
 from msgspec import json
 
 from service import cookie, db, list_db, sign_in
@@ -16,6 +20,7 @@ from service.broadcast import Broadcast
 from service.caller import Caller
 from service.errors import answer, refusal
 from service.failures import Failed
+from service.log import logger
 from service.page import view
 from service.page.files import MODULES, VERSION, takes_packed
 from service.page.text import moment, plural
@@ -33,6 +38,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+HEADERS = {"content-security-policy": POLICY, "vary": "accept-encoding"}
+HTML = "text/html; charset=utf-8"
 PAUSE_SECONDS = 3  # until a page that could not be shown is tried again
 
 _environment = Environment(
@@ -79,13 +86,12 @@ async def get_page(
     pool: NamedDependency[Pool],
     readers: NamedDependency[TaskReaders],
     failed: NamedDependency[Failed],
-) -> Response[bytes]:
+) -> Response[bytes] | Stream:
     """Everything at a glance; `?task=17` one task too. What is asked of the database is bounded, and what does not
     depend on the filter is shared with all who watch."""
     asked = wanted(request.query_params, caller, datetime.now(UTC))
     scene = (await broadcast.scene()).of(caller.queue)
     now = moment(scene["time"]) or 0.0
-    parts = asked.parts or {"page", "tasks", "task"}
     context: dict[str, Any] = {
         "wanted": asked,
         "caller": caller,
@@ -93,23 +99,35 @@ async def get_page(
         "may_admin": caller.may("admin"),
         "wrong": labels(asked.wrong),
         "queues": list(scene["queues"]),
-    }
-    if "tasks" in parts:
-        context["list"] = await _list(asked, pool, now)
-    if "task" in parts and asked.task is not None:
-        context["detail"] = await _detail(asked.task, caller, pool, readers, now)
-    if "page" not in parts:
-        return shown(request, "parts.html", context)
-    context |= {
         "time": scene["time"],
-        "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
-        "counters": view.counters(scene),
-        "oldest": view.ago(scene["all"].get("due_since"), now),
-        "problems": view.problems(scene, (await failed.groups(caller.queue, FAILED_SECONDS)).items[:FAILURES_MAX]),
-        "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
-        "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
     }
-    return shown(request, "page.html", context)
+
+    async def tasks() -> None:
+        context["list"] = await _list(asked, pool, now)
+
+    async def task() -> None:
+        if asked.task is not None:
+            context["detail"] = await _detail(asked.task, caller, pool, readers, now)
+
+    if asked.parts:
+        for part, read in (("tasks", tasks), ("task", task)):
+            if part in asked.parts:
+                await read()
+        return shown(request, "parts.html", context)
+
+    async def rest() -> str:
+        groups, _, _ = await asyncio.gather(failed.groups(caller.queue, FAILED_SECONDS), tasks(), task())
+        parts = {
+            "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
+            "counters": view.counters(scene),
+            "oldest": view.ago(scene["all"].get("due_since"), now),
+            "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
+            "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
+            "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
+        }
+        return rendered("page.html", context | parts)
+
+    return streamed(request, rendered("top.html", context), rest)
 
 
 async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
@@ -129,14 +147,43 @@ async def _detail(task_id: int, caller: Caller, pool: Pool, readers: TaskReaders
     return {"number": task_id} | view.task(found, await db.outputs(pool, task_id) or [], now)
 
 
+def rendered(template: str, context: dict[str, Any]) -> str:
+    return _environment.get_template(template).render(context)
+
+
 def shown(
     request: Request[Any, Any, Any], template: str, context: dict[str, Any], status: int = 200
 ) -> Response[bytes]:
-    body = _environment.get_template(template).render(context).encode()
-    headers = {"content-security-policy": POLICY, "vary": "accept-encoding"}
+    body = rendered(template, context).encode()
+    headers = dict(HEADERS)
     if status == 503:
         headers["retry-after"] = str(PAUSE_SECONDS)
     if takes_packed(request):
         body = gzip.compress(body, PACKING)
         headers["content-encoding"] = "gzip"
-    return Response(body, status_code=status, headers=headers, media_type="text/html; charset=utf-8")
+    return Response(body, status_code=status, headers=headers, media_type=HTML)
+
+
+def streamed(request: Request[Any, Any, Any], top: str, rest: Callable[[], Awaitable[str]]) -> Stream:
+    """The top at once: while the rest is read, the browser gets and applies what all of it needs."""
+    headers = dict(HEADERS)
+    packer = None
+    if takes_packed(request):
+        packer = zlib.compressobj(PACKING, wbits=zlib.MAX_WBITS | 16)  # with the frame of gzip
+        headers["content-encoding"] = "gzip"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        body = top.encode()
+        yield body if packer is None else packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH)
+        try:
+            text = await rest()
+        except Exception as error:  # every one: it is too late for another status
+            why = refusal(error)
+            if why is None:
+                logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
+            detail = why.detail if why else "the log of the service says more"
+            text = rendered("broken_off.html", {"detail": detail, "seconds": PAUSE_SECONDS})
+        body = text.encode()
+        yield body if packer is None else packer.compress(body) + packer.flush()
+
+    return Stream(pieces(), headers=headers, media_type=HTML)

@@ -21,8 +21,8 @@ from tests.client.conftest import Calling, Synchronous
 from tests.contract import Contract, Session, until
 from tests.database import Database
 from tests.proxy import Proxy
+from tests.service.api_keys import make_key
 from tests.service.conftest import ServiceStart
-from tests.service.test_access import make_key
 from tests.service.test_waiting import watched
 
 Later = Callable[..., "Future[Any]"]

@@ -10,8 +10,8 @@ from tests.contract import Contract, until
 from tests.database import Database, template
 from tests.runner.process import RunnerProcess
 from tests.server import embedded
+from tests.service.api_keys import make_key
 from tests.service.conftest import Process
-from tests.service.test_access import make_key
 
 START = 120.0
 """Seconds, on a machine that is busy."""

@@ -14,21 +14,20 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lockgate.witness import Witness
 from service.caller import SCOPES, Scope
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.page import chromium
 from tests.page.watch import Watch
-from tests.runner.process import RunnerProcess
-from tests.service.conftest import running
-from tests.service.test_access import make_key
+from tests.service.api_keys import make_key
+from tests.service.conftest import runners, running, witness
+
+__all__ = ["runners", "witness"]
 
 LIMIT = 60_000  # milliseconds: the machine may have much else to do
 expect.set_options(timeout=LIMIT)
 
 Look = Callable[..., Page]
-RunnerStart = Callable[..., RunnerProcess]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -130,18 +129,3 @@ def look(browser: Browser, watch: Watch) -> Iterator[Look]:
             return page
 
         yield opened
-
-
-@pytest.fixture
-def runners(db: Database) -> Iterator[RunnerStart]:
-    """Starts runner processes with these settings."""
-    started: list[RunnerProcess] = []
-    with Witness() as witness:
-
-        def begin(**settings: Any) -> RunnerProcess:
-            started.append(RunnerProcess(db.runner, witness.address, **settings))
-            return started[-1]
-
-        yield begin
-        for one in started:
-            one.close()

@@ -18,7 +18,7 @@ from tests.page import chromium
 from tests.page.conftest import Site, served
 from tests.page.seen import drawer, live, sign_in
 from tests.runner.process import RunnerProcess
-from tests.service.test_access import make_key
+from tests.service.api_keys import make_key
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 BYTES_MAX = 200_000

@@ -5,9 +5,10 @@ import re
 from playwright.sync_api import Locator, Page, expect
 
 from tests.contract import until
-from tests.page.conftest import Look, RunnerStart, Site
+from tests.page.conftest import Look, Site
 from tests.page.seen import band, drawer, live, row, tasks
 from tests.page.watch import Watch
+from tests.service.conftest import RunnerStart
 
 
 def dialog(page: Page) -> Locator:

@@ -5,9 +5,10 @@ import re
 from playwright.sync_api import expect
 
 from tests.page import chromium
-from tests.page.conftest import Look, RunnerStart, Site
+from tests.page.conftest import Look, Site
 from tests.page.seen import drawer, live, row, sign_in
 from tests.page.watch import Watch
+from tests.service.conftest import RunnerStart
 
 REFUSED = "status of 401"
 CONTROLS = re.compile("cancel|retry|delete|purge|new task|slot|drain|queue|select", re.IGNORECASE)

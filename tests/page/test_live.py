@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from playwright.sync_api import Page, expect
 
 from tests.contract import Contract, until
-from tests.page.conftest import Look, RunnerStart, Site, served
+from tests.page.conftest import Look, Site, served
 from tests.page.seen import band, drawer, live, row, tasks
 from tests.page.watch import Watch
 from tests.proxy import Proxy
+from tests.service.conftest import RunnerStart
 from tests.service.test_edge import proxied
 
 

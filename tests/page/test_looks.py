@@ -7,9 +7,10 @@ from playwright.sync_api import Page, expect
 
 from tests.contract import until
 from tests.page.axe import barriers
-from tests.page.conftest import Look, RunnerStart, Site
+from tests.page.conftest import Look, Site
 from tests.page.seen import band, drawer, live, row, sign_in, tasks
 from tests.page.watch import Watch
+from tests.service.conftest import RunnerStart
 
 
 def is_within(page: Page) -> bool:

@@ -20,6 +20,7 @@ import uvicorn
 from lockgate.witness import Witness
 from service.__main__ import Server, listen
 from service.app import create_app
+from service.caller import SCOPES, Scope
 from service.edge import edged
 from service.protocol import protocol
 from service.settings import Settings
@@ -27,6 +28,7 @@ from tests.contract import until
 from tests.database import Database, Template
 from tests.proxy import Proxy
 from tests.runner.process import RunnerProcess
+from tests.service.api_keys import make_key
 
 # In this process; one of its own has a log of its own, which is looked at.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -34,6 +36,8 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 ServiceStart = Callable[..., httpx.Client]
 ProcessStart = Callable[..., "Process"]
 RunnerStart = Callable[..., RunnerProcess]
+Asking = tuple[Database, httpx.Client, dict[Scope, str]]
+"""A service that asks for keys, and one key of each scope."""
 
 
 class ThreadServer(Server):
@@ -202,3 +206,12 @@ def runners(db: Database, witness: Witness) -> Iterator[RunnerStart]:
     yield begin
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def asking(pg_template: Template) -> Iterator[Asking]:
+    with pg_template.clone() as db, ExitStack() as stack:
+        made = {scope: make_key(db, scope, scope) for scope in SCOPES}
+        client = stack.enter_context(running(db.service, published="0.0.0.0:8000"))
+        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        yield db, client, made

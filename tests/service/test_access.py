@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -21,19 +19,8 @@ from service.settings import Settings
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.docs.markdown import table
-from tests.service.conftest import ServiceStart, running
-
-BEARER = "lockgate_" + "a" * 12 + "_" + "B" * 43
-
-
-def make_key(db: Database, name: str, scope: str = "admin", queue: str | None = None, owner: str | None = None) -> str:
-    made, text = api_key.make()
-    db.query("select lockgate.add_key(%s, %s, %s, %s, %s, %s)", made.id, name, made.digest, scope, queue, owner)
-    return text
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
+from tests.service.api_keys import BEARER, bearer, make_key
+from tests.service.conftest import Asking, ServiceStart
 
 
 def operations() -> list[tuple[str, str, HTTPRouteHandler]]:
@@ -53,16 +40,6 @@ OPERATIONS = [(method, path, needed(handler)) for method, path, handler in opera
 GUARDED = [(method, path, scope) for method, path, scope in OPERATIONS if scope]
 
 
-@pytest.fixture(scope="module")
-def asking(pg_template: Any) -> Iterator[tuple[Database, httpx.Client, dict[Scope, str]]]:
-    """A service that asks for keys, and one key of each scope."""
-    with pg_template.clone() as db, ExitStack() as stack:
-        made = {scope: make_key(db, scope, scope) for scope in SCOPES}
-        client = stack.enter_context(running(db.service, published="0.0.0.0:8000"))
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
-        yield db, client, made
-
-
 def status(client: httpx.Client, method: str, path: str, headers: dict[str, str]) -> int:
     """Of a request whose body, where there has to be one, is none. Streams are not waited for."""
     with client.stream(method, path, headers=headers) as response:
@@ -76,7 +53,7 @@ def test_every_operation_has_a_line_in_the_table_of_scopes_and_every_line_is_one
 
 @pytest.mark.parametrize(("method", "path", "scope"), GUARDED)
 def test_every_operation_refuses_who_has_no_key_or_too_small_a_scope(
-    asking: tuple[Database, httpx.Client, dict[Scope, str]], method: str, path: str, scope: Scope
+    asking: Asking, method: str, path: str, scope: Scope
 ) -> None:
     _, client, made = asking
     refused = client.request(method, path, content=b"{")  # before it is found that this is no JSON
@@ -94,9 +71,7 @@ PUBLIC = [(method, path) for method, path, scope in OPERATIONS if not scope and 
 
 
 @pytest.mark.parametrize(("method", "path"), PUBLIC)
-def test_health_and_documentation_are_for_everybody(
-    asking: tuple[Database, httpx.Client, dict[Scope, str]], method: str, path: str
-) -> None:
+def test_health_and_documentation_are_for_everybody(asking: Asking, method: str, path: str) -> None:
     _, client, _ = asking
     assert client.request(method, path).status_code in (200, 404)
 
@@ -123,14 +98,14 @@ NO_KEYS = ["", "Bearer", "Basic YTpi", "Bearer lockgate_x", f"Bearer {BEARER}x",
 
 
 @pytest.mark.parametrize("header", NO_KEYS)
-def test_what_is_no_key_is_not_known(asking: tuple[Database, httpx.Client, dict[Scope, str]], header: str) -> None:
+def test_what_is_no_key_is_not_known(asking: Asking, header: str) -> None:
     _, client, _ = asking
     refused = client.get("/tasks", headers={"authorization": header})
     assert refused.status_code == 401
     assert refused.json()["type"].endswith("unauthenticated")
 
 
-def test_the_secret_counts_and_not_only_the_id(asking: tuple[Database, httpx.Client, dict[Scope, str]]) -> None:
+def test_the_secret_counts_and_not_only_the_id(asking: Asking) -> None:
     _, client, made = asking
     key = made["admin"]
     assert client.get("/tasks", headers=bearer(key)).status_code == 200

@@ -20,8 +20,8 @@ from service.stats import Numbers
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy
+from tests.service.api_keys import bearer, make_key
 from tests.service.conftest import ProcessStart, ServiceStart, opened, serving
-from tests.service.test_access import bearer, make_key
 from tests.service.test_stopping import ends
 
 LIMIT = 60.0

@@ -11,8 +11,8 @@ from service import failures, list_db
 from service.shared import SharedByKey
 from tests.contract import Contract
 from tests.database import Database
+from tests.service.api_keys import bearer, make_key
 from tests.service.conftest import ServiceStart
-from tests.service.test_access import bearer, make_key
 from tests.service.test_bulk import do
 from tests.service.test_list import all_pages
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.contract import Contract, until
 from tests.database import Database, Template
+from tests.service.api_keys import make_key
 from tests.service.conftest import running
-from tests.service.test_access import make_key
 
 # The same in every run; time says nothing on a machine that is busy.
 DERANDOMIZED = settings(

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.metrics import BOUNDS
 from tests.contract import Contract, until
 from tests.docs.markdown import table
+from tests.service.api_keys import bearer, make_key
 from tests.service.conftest import ServiceStart
-from tests.service.test_access import bearer, make_key
 from tests.service.test_events import watching
 from tests.service.test_stats import end, scene
 

@@ -13,8 +13,8 @@ from service.page.files import FILES
 from service.pool import Pool, Rows
 from tests.contract import Contract, until
 from tests.database import Database
+from tests.service.api_keys import bearer, make_key
 from tests.service.conftest import ServiceStart
-from tests.service.test_access import bearer, make_key
 
 SIZE_MAX = 100_000
 STRANGE = "<script>alert(1)</script>\"' 任務 Ж"
@@ -231,6 +231,16 @@ def test_while_the_database_is_away_the_page_says_so_and_tries_again(start: Serv
     assert answer.headers["content-type"].startswith("text/html")
     assert 'http-equiv="refresh"' in answer.text
     assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def test_a_page_that_breaks_off_says_why_and_tries_again(http: httpx.Client, db: Database) -> None:
+    db.query("revoke execute on function lockgate.newest_queued from lockgate_service")
+    with http.stream("GET", "/?status=queued") as answer:
+        assert answer.status_code == 200  # it was said before the list was read
+        text = "".join(answer.iter_text())
+    assert text.index("<header") < text.index('http-equiv="refresh"') < text.index("the database login may not do this")
+    assert text.rstrip().endswith("</html>")
+    assert "<table" not in text
 
 
 def test_without_a_key_people_are_asked_for_one_and_come_back_to_where_they_were(

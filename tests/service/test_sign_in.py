@@ -1,35 +1,18 @@
 """Signing in to the page: the cookie, and who it is good for."""
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
 
 import httpx
 import pytest
 
 from service import api_key, cookie
-from service.caller import SCOPES, Scope
 from service.sign_in import BODY_MAX
 from tests.contract import Contract, until
 from tests.database import Database
-from tests.service.conftest import ProcessStart, ServiceStart, running, serving
-from tests.service.test_access import BEARER, bearer, make_key
+from tests.service.api_keys import BEARER, bearer, make_key
+from tests.service.conftest import Asking, ProcessStart, ServiceStart, serving
 
 SAME = {"sec-fetch-site": "same-origin"}
-
-
-@pytest.fixture(scope="module")
-def asking(pg_template: Any) -> Iterator[tuple[Database, httpx.Client, dict[Scope, str]]]:
-    """A service that asks for keys, and one key of each scope."""
-    with pg_template.clone() as db, ExitStack() as stack:
-        made = {scope: make_key(db, scope, scope) for scope in SCOPES}
-        client = stack.enter_context(running(db.service, published="0.0.0.0:8000"))
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
-        yield db, client, made
-
-
-Asking = tuple[Database, httpx.Client, dict[Scope, str]]
 
 
 def brought(key: str) -> dict[str, str]:

@@ -9,8 +9,8 @@ import pytest
 from service.stats_messages import AllStats, Point, QueueStats
 from tests.contract import Contract, until
 from tests.database import Database
+from tests.service.api_keys import bearer, make_key
 from tests.service.conftest import ServiceStart
-from tests.service.test_access import bearer, make_key
 
 NO_HOUR = {
     "ended": {"succeeded": 0, "failed": 0, "cancelled": 0},
