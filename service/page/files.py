@@ -1,8 +1,9 @@
 """The page's own files, under a path that changes with them: browsers keep them for ever."""
 
+import base64
 import gzip
 from collections.abc import Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,8 +39,13 @@ def _digest(files: Mapping[str, File]) -> str:
 
 
 FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
-MODULES = [name for name in FILES if name.endswith(".js")]
+MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"]
+"""What start.js starts, once the page is painted."""
 VERSION = f"page-{_digest(FILES)}"
+STYLE = FILES["page.css"].plain.decode()
+"""Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
+STYLE_SOURCE = f"'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'"
+"""What a Content-Security-Policy allows it by."""
 
 
 def takes_packed(request: Request[Any, Any, Any]) -> bool:

@@ -22,7 +22,7 @@ from service.errors import answer, refusal
 from service.failures import Failed
 from service.log import logger
 from service.page import view
-from service.page.files import MODULES, VERSION, takes_packed
+from service.page.files import MODULES, STYLE, STYLE_SOURCE, VERSION, takes_packed
 from service.page.text import moment, plural
 from service.page.wanted import STATUSES, Wanted, labels, wanted
 from service.pool import Pool
@@ -35,7 +35,7 @@ FAILURES_MAX = 20
 PACKING = 5  # of 9: more takes longer than it saves
 # Nothing but our own files, and no text that becomes a script or a style, whatever is in the database.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    f"default-src 'none'; script-src 'self'; style-src {STYLE_SOURCE}; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {"content-security-policy": POLICY, "vary": "accept-encoding"}
@@ -52,6 +52,7 @@ _environment = Environment(
 _environment.globals |= {
     "files": f"static/{VERSION}",
     "modules": MODULES,
+    "style": STYLE,
     "version": version("lockgate"),
     "STATUSES": STATUSES,
     "plural": plural,
