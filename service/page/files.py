@@ -14,7 +14,7 @@ from msgspec import Struct
 from service.problem import Refusal
 
 FOLDER = Path(__file__).parent / "files"
-TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+TYPES = {".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 KEPT = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
 
 
@@ -42,7 +42,7 @@ FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suf
 MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"]
 """What start.js starts, once the page is painted."""
 VERSION = f"page-{_digest(FILES)}"
-STYLE = FILES["page.css"].plain.decode()
+STYLE = (Path(__file__).parent / "page.css").read_text()
 """Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
 STYLE_SOURCE = f"'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'"
 """What a Content-Security-Policy allows it by."""

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +35,9 @@ FAILURES_MAX = 20
 PACKING = 5  # of 9: more takes longer than it saves
 # Nothing but our own files, and no text that becomes a script or a style, whatever is in the database.
 POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src {STYLE_SOURCE}; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    f"default-src 'none'; script-src 'self'; style-src {STYLE_SOURCE}; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {"content-security-policy": POLICY, "vary": "accept-encoding"}
 HTML = "text/html; charset=utf-8"
@@ -110,25 +111,29 @@ async def get_page(
         if asked.task is not None:
             context["detail"] = await _detail(asked.task, caller, pool, readers, now)
 
-    if asked.parts:
-        for part, read in (("tasks", tasks), ("task", task)):
-            if part in asked.parts:
-                await read()
-        return shown(request, "parts.html", context)
-
-    async def rest() -> str:
-        groups, _, _ = await asyncio.gather(failed.groups(caller.queue, FAILED_SECONDS), tasks(), task())
-        parts = {
+    async def pieces() -> AsyncIterator[str]:
+        yield rendered("top.html", context)
+        groups = await failed.groups(caller.queue, FAILED_SECONDS)
+        sight = {
+            "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
             "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
             "counters": view.counters(scene),
             "oldest": view.ago(scene["all"].get("due_since"), now),
-            "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
+        }
+        yield rendered("sight.html", context | sight)
+        await asyncio.gather(tasks(), task())
+        rows = {
             "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
             "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
         }
-        return rendered("page.html", context | parts)
+        yield rendered("lists.html", context | rows)
 
-    return streamed(request, rendered("top.html", context), rest)
+    if not asked.parts:
+        return streamed(request, pieces())
+    for part, read in (("tasks", tasks), ("task", task)):
+        if part in asked.parts:
+            await read()
+    return shown(request, "parts.html", context)
 
 
 async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
@@ -165,26 +170,32 @@ def shown(
     return Response(body, status_code=status, headers=headers, media_type=HTML)
 
 
-def streamed(request: Request[Any, Any, Any], top: str, rest: Callable[[], Awaitable[str]]) -> Stream:
-    """The top at once: while the rest is read, the browser gets and applies what all of it needs."""
+def streamed(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> Stream:
+    """Each piece as soon as it is there: the browser paints the first while the next are read."""
     headers = dict(HEADERS)
     packer = None
     if takes_packed(request):
         packer = zlib.compressobj(PACKING, wbits=zlib.MAX_WBITS | 16)  # with the frame of gzip
         headers["content-encoding"] = "gzip"
 
-    async def pieces() -> AsyncIterator[bytes]:
-        body = top.encode()
-        yield body if packer is None else packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH)
-        try:
-            text = await rest()
-        except Exception as error:  # every one: it is too late for another status
-            why = refusal(error)
-            if why is None:
-                logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
-            detail = why.detail if why else "the log of the service says more"
-            text = rendered("broken_off.html", {"detail": detail, "seconds": PAUSE_SECONDS})
-        body = text.encode()
-        yield body if packer is None else packer.compress(body) + packer.flush()
+    async def sent() -> AsyncIterator[bytes]:
+        async for text in _to_its_end(request, pieces):
+            body = text.encode()
+            yield packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH) if packer else body
+        if packer:
+            yield packer.flush()
 
-    return Stream(pieces(), headers=headers, media_type=HTML)
+    return Stream(sent(), headers=headers, media_type=HTML)
+
+
+async def _to_its_end(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Where a piece cannot be had, says so: it is too late for another status."""
+    try:
+        async for text in pieces:
+            yield text
+    except Exception as error:  # every one
+        why = refusal(error)
+        if why is None:
+            logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
+        detail = why.detail if why else "the log of the service says more"
+        yield rendered("broken_off.html", {"detail": detail, "seconds": PAUSE_SECONDS})

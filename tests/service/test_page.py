@@ -22,7 +22,9 @@ STRANGE = "<script>alert(1)</script>\"' 任務 Ж"
 
 def rows(page: str) -> list[int]:
     """The numbers of the tasks in the table."""
-    return [int(number) for number in re.findall(r'<tr data-key="(\d+)" data-status', page.split("<template")[0])]
+    return [
+        int(number) for number in re.findall(r'<tr data-key="(\d+)" data-status', page.split('<template id="piece')[0])
+    ]
 
 
 def link(page: str, rel: str) -> str | None:
@@ -87,11 +89,11 @@ def test_every_link_of_the_page_is_relative(start: ServiceStart, db: Database, q
     until(lambda: client.get(f"{root}/health/ready").status_code == 200, "the service to be ready")
     number = q.row("failed")
     page = client.get(f"{root}/?task={number}").text
-    links = re.findall(r'(?:href|src|action)="([^"]*)"', page.split("<template")[0])
+    links = re.findall(r'(?:href|src|action)="([^"]*)"', page.split('<template id="piece')[0])
     assert len(links) > 30
     assert [one for one in links if one.startswith("/") or ":" in one] == []
     files = [one for one in links if one.startswith("static/")]
-    assert len(files) == len(FILES) + 1  # the first script is named twice
+    assert len(files) == len(FILES)
     for one in (*files, "docs", f"tasks/{number}"):
         assert client.get(f"{root}/{one}").status_code == 200, one
     if root:
@@ -107,7 +109,7 @@ def test_files_may_be_kept_for_ever(http: httpx.Client) -> None:
     plain = http.get(f"/{path}", headers={"accept-encoding": "identity"})
     assert plain.content == packed.content
     assert "content-encoding" not in plain.headers
-    assert http.get("/" + path.replace("main.js", "none.js")).status_code == 404
+    assert http.get("/" + path.replace("start.js", "none.js")).status_code == 404
 
 
 def test_all_of_it_is_less_than_100_kb(http: httpx.Client, q: Contract) -> None:
@@ -214,7 +216,7 @@ def test_a_key_sees_what_it_is_good_for(http: httpx.Client, db: Database, q: Con
         assert answer.status_code == 200
         return answer.text
 
-    controls = ('data-do="retry"', 'data-do="delete"', 'id="new"', 'data-act="purge"', 'id="bulk"', "stepper")
+    controls = ('data-do="retry"', 'data-do="delete"', 'id="new"', 'data-act="purge"', 'id="bulk"', 'class="stepper')
     for key, expected in ((reader, 0), (submitter, 2), (admin, 6)):
         page = seen(key, f"?task={other}")
         assert sum(one in page for one in controls) == expected
