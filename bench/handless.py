@@ -21,6 +21,7 @@ class Inline:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.kinds = sorted(registry)
+        self.schemas: dict[str, Any] = {}
         self.alive = True
         self.stopping = False
         self.tasks = 0
