@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +45,7 @@ class Program:
     settings: Mapping[str, str]
     log: Path
     process: "subprocess.Popen[bytes]" = field(init=False)
+    _asked: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCKGATE_")}
@@ -63,10 +64,16 @@ class Program:
         """The processes below a runner in which handlers execute."""
         return [pid for pid in processes.children(self.pid) if "runner.hand_process" in processes.command_line(pid)]
 
+    def ask(self) -> None:
+        """To stop; once, for a program that is asked again stops at once."""
+        if not self._asked and self.process.poll() is None:
+            self._asked = True
+            self.process.terminate()
+
     def stop(self) -> None:
         """Asks, then kills."""
+        self.ask()
         if self.process.poll() is None:
-            self.process.terminate()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
@@ -179,8 +186,7 @@ class Ground:
             yield started
         finally:
             for program in started:
-                with suppress(ProcessLookupError):
-                    program.process.terminate()
+                program.ask()
             for program in started:
                 program.stop()
 
