@@ -993,6 +993,17 @@ $$;
 comment on function lockgate.watch() is
   'occupied(), with when the holder''s backend started and last did anything: what every runner checks on each poll.';
 
+create or replace function lockgate.standing_by() returns int
+language sql stable
+as $$
+  select count(*)::int from (
+    select from pg_locks
+    where locktype = 'advisory' and granted and objsubid = 2 and classid >= lockgate.lock_class(0)::oid
+      and database = (select oid from pg_database where datname = current_database())
+    group by pid having max(classid) = lockgate.lock_class(0)::oid) s
+$$;
+comment on function lockgate.standing_by() is 'How many runners'' sessions are alive and hold no slot.';
+
 
 -- A runner's session ------------------------------------------------------------------------------------------------
 
@@ -2648,7 +2659,7 @@ grant execute on function lockgate.created_since(timestamptz), lockgate.newest_q
   to lockgate_service, lockgate_viewer;
 
 grant execute on function
-  lockgate.look(text[]), lockgate.occupied(), lockgate.watch(),
+  lockgate.look(text[]), lockgate.occupied(), lockgate.watch(), lockgate.standing_by(),
   lockgate.register(text, text, int, text, int, text[], text[]), lockgate.deregister(int),
   lockgate.take_slot(int), lockgate.retake_slot(int, int), lockgate.release_slot(int, int), lockgate.pass_slot_on(int, int),
   lockgate.claim(int, int, text, int), lockgate.reconfirm(int, int, text, int),

@@ -16,7 +16,8 @@ from runner.session import Session
 
 class Queue(msgspec.Struct, frozen=True):
     """A row of lockgate.look(): a queue this runner serves. ``next_due``: seconds until its next scheduled task;
-    ``draining``: whether this runner was told to take no more tasks, of this queue or any."""
+    ``draining``: whether this runner was told to take no more tasks, of this queue or any; ``standing_by``: how many
+    runners hold no slot, if that was asked for."""
 
     queue: int
     name: str
@@ -26,10 +27,12 @@ class Queue(msgspec.Struct, frozen=True):
     due: bool | None
     next_due: float | None
     draining: bool | None
+    standing_by: int | None
 
 
 class Occupied(msgspec.Struct, frozen=True):
-    """A row of lockgate.watch(): a slot with a running task, a held lock (``pid``), or both."""
+    """A row of lockgate.watch(): a slot with a running task, a held lock (``pid``), or both. ``silence``: seconds since
+    ``state_change``, by the server's clock."""
 
     queue: int
     slot: int
@@ -42,6 +45,7 @@ class Occupied(msgspec.Struct, frozen=True):
     pid: int | None
     backend_start: datetime | None
     state_change: datetime | None
+    silence: float | None
 
 
 async def schema_version(session: Session) -> int:
@@ -66,15 +70,23 @@ async def deregister(session: Session) -> None:
     await session.value("select lockgate.deregister($1)", session.number)
 
 
-async def look(session: Session, queues: Sequence[str]) -> list[Queue]:
+async def look(session: Session, queues: Sequence[str], count_standbys: bool) -> list[Queue]:
     return await session.rows(
-        Queue, "select *, lockgate.is_draining($2) as draining from lockgate.look($1)",
-        list(queues) or None, session.number,
+        Queue,
+        """
+        select *, lockgate.is_draining($2) as draining,
+          case when $3 then (select lockgate.standing_by()) end as standing_by
+        from lockgate.look($1)
+        """,
+        list(queues) or None, session.number, count_standbys,
     )  # fmt: skip
 
 
 async def watch(session: Session) -> list[Occupied]:
-    return await session.rows(Occupied, "select * from lockgate.watch()")
+    return await session.rows(
+        Occupied,
+        "select *, extract(epoch from clock_timestamp() - state_change)::float8 as silence from lockgate.watch()",
+    )
 
 
 async def take_slot(session: Session, queue: int) -> int | None:

@@ -43,6 +43,12 @@ REFUSED_FOR = 0.5
 CHORES_EVERY = 10.0
 """Seconds between two batches of chores when the last one found nothing to do."""
 
+LOOKS_PER_POLL = 4
+"""Looks in which all runners that stand by share, however many they are."""
+
+LOOK_MOST = 20.0
+"""Seconds after which each of them looks nevertheless: the others may all have died at once."""
+
 SCHEMAS_LIMIT = 128 * 1024
 """Bytes of JSON Schemas a runner tells of; the database takes twice that, written in its way."""
 
@@ -77,6 +83,8 @@ class Runner:
         self._queues: dict[int, db.Queue] = {}
         self._free: dict[int, int] = {}
         """Free slots of each queue, as last seen."""
+        self._pace = 1.0
+        """How many times as long as others it waits between two looks."""
         self._session: Session | None = None
         self._waking: asyncio.Task[None] | None = None
         self._ghosts: list[tuple[int, datetime]] = []
@@ -526,7 +534,7 @@ class Runner:
                 self._agenda.look()  # an idle slot elsewhere may be worth changing for one here
 
     async def _see_queues(self, session: Session) -> None:
-        self._queues = {queue.queue: queue for queue in await db.look(session, self._settings.queues)}
+        self._queues = {queue.queue: queue for queue in await db.look(session, self._settings.queues, not self._slots)}
         if self._smallest_grace() != session.grace:
             await session.fit(self._smallest_grace())
         now = deadline.now()
@@ -568,12 +576,20 @@ class Runner:
         for orphan in adopted:
             if orphan.queue in taken and orphan.slot <= self._queues[orphan.queue].slots:
                 self._free[orphan.queue] += 1  # or a standby would let its only hand go, a moment before it needs it
+        self._pace = self._standby_pace()
+        self._agenda.look_at = received + (self._agenda.look_at - received) * self._pace
         self._agenda.look_at = min(self._agenda.look_at, next_at)
+
+    def _standby_pace(self) -> float:
+        if self._slots or any(self._free.get(number, 0) > 0 for number in self._queues):
+            return 1.0
+        standing_by = max((queue.standing_by or 0 for queue in self._queues.values()), default=0)
+        return max(1.0, min(standing_by / LOOKS_PER_POLL, LOOK_MOST / self._settings.poll))
 
     async def _do_chores(self, session: Session) -> None:
         """Says once what payloads its kinds take. If no other runner has the chores, counts what has ended, and removes
         it when its time is over."""
-        self._chores_at = deadline.now() + CHORES_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        self._chores_at = deadline.now() + CHORES_EVERY * self._pace * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         if self._announced != session.number:
             await self._announce(session)
         counted = await db.roll_up(session, ROLL_UP_BATCH)

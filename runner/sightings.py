@@ -70,7 +70,7 @@ class Sightings:
             first = seen[key] = self._first.get(key, received)
             if received >= first + wait:
                 due.append(row)
-            elif due is orphans or heir:
+            elif due is orphans or heir or (row.silence or 0.0) > row.grace / 2:
                 next_at = min(next_at, first + wait)
         self._first = seen
         return Verdict(orphans, silent, next_at)

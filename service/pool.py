@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ CONNECTION_LIMIT = 3.0
 # that a database which was away for long is found again as soon as one which was not.
 RECONNECT_LIMIT = 2.0
 CANCEL_LIMIT = 2.0
+INSIST_AFTER = (0.5, 1.0, 2.0)  # psycopg waits five seconds for the end of what it has asked to cancel
 CLOSE_LIMIT = 1.0
 WAITING_MAX = 200
 
@@ -42,6 +44,11 @@ class Pool:
 
     def __init__(self, database_url: str, size: int) -> None:
         self._calls: set[asyncio.Task[Rows]] = set()
+        self._at: dict[asyncio.Task[Any] | None, AsyncConnection[Any]] = {}
+        """The connection of each call that has one."""
+        self._doomed: set[AsyncConnection[Any]] = set()
+        """No other call may have these."""
+        self._insisting: set[asyncio.Task[None]] = set()
         self._drained_at = 0.0
         self._pool = AsyncConnectionPool(
             make_conninfo("", **CONNECTION_DEFAULTS | conninfo_to_dict(database_url)),
@@ -66,9 +73,11 @@ class Pool:
         """What is given up by now is, if the server can be reached, given up there too."""
         for call in self._calls:
             if not call.cancelling():  # a second time would break off telling the server
-                call.cancel()
+                self._give_up(call)
         if self._calls:
             await asyncio.wait(self._calls, timeout=CANCEL_LIMIT)
+        for task in self._insisting:
+            task.cancel()
         await self._pool.close(timeout=CLOSE_LIMIT)
 
     async def rows(
@@ -91,7 +100,8 @@ class Pool:
             raise unavailable(f"the database did not answer within {limit:g} s") from None
         finally:
             # Not awaited: psycopg asks the server to cancel, and gives a server that is silent ten seconds for that.
-            call.cancel()
+            if not call.done():
+                self._give_up(call)
 
     async def _call(self, text: str, params: Params, repeatable: bool) -> Rows:
         # A restart leaves as many dead connections as the pool has. Not the pool's own `check`: that one costs every
@@ -99,6 +109,7 @@ class Pool:
         for left in range(self._pool.max_size, -1, -1):
             async with self._pool.connection() as connection:
                 sent = False
+                self._at[asyncio.current_task()] = connection
                 try:
                     if not repeatable:
                         await connection.execute("")  # finds out whether it is dead before that matters
@@ -109,6 +120,11 @@ class Pool:
                     if not left or (sent and not repeatable) or not _is_of_a_dead_connection(error):
                         raise
                     await connection.close()  # the pool replaces it
+                finally:
+                    del self._at[asyncio.current_task()]
+                    if connection in self._doomed:
+                        self._doomed.remove(connection)
+                        await connection.close()
         raise AssertionError("not reached")
 
     async def _drain(self) -> None:
@@ -117,6 +133,24 @@ class Pool:
         if time.monotonic() - self._drained_at > STATEMENT_LIMIT:
             self._drained_at = time.monotonic()
             await self._pool.drain()
+
+    def _give_up(self, call: asyncio.Task[Rows]) -> None:
+        call.cancel()
+        task = asyncio.create_task(self._insist(call))
+        self._insisting.add(task)
+        task.add_done_callback(self._insisting.discard)
+
+    async def _insist(self, call: asyncio.Task[Rows]) -> None:
+        """A request to cancel that overtakes its statement does nothing, and the statement would go on waiting for a
+        lock, with nobody waiting for it: it is made again. One that is late must meet nobody else's statement."""
+        for seconds in INSIST_AFTER:
+            await asyncio.wait([call], timeout=seconds)
+            if call.done():
+                return
+            if connection := self._at.get(call):
+                self._doomed.add(connection)
+                with suppress(Exception):  # psycopg gives up the connection in the end
+                    await connection.cancel_safe(timeout=CANCEL_LIMIT)
 
     def _forget(self, call: asyncio.Task[Rows]) -> None:
         self._calls.discard(call)

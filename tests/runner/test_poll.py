@@ -32,6 +32,23 @@ def test_between_looks_that_are_far_apart_pings_keep_the_deadline_ahead(q: Contr
     assert (row.status, row.attempt) == ("succeeded", 1)
 
 
+def test_runners_that_stand_by_share_the_looks_and_are_there_when_they_are_told(q: Contract, start: Start) -> None:
+    q.queue(slots=1)
+    start().says("slot taken")
+    others = [q.runner() for _ in range(40)]
+    standby = start()
+    standby.says("connected")
+    silence = """
+        select extract(epoch from clock_timestamp() - a.query_start) from pg_stat_activity a
+        join lockgate.runner r on r.backend_pid = a.pid where r.runner = %s
+        """
+    until(lambda: q.db.value(silence, standby.name) > 4, "it to look at its leisure", 60)
+    q.set_slots(2)
+    standby.says("slot taken", limit=5)
+    until(lambda: q.db.value(silence, standby.name) < 1, "it to be as lively as whoever has a slot")
+    assert len(others) == 40
+
+
 def test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_when_it_asked(
     q: Contract, start: Start
 ) -> None:

@@ -11,9 +11,9 @@ from runner.sightings import Sightings, Verdict
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = Occupied(
     queue=1, slot=1, task=7, lease=3, runner="other", session=9, grace=5.0, cancel_requested=None, pid=None,
-    backend_start=None, state_change=None,
+    backend_start=None, state_change=None, silence=None,
 )  # fmt: skip
-HELD = msgspec.structs.replace(FREE, pid=100, backend_start=START, state_change=START)
+HELD = msgspec.structs.replace(FREE, pid=100, backend_start=START, state_change=START, silence=0.1)
 
 
 def judge(sightings: Sightings, row: Occupied, received: float, inherited: tuple[str, ...] = ()) -> Verdict:
@@ -45,6 +45,13 @@ def test_a_holder_is_silent_after_twice_the_grace_without_a_statement() -> None:
     assert judge(sightings, HELD, 20.0).silent == [HELD]
     spoke = msgspec.structs.replace(HELD, state_change=datetime(2030, 1, 1, 0, 0, 1, tzinfo=UTC))
     assert judge(sightings, spoke, 30.0).silent == []
+
+
+def test_when_the_wait_for_a_silent_holder_is_over_it_is_looked_at_again() -> None:
+    """Who speaks now and then is nothing to come back for: a look for that alone would be one every ten seconds."""
+    assert judge(Sightings(), HELD, 10.0).next_at == math.inf
+    suspicious = msgspec.structs.replace(HELD, silence=2.6)
+    assert judge(Sightings(), suspicious, 10.0).next_at == 20.0
 
 
 def test_what_is_ours_or_of_another_login_is_left_alone() -> None:

@@ -72,6 +72,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "tidy": {"runner"},
     "roll_up": {"runner"},
     "is_draining": {"runner"},
+    "standing_by": {"runner"},
     "drain_runner": {"service"},
     "resume_runner": {"service"},
     "set_draining": NOBODY,
@@ -139,7 +140,18 @@ RELATIONS: dict[str, set[Role]] = {
 
 # Called with the rights of the caller: they touch no table.
 INVOKER = {
-    *("lock_class", "holds_slot", "keep_slot", "retake_slot", "release_slot", "wake", "wake_later", "watch", "backoff"),
+    *(
+        "lock_class",
+        "holds_slot",
+        "keep_slot",
+        "retake_slot",
+        "release_slot",
+        "wake",
+        "wake_later",
+        "watch",
+        "standing_by",
+        "backoff",
+    ),
     *(
         "rank",
         "failure",

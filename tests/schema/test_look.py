@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.contract import Contract
+from tests.contract import Contract, until
 
 
 def look(q: Contract, *queues: str) -> list[tuple[Any, ...]]:
@@ -105,3 +105,14 @@ def test_a_runner_may_end_a_silent_holder_of_its_own_login(q: Contract) -> None:
     holder.take(1)
     assert observer.value("select pg_terminate_backend(%s, 5000)", holder.pid) is True
     assert observer.take(1) == 1
+
+
+def test_those_who_stand_by_are_the_living_runners_without_a_slot(q: Contract) -> None:
+    holder, standby, gone = q.runner(), q.runner(), q.runner()
+    holder.take(1)
+    gone.deregister()
+    assert holder.value("select lockgate.standing_by()") == 1
+    holder.release(1)
+    assert holder.value("select lockgate.standing_by()") == 2
+    standby.conn.close()
+    until(lambda: holder.value("select lockgate.standing_by()") == 1, "the server to see that a runner is gone")
