@@ -96,7 +96,7 @@ def standbys(scale: Scale, ground: Ground, answer: Answer) -> None:
         while len(started) < count:
             say(f"{len(started)} standbys of {count}")
             started += stack.enter_context(ground.runners(5, ground.main))
-        time.sleep(5)
+        time.sleep(scale(60, 5))  # until each has seen how many they are
         queries = statements(ground.main)
         used = idle(ground, started, seconds)
         queries = (statements(ground.main) - queries) / seconds

@@ -43,10 +43,10 @@ REFUSED_FOR = 0.5
 CHORES_EVERY = 10.0
 """Seconds between two batches of chores when the last one found nothing to do."""
 
-LOOKS_PER_POLL = 4
+LOOKS_PER_POLL = 2
 """Looks in which all runners that stand by share, however many they are."""
 
-LOOK_MOST = 20.0
+LOOK_MOST = 60.0
 """Seconds after which each of them looks nevertheless: the others may all have died at once."""
 
 SCHEMAS_LIMIT = 128 * 1024
@@ -219,7 +219,7 @@ class Runner:
                 self._tally.slots_held = len(self._slots)
                 self._tally.slots_busy = sum(slot.executing for slot in self._slots)
             if self._waking is None:  # not before the first look: a successor's first claim is not to wait for it
-                listening = listen(self._settings.database_url, self._name, self._heard)
+                listening = listen(self._settings.database_url, self._name, self._heard, lambda: self._pace)
                 self._waking = asyncio.create_task(listening, name="wake")
             await self._agenda.wait(self._times(session))
 

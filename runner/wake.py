@@ -10,6 +10,9 @@ import structlog
 CHECK_EVERY = 5.0
 """Seconds of silence after which the connection is asked whether it lives, and seconds it has to answer."""
 
+CHECK_MOST = 60.0
+"""The first of these, at most, in a crowd of runners that stand by."""
+
 UNHEARD = 3000
 """Milliseconds after which either side gives the other up. Keepalives alone are mute while data is under way, and a
 server that has lost us would keep this session, one of few that it has room for, for up to hours."""
@@ -24,8 +27,11 @@ listen lockgate
 log = structlog.get_logger()
 
 
-async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
-    """Calls ``heard`` with the text of each notification, and with "" after each (re)connection; never returns."""
+async def listen(url: str, name: str, heard: Callable[[str], None], pace: Callable[[], float]) -> None:
+    """Calls ``heard`` with the text of each notification, and with "" after each (re)connection; never returns.
+
+    ``pace`` says how many times as long as others it may go without asking whether the connection lives.
+    """
     pause = 0.1
     while True:
         try:
@@ -47,7 +53,7 @@ async def listen(url: str, name: str, heard: Callable[[str], None]) -> None:
                     # By libpq itself: the way through psycopg's `notifies` is longer, and a task waits for it.
                     while notification := connection.pgconn.notifies():
                         heard(notification.extra.decode())
-                    if await _readable(connection.fileno(), CHECK_EVERY):
+                    if await _readable(connection.fileno(), min(CHECK_EVERY * pace(), CHECK_MOST)):
                         connection.pgconn.consume_input()
                     else:
                         async with asyncio.timeout(CHECK_EVERY):
