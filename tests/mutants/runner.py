@@ -47,6 +47,16 @@ MUTANTS = [
         "test_lost_session.py::test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline",
     ),
     runner(
+        "standbys-look-alone", "each runner that stands by looks as often as if it were the only one",
+        py("runner", "Runner._standby_pace", "standing_by / LOOKS_PER_POLL", "1.0"),
+        "test_poll.py::test_runners_that_stand_by_share_the_looks_and_are_there_when_they_are_told",
+    ),
+    runner(
+        "silent-forgotten", "nobody comes back for a silent holder when its wait is over",
+        py("sightings", "Sightings.judge", " or (row.silence or 0.0) > row.grace / 2", ""),
+        "test_sightings.py::test_when_the_wait_for_a_silent_holder_is_over_it_is_looked_at_again",
+    ),
+    runner(
         "standby-unnoticed", "a ping does not ask whether the server is still the primary",
         py("session", "Session.ping", "if in_recovery:", "if False:"),
         "test_session.py::test_every_ping_asks_whether_the_server_is_still_the_primary",

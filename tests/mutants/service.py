@@ -45,9 +45,19 @@ MUTANTS = [
     ),
     mutant(
         "given-up-goes-on", "a statement goes on after its request was told that it could not be done",
-        py("service/pool", "Pool.rows", "call.cancel()", "pass"),
+        py("service/pool", "Pool.rows", "self._give_up(call)", "pass"),
         "service/test_outage.py::test_when_all_connections_wait_for_locks_everybody_is_told_in_time"
         "_and_nothing_goes_on_waiting",
+    ),
+    mutant(
+        "cancelled-once", "a cancellation that comes before its statement is not made again",
+        py("service/pool", "Pool._insist", "await connection.cancel_safe(timeout=CANCEL_LIMIT)", "pass"),
+        "service/test_pool.py::test_a_statement_that_comes_after_its_own_cancellation_is_cancelled_again",
+    ),
+    mutant(
+        "cancels-others", "a connection on which a cancellation may still be under way is used again",
+        py("service/pool", "Pool._call", "if connection in self._doomed:", "if False:"),
+        "service/test_pool.py::test_a_statement_that_comes_after_its_own_cancellation_is_cancelled_again",
     ),
     mutant(
         "dead-connections", "after a restart of the database, each dead connection costs a request",
