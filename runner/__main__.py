@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import psycopg
@@ -32,6 +32,12 @@ async def serve(settings: Settings, name: str, cue: Cue | None) -> None:
     await runner.run()
 
 
+def refuse(why: str) -> NoReturn:
+    """In one piece: the log is written beside it."""
+    click.echo(f"lockgate: {why}", err=True)
+    sys.exit(1)
+
+
 @click.command()
 @options
 def main(**given: Any) -> None:
@@ -48,20 +54,18 @@ def main(**given: Any) -> None:
     try:
         asyncio.run(serve(settings, name, cue))
     except HandlersNotLoaded as error:
-        sys.exit(f"lockgate: {what}the handlers cannot be loaded: {error}")
+        refuse(f"{what}the handlers cannot be loaded: {error}")
     except (NotDirect, SchemaTooOld) as error:
-        sys.exit(f"lockgate: {error}")
+        refuse(f"{error}")
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        sys.exit("lockgate: there is no Lockgate schema in this database; run `lockgate migrate`")
+        refuse("there is no Lockgate schema in this database; run `lockgate migrate`")
     except psycopg.errors.InsufficientPrivilege as error:
-        sys.exit(f"lockgate: the login of DATABASE_URL may not do this: {error.diag.message_primary}")
+        refuse(f"the login of DATABASE_URL may not do this: {error.diag.message_primary}")
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise
         # Not libpq's words: they repeat the text, and with it the password.
-        sys.exit(
-            "lockgate: DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database"
-        )
+        refuse("DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database")
 
 
 if __name__ == "__main__":
