@@ -23,6 +23,7 @@ FEED_EVERY = 0.1
 
 BATCH = 1000
 MIB = 2**20
+LAST_ID = "select case when is_called then last_value else 0 end from lockgate.task_id_seq"
 COLUMNS = (
     "minute", "tasks done", "tasks/s", "waiting", "rows", "dead rows", "vacuums", "table, MiB", "indexes, MiB",
     "WAL/task, bytes", "runners, MiB", "hands, MiB", "service, MiB", "Postgres, MiB",
@@ -67,7 +68,7 @@ def measure(
         if storage:
             database.owner.execute(f"alter table lockgate.task set ({', '.join(storage)})".encode())
         service, port = serve(ground)
-        first = database.claims()
+        first, first_id = database.claims(), database.value(LAST_ID)
         table = answer.table(*COLUMNS)
         with (
             ground.runners(runners, database, LOCKGATE_CONCURRENCY=str(-(-slots // runners))) as started,
@@ -82,15 +83,13 @@ def measure(
                 table.add(*row(ground, begin, before, now, started, service))
                 say(" | ".join(table.rows[-1]))
                 before = now
-        claims, left = (
-            database.claims() - first,
-            database.value("select count(*) from lockgate.task where status <> 'succeeded'"),
-        )
+        claims, submitted = database.claims() - first, database.value(LAST_ID) - first_id
+        left = database.value("select count(*) from lockgate.task where status <> 'succeeded'")
         answer.target(
             "claims, and tasks that did not succeed",
             f"{claims:,}, {left}",
-            f"{tasks:,}, 0",
-            (claims, left) == (tasks, 0),
+            f"{submitted:,} as submitted, 0",
+            (claims, left) == (submitted, 0),
         )
         done = (before.claims - begin.claims) / (before.at - begin.at)
         answer.target("tasks/s over all", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
