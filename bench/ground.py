@@ -113,7 +113,7 @@ class Database:
 
     def claims(self) -> int:
         """How many there have been. Costs nobody anything: the sequence of leases tells."""
-        return int(self.value("select last_value from lockgate.lease"))
+        return int(self.value("select case when is_called then last_value else 0 end from lockgate.lease"))
 
     def abandon(self) -> None:
         """Forgets what pgbench, which never finishes its last tasks, has left running."""
