@@ -113,7 +113,11 @@ class Database:
 
     def claims(self) -> int:
         """How many there have been. Costs nobody anything: the sequence of leases tells."""
-        return int(self.value("select case when is_called then last_value else 0 end from lockgate.lease"))
+        return self.given("lease")
+
+    def given(self, sequence: str) -> int:
+        """The last number that a sequence has given; 0 before the first."""
+        return int(self.value("select coalesce(pg_sequence_last_value(%s), 0)", f"lockgate.{sequence}"))
 
     def abandon(self) -> None:
         """Forgets what pgbench, which never finishes its last tasks, has left running."""

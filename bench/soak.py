@@ -23,7 +23,6 @@ FEED_EVERY = 0.1
 
 BATCH = 1000
 MIB = 2**20
-LAST_ID = "select case when is_called then last_value else 0 end from lockgate.task_id_seq"
 COLUMNS = (
     "minute", "tasks done", "tasks/s", "waiting", "rows", "dead rows", "vacuums", "table, MiB", "indexes, MiB",
     "WAL/task, bytes", "runners, MiB", "hands, MiB", "service, MiB", "Postgres, MiB",
@@ -68,7 +67,7 @@ def measure(
         if storage:
             database.owner.execute(f"alter table lockgate.task set ({', '.join(storage)})".encode())
         service, port = serve(ground)
-        first, first_id = database.claims(), database.value(LAST_ID)
+        first, first_id = database.claims(), database.given("task_id_seq")
         table = answer.table(*COLUMNS)
         with (
             ground.runners(runners, database, LOCKGATE_CONCURRENCY=str(-(-slots // runners))) as started,
@@ -83,7 +82,7 @@ def measure(
                 table.add(*row(ground, begin, before, now, started, service))
                 say(" | ".join(table.rows[-1]))
                 before = now
-        claims, submitted = database.claims() - first, database.value(LAST_ID) - first_id
+        claims, submitted = database.claims() - first, database.given("task_id_seq") - first_id
         left = database.value("select count(*) from lockgate.task where status <> 'succeeded'")
         answer.target(
             "claims, and tasks that did not succeed",

@@ -1,8 +1,6 @@
 """Signing in to the page: a key is typed once, and from then on the browser brings it in a cookie. Nothing else is kept
 anywhere, so a key that is revoked is out at once."""
 
-from base64 import b64encode
-from hashlib import sha256
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode
@@ -10,7 +8,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.di import NamedDependency
 
-from service import cookie
+from service import cookie, own_style
 from service.errors import refusal
 from service.keys import Keys
 from service.origin import refuse_from_elsewhere
@@ -70,9 +68,8 @@ closed, or you sign out.</p>
 </body>
 </html>
 """
-_STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; base-uri 'none'; form-action 'self'; "
+    f"default-src 'none'; style-src {own_style.source(STYLE)}; img-src data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 

@@ -1,9 +1,8 @@
 """The page's own files, under a path that changes with them: browsers keep them for ever."""
 
-import base64
 import gzip
 from collections.abc import Mapping
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.params import PathParameter
 from msgspec import Struct
 
+from service import own_style
 from service.problem import Refusal
 
 FOLDER = Path(__file__).parent / "files"
@@ -44,8 +44,7 @@ MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"
 VERSION = f"page-{_digest(FILES)}"
 STYLE = (Path(__file__).parent / "page.css").read_text()
 """Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
-STYLE_SOURCE = f"'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'"
-"""What a Content-Security-Policy allows it by."""
+STYLE_SOURCE = own_style.source(STYLE)
 
 
 def takes_packed(request: Request[Any, Any, Any]) -> bool:

@@ -22,11 +22,6 @@ from tests.service.conftest import ProcessStart, ServiceStart, serving
 BOUND = 30.0
 """Seconds within which every request is answered, whatever the database does, on a machine with other work to do."""
 
-WAITING_FOR_A_LOCK = """
-select application_name, left(query, 100), clock_timestamp() - query_start from pg_stat_activity
-where datname = current_database() and wait_event_type = 'Lock'
-"""
-
 
 def is_unavailable(response: httpx.Response) -> bool:
     assert response.headers["content-type"] == "application/problem+json"
@@ -293,12 +288,13 @@ def test_when_all_connections_wait_for_locks_everybody_is_told_in_time_and_nothi
 ) -> None:
     one = serving(process, db.service, "--pool-size", "3")
     locker = db.connect("admin")
+    waiting = "select query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with locker.transaction():
         locker.execute("lock table lockgate.task, lockgate.queue")
         assert all(is_unavailable(response) for response in ask_everything(one.url, times=10))
         assert httpx.get(f"{one.url}/health/live", timeout=BOUND).status_code == 200
         # Or it would be stored long after whoever sent it was told that it could not be.
-        until(lambda: db.query(WAITING_FOR_A_LOCK) == [], "nothing to wait for the lock any more")
+        until(lambda: db.query(waiting) == [], "nothing to wait for the lock any more")
 
     assert q.tasks() == []
     recovers(one.url)
