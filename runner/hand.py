@@ -16,18 +16,17 @@ import structlog
 
 from runner.claimed import Claimed
 from runner.messages import (
-    FRAME_LIMIT,
-    LENGTH,
     Alive,
     Ask,
+    Control,
     Ended,
     Execute,
+    Frames,
     FromHand,
     Heard,
     Progress,
     Ready,
     Refused,
-    ToHand,
     decode_from_hand,
     frame,
 )
@@ -52,7 +51,7 @@ class Hand:
     process group is killed and nothing it said before is still to come.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", orders: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self.pid = process.pid
         self.kinds: list[str] = []
         self.schemas: dict[str, msgspec.Raw] = {}
@@ -69,8 +68,8 @@ class Hand:
         self.on_output: Callable[[int, int, bytes], None] = lambda _, __, ___: None
         self.on_died: Callable[[int], None] = lambda _: None
         self._process = process
-        self._orders = orders
-        self._writer: asyncio.WriteTransport | None = None
+        self._orders: asyncio.WriteTransport | None = None
+        self._control: asyncio.WriteTransport | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._output: Output | None = None
         self._dying: asyncio.Task[None] | None = None
@@ -83,23 +82,25 @@ class Hand:
             HandlersNotLoaded: importing them failed, or took longer than START_LIMIT.
         """
         orders_out, orders_in = os.pipe()
+        control_out, control_in = os.pipe()
         answers_out, answers_in = os.pipe()
         output_out, output_in = os.pipe()
+        theirs = [orders_out, control_out, answers_in]
         lifeline = int(os.environ.get("LOCKGATE_LIFELINE", "-1"))
         process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec, about two milliseconds
-            [sys.executable, "-P", "-m", "runner.hand_process", str(orders_out), str(answers_in), str(os.getpid())],
-            pass_fds=[orders_out, answers_in, *([lifeline] if lifeline >= 0 else [])],
+            [sys.executable, "-P", "-m", "runner.hand_process", *map(str, [*theirs, os.getpid()])],
+            pass_fds=[*theirs, *([lifeline] if lifeline >= 0 else [])],
             stdin=subprocess.DEVNULL,
             stdout=output_in,
             stderr=output_in,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
-        for descriptor in (orders_out, answers_in, output_in):
+        for descriptor in (*theirs, output_in):
             os.close(descriptor)
-        hand = cls(process, orders_in)
+        hand = cls(process)
         keep(hand.pid)
-        await hand._attach(answers_out, output_out)
+        await hand._attach(orders_in, control_in, answers_out, output_out)
         try:
             async with asyncio.timeout(START_LIMIT):
                 ready = await asyncio.shield(hand._ready)
@@ -112,10 +113,10 @@ class Hand:
             raise
         return hand
 
-    async def _attach(self, answers: int, output: int) -> None:
+    async def _attach(self, orders: int, control: int, answers: int, output: int) -> None:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(self._orders, "wb", 0))
-        self._writer = transport
+        self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders, "wb", 0))
+        self._control, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(control, "wb", 0))
         reading, answering = await loop.connect_read_pipe(lambda: _Answers(self._hear), os.fdopen(answers, "rb", 0))
         answering.ended.add_done_callback(self._answers_ended)
         self._output = Output(output, lambda task, lease, data: self.on_output(task, lease, data))
@@ -129,32 +130,32 @@ class Hand:
         if self._output:
             tag: dict[str, object] = {"queue": task.queue, "task": task.task, "kind": task.kind, "lease": task.lease}
             self._output.begin(task.task, task.lease, tag)
-        self._send(
-            Execute(
-                task=task.task,
-                lease=task.lease,
-                queue=task.queue,
-                kind=task.kind,
-                payload=task.payload,
-                attempt=task.attempt,
-                max_attempts=task.max_attempts,
-                until=until,
-            )
+        order = Execute(
+            task=task.task,
+            lease=task.lease,
+            queue=task.queue,
+            kind=task.kind,
+            payload=task.payload,
+            attempt=task.attempt,
+            max_attempts=task.max_attempts,
+            until=until,
         )
+        _send(self._orders, order)
 
     def live_until(self, until: float) -> None:
         """Renews the deadline. Left out while the pipe is full: a hand that does not read is not worth more time."""
-        if self._writer and self._writer.get_write_buffer_size() == 0:
-            self._send(Alive(until))
+        if self.lease is not None and self._control and self._control.get_write_buffer_size() == 0:
+            _send(self._control, Alive(self.lease, until))
 
     def ask(self) -> None:
         """Asks the handler to stop."""
         if self.lease is not None:
-            self._send(Ask(self.lease))
+            _send(self._control, Ask(self.lease))
 
     def heard(self) -> None:
         """The last progress is stored."""
-        self._send(Heard())
+        if self.lease is not None:
+            _send(self._control, Heard(self.lease))
 
     def memory(self) -> int:
         """Bytes of memory it occupies now, its children not counted; 0 where the system does not say."""
@@ -175,10 +176,6 @@ class Hand:
         self.kill()
         if self._dying:
             await asyncio.wait([self._dying])
-
-    def _send(self, message: ToHand) -> None:
-        if self._writer and not self._writer.is_closing():
-            self._writer.write(frame(message))
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -217,42 +214,35 @@ class Hand:
             self._output.close()
         self.alive = False
         _kept.discard(self.pid)
-        if self._writer:
-            self._writer.close()
+        for pipe in (self._orders, self._control):
+            if pipe:
+                pipe.close()
         if not self._ready.done():
             self._ready.set_exception(HandlersNotLoaded(f"the hand {describe_exit(code)} while loading the handlers"))
             self._ready.exception()
         self.on_died(code)
 
 
+def _send(pipe: asyncio.WriteTransport | None, message: Execute | Control) -> None:
+    if pipe and not pipe.is_closing():
+        pipe.write(frame(message))
+
+
 class _Answers(asyncio.Protocol):
-    """What a hand says, frame by frame, until its pipe ends or says something that is no answer."""
+    """What a hand says, until its pipe ends or says something that is no answer."""
 
     def __init__(self, heard: Callable[[FromHand], None]) -> None:
         self.ended: asyncio.Future[ValueError | None] = asyncio.get_running_loop().create_future()
         self._heard = heard
-        self._bytes = bytearray()
+        self._frames = Frames()
 
     def data_received(self, data: bytes) -> None:
-        self._bytes += data
+        self._frames.add(data)
         try:
-            while not self.ended.done() and (body := self._next_frame()) is not None:
+            while not self.ended.done() and (body := self._frames.next()) is not None:
                 self._heard(decode_from_hand(body))
         except ValueError as error:
             self.ended.set_result(error)
-
-    def _next_frame(self) -> bytes | None:
-        if len(self._bytes) < LENGTH.size:
-            return None
-        (size,) = LENGTH.unpack_from(self._bytes)
-        if size > FRAME_LIMIT:
-            raise ValueError(f"a frame of {size} bytes")
-        end = LENGTH.size + size
-        if len(self._bytes) < end:
-            return None
-        body = bytes(self._bytes[LENGTH.size : end])
-        del self._bytes[:end]
-        return body
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.ended.done():

@@ -1,8 +1,9 @@
 """The hand: the child process in which handlers run, started as ``python -P -m runner.hand_process``.
 
-The main thread executes one handler at a time. The control thread reads the runner's pipe: it arms the kernel timer
-before a handler starts and with each renewed deadline, so a handler that keeps the interpreter's lock for longer than
-the grace is killed too, which is the safe side. When the pipe ends, the runner is dead and so is the hand.
+The main thread takes one order after another: it arms the kernel timer, then executes the handler. Meanwhile the
+control thread reads what is said about that order, and arms the timer with each renewed deadline, so a handler that
+keeps the interpreter's lock for longer than the grace is killed too, which is the safe side. When one of their pipes
+ends, the runner is dead and so is the hand.
 """
 
 import asyncio
@@ -10,7 +11,6 @@ import contextlib
 import importlib
 import json
 import os
-import queue
 import signal
 import sys
 import threading
@@ -34,8 +34,10 @@ from runner.messages import (
     Progress,
     Ready,
     Refused,
+    decode_control,
+    decode_order,
     frame,
-    read_to_hand,
+    received,
 )
 
 RESULT_LIMIT = 1024 * 1024
@@ -60,13 +62,15 @@ ASK_SIGNAL = signal.SIGUSR2
 class Hand:
     """One hand: its pipes, its timer, and the handler that executes now."""
 
-    def __init__(self, orders: int, answers: int) -> None:
+    def __init__(self, orders: int, control: int, answers: int) -> None:
         self._orders = orders
+        self._control = control
         self._answers = answers
         self._timer = deadline.timer()
-        self._inbox: queue.SimpleQueue[Execute] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._current: Task | None = None
+        self._asked: int | None = None
+        """The lease that was asked to stop last, perhaps before its order was read: it comes through another pipe."""
         self._interruptible = False
         self._coroutine: asyncio.Task[Any] | None = None
         self._loop = asyncio.Runner()
@@ -107,51 +111,61 @@ class Hand:
             self.say(Progress(lease, value))
 
     def work(self) -> None:
-        """Executes what arrives, for ever; the control thread ends the process."""
+        """Executes what arrives, until the runner is dead."""
         signal.signal(ASK_SIGNAL, self._interrupted)
-        threading.Thread(target=self._control, name="control", daemon=True).start()
-        while True:
-            order = self._inbox.get()
-            ended = self._execute(order)
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):  # a handler may have closed or replaced them
-                    stream.flush()
-            with self._lock:
-                self._current = None
-                self._timer.disarm()
-            with self._progress_lock:
-                last, self._progress_next, self._progress_sent = self._progress_next, None, False
-            if last is not None:
-                self.say(Progress(order.lease, last))
-            self.say(ended)
-
-    def _control(self) -> None:
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
         try:
-            while order := read_to_hand(self._orders):
+            for order in received(self._orders, decode_order):
+                self._begin(order)
+                ended = self._execute(order)
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(Exception):  # a handler may have closed or replaced them
+                        stream.flush()
                 with self._lock:
-                    match order:
-                        case Execute():
-                            self._timer.arm(order.until)
-                            self._current = Task(
-                                id=order.task,
-                                lease=order.lease,
-                                queue=order.queue,
-                                kind=order.kind,
-                                attempt=order.attempt,
-                                max_attempts=order.max_attempts,
-                            )
-                            self._current.on_progress = self._reporter(order.lease)
-                            self._inbox.put(order)
-                        case Alive() if self._current:
-                            self._timer.arm(order.until)
-                        case Ask() if self._current and self._current.lease == order.lease:
-                            self._ask(self._current)
-                        case Heard() if self._current:
-                            self._reported(self._current.lease)
+                    self._current = None
+                    self._timer.disarm()
+                with self._progress_lock:
+                    last, self._progress_next, self._progress_sent = self._progress_next, None, False
+                if last is not None:
+                    self.say(Progress(order.lease, last))
+                self.say(ended)
+        finally:
+            die()
+
+    def _begin(self, order: Execute) -> None:
+        task = Task(
+            id=order.task,
+            lease=order.lease,
+            queue=order.queue,
+            kind=order.kind,
+            attempt=order.attempt,
+            max_attempts=order.max_attempts,
+        )
+        task.on_progress = self._reporter(order.lease)
+        with self._lock:
+            self._timer.arm(order.until)
+            self._current = task
+            task.cancelled = self._asked == order.lease
+
+    def _listen(self) -> None:
+        """The control thread."""
+        try:
+            for message in received(self._control, decode_control):
+                with self._lock:
+                    current = self._current if self._current and self._current.lease == message.lease else None
+                    match message:
+                        case Alive() if current:
+                            self._timer.arm(message.until)
+                        case Heard() if current:
+                            self._reported(current.lease)
+                        case Ask():
+                            self._asked = message.lease
+                            if current:
+                                self._ask(current)
                         case _:
                             pass  # about a handler that has ended meanwhile
         finally:
-            os.killpg(os.getpgid(0), signal.SIGKILL)
+            die()
 
     def _reporter(self, lease: int) -> Callable[[Any], None]:
         return lambda value: self._report(lease, encode(value, "progress", PROGRESS_LIMIT))
@@ -170,7 +184,7 @@ class Hand:
 
     def _execute(self, order: Execute) -> Ended:
         task = self._current
-        assert task is not None  # noqa: S101 - set by the control thread with the same message
+        assert task is not None  # noqa: S101 - begun with the same order
         try:
             handler = registry.get(order.kind)
             if handler is None:
@@ -252,6 +266,11 @@ def describe(error: BaseException) -> Error:
     return Error(type(error).__qualname__, clean(message, MESSAGE_LIMIT), clean(lines, TRACEBACK_LIMIT) or None)
 
 
+def die() -> None:
+    """Ends this process and whatever it started in its group."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
 def schemas() -> dict[str, msgspec.Raw]:
     """The JSON Schema of each kind's payload, where there is one that can be told."""
     found: dict[str, msgspec.Raw] = {}
@@ -273,17 +292,17 @@ def load_handlers() -> None:
 
 
 def main() -> None:
-    orders, answers, parent = (int(argument) for argument in sys.argv[1:4])
+    orders, control, answers, parent = map(int, sys.argv[1:5])
     if os.getpgrp() != os.getpid():
         sys.exit("runner.hand_process is started by a runner, as the leader of a session of its own")
     deadline.die_with_parent(parent)
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The runner decides when a hand ends. Not SIG_IGN, which programs started by a handler would inherit.
         signal.signal(signal_number, lambda *_: None)
-    for descriptor in (orders, answers, int(os.environ.get("LOCKGATE_LIFELINE", "-1"))):
+    for descriptor in (orders, control, answers, int(os.environ.get("LOCKGATE_LIFELINE", "-1"))):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
-    hand = Hand(orders, answers)
+    hand = Hand(orders, control, answers)
     try:
         load_handlers()
     except BaseException as error:

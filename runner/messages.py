@@ -1,8 +1,13 @@
-"""What a runner and its hand say to each other: one JSON document per frame, behind its length in four bytes."""
+"""What a runner and its hand say to each other: one JSON document per frame, behind its length in four bytes.
+
+Three pipes: orders, which the hand's main thread takes one by one; control, about the order that executes, which a
+thread of its own reads meanwhile; and answers.
+"""
 
 import os
 import struct
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -10,9 +15,14 @@ LENGTH = struct.Struct("!I")
 FRAME_LIMIT = 8 * 1024 * 1024
 """Bytes of one frame; payloads and results are limited to 1 MiB long before."""
 
+AT_ONCE = 64 * 1024
+"""Bytes taken from a pipe at once: as many as it holds."""
 
-class Execute(msgspec.Struct, tag="execute", frozen=True):
-    """To the hand: execute this task. ``until`` is on the boot-time clock: the hand must not live past it."""
+Message = TypeVar("Message")
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Order: execute this task. ``until`` is on the boot-time clock: the hand must not live past it."""
 
     task: int
     lease: int
@@ -25,19 +35,22 @@ class Execute(msgspec.Struct, tag="execute", frozen=True):
 
 
 class Alive(msgspec.Struct, tag="alive", frozen=True):
-    """To the hand: the slot is still ours; live until then."""
+    """Control: the slot is still ours; live until then."""
 
+    lease: int
     until: float
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
-    """To the hand: ask the handler of this lease to stop."""
+    """Control: ask the handler of this lease to stop."""
 
     lease: int
 
 
 class Heard(msgspec.Struct, tag="heard", frozen=True):
-    """To the hand: the last progress is stored, send the next."""
+    """Control: the last progress is stored, send the next."""
+
+    lease: int
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
@@ -78,42 +91,53 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
     value: msgspec.Raw
 
 
-ToHand: TypeAlias = Execute | Alive | Ask | Heard
+Control: TypeAlias = Alive | Ask | Heard
 FromHand: TypeAlias = Ready | Refused | Progress | Ended
 
-_to_hand = msgspec.json.Decoder(ToHand)
-_from_hand = msgspec.json.Decoder(FromHand)
+decode_order: Callable[[bytes], Execute] = msgspec.json.Decoder(Execute).decode
+decode_control: Callable[[bytes], Control] = msgspec.json.Decoder(Control).decode
+decode_from_hand: Callable[[bytes], FromHand] = msgspec.json.Decoder(FromHand).decode
 _encoder = msgspec.json.Encoder()
 
 
-def frame(message: ToHand | FromHand) -> bytes:
+def frame(message: Execute | Control | FromHand) -> bytes:
     """The bytes of one message on a pipe."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
 
 
-def read_to_hand(descriptor: int) -> ToHand | None:
-    """The next message on a blocking pipe; None at its end."""
-    header = _read_exactly(descriptor, LENGTH.size)
-    body = header and _read_exactly(descriptor, LENGTH.unpack(header)[0])
-    return _to_hand.decode(body) if body else None
+class Frames:
+    """Takes bytes as they come, and gives the bodies of the frames that are whole."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._bytes += data
+
+    def next(self) -> bytes | None:
+        """The next body; None while it is not whole.
+
+        Raises:
+            ValueError: these are no frames (a handler may have written into the pipe).
+        """
+        if len(self._bytes) < LENGTH.size:
+            return None
+        (size,) = LENGTH.unpack_from(self._bytes)
+        if size > FRAME_LIMIT:
+            raise ValueError(f"a frame of {size} bytes")
+        end = LENGTH.size + size
+        if len(self._bytes) < end:
+            return None
+        body = bytes(self._bytes[LENGTH.size : end])
+        del self._bytes[:end]
+        return body
 
 
-def decode_from_hand(body: bytes) -> FromHand:
-    """One message of a hand.
-
-    Raises:
-        msgspec.DecodeError: those bytes are no such message (a handler may have written into the pipe).
-    """
-    message: FromHand = _from_hand.decode(body)
-    return message
-
-
-def _read_exactly(descriptor: int, size: int) -> bytes:
-    chunks = bytearray()
-    while len(chunks) < size:
-        chunk = os.read(descriptor, size - len(chunks))
-        if not chunk:
-            return b""
-        chunks += chunk
-    return bytes(chunks)
+def received(descriptor: int, decode: Callable[[bytes], Message]) -> Iterator[Message]:
+    """What comes through a blocking pipe, until its end."""
+    frames = Frames()
+    while data := os.read(descriptor, AT_ONCE):
+        frames.add(data)
+        while (body := frames.next()) is not None:
+            yield decode(body)

@@ -21,9 +21,18 @@ MUTANTS = [
     ),
     runner(
         "timer-only-renewed", "the timer is armed by the first renewal and not before the handler starts",
-        py("hand_process", "Hand._control", "case Execute():\n                            self._timer.arm(order.until)",
-           "case Execute():"),
+        py("hand_process", "Hand._begin", "self._timer.arm(order.until)\n            ", ""),
         "test_outcomes.py::test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_killed",
+    ),
+    runner(
+        "late-renewal", "what renews one lease renews the next too",
+        py("hand_process", "Hand._listen", " if self._current and self._current.lease == message.lease else None", ""),
+        "test_hand.py::test_what_was_said_about_the_last_order_does_not_reach_the_next",
+    ),
+    runner(
+        "early-ask-forgotten", "a hand forgets what it is asked before it has read the order",
+        py("hand_process", "Hand._begin", "self._asked == order.lease", "False"),
+        "test_hand.py::test_a_handler_does_not_start_when_it_was_asked_to_stop_before",
     ),
     runner(
         "no-margin", "a hand may live until the very end of the grace",
