@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psycopg
@@ -20,6 +21,7 @@ BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org","subject":"Hello"
 CONNECTIONS = (1, 16, 64)
 BATCH = 1000
 BATCHES = 40
+CALL = "select count(*) from lockgate.submit_batch(%s::jsonb)"
 
 
 def measure(scale: Scale) -> Answer:
@@ -29,22 +31,23 @@ def measure(scale: Scale) -> Answer:
         "python -m bench.enqueue",
         "`POST /tasks`, answered after the commit, on connections that are kept, each with one request under way, "
         "against a Litestar handler that decodes the same body in the same way and does nothing; both in one process "
-        f"of uvicorn. Batches of {BATCH:,}: `submit_batch`, a call and a commit for each, against psql that executes "
-        "`insert … select` of as many rows into the same table. Rounds take turns.",
+        f"of uvicorn. Batches of {BATCH:,}, one after another, a commit for each: over HTTP and by `submit_batch`, "
+        "against psql that calls `submit_batch` with the same text, and that executes `insert … select` of as many "
+        "rows into the same table. Rounds take turns.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()
-        single(scale, ground, answer)
-        batches(scale, ground, answer)
+        service, port = serve(ground)
+        single(scale, ground, answer, service, port)
+        batches(scale, ground, answer, port)
     return answer
 
 
-def single(scale: Scale, ground: Ground, answer: Answer) -> None:
+def single(scale: Scale, ground: Ground, answer: Answer, service: Program, port: int) -> None:
     table = answer.table(
         "connections", "POST /tasks, requests/s", "does nothing, requests/s", "ratio", "p50, ms", "p99, ms",
         "CPU service", "CPU Postgres", "CPU does nothing", "CPU load",
     )  # fmt: skip
-    service, port = serve(ground)
     nothing, nothing_port = do_nothing(ground)
     for connections in CONNECTIONS:
         ours: list[Load] = []
@@ -76,32 +79,59 @@ def single(scale: Scale, ground: Ground, answer: Answer) -> None:
             answer.target("single POSTs at 64 connections", middle(ratio), "≥ 0.7 of doing nothing", median >= 0.7)
 
 
-def batches(scale: Scale, ground: Ground, answer: Answer) -> None:
-    table = answer.table(f"batches of {BATCH:,}", "submit_batch, tasks/s", "psql insert … select, tasks/s", "ratio")
+def batches(scale: Scale, ground: Ground, answer: Answer, port: int) -> None:
+    count = scale(BATCHES, 5)
+    table = answer.table(
+        f"batches of {BATCH:,}, {count} a round",
+        "tasks/s",
+        "of psql with the same call",
+        "of psql with insert … select",
+    )
     tasks = json.dumps([json.loads(BODY)] * BATCH)
-    ours, theirs = [], []
-    with psycopg.connect(ground.main.urls["service"], autocommit=True) as connection:
-        for number_of_round in range(scale(5, 1)):
-            say(f"batches, round {number_of_round + 1}")
-            count = scale(BATCHES, 5)
-            ground.main.refill(0)
-            begin = time.perf_counter()
-            for _ in range(count):
-                connection.execute("select count(*) from lockgate.submit_batch(%s::jsonb)", (tasks,))
-            ours.append(BATCH * count / (time.perf_counter() - begin))
-            ground.main.refill(0)
-            theirs.append(psql(ground, count))
-    ratio = ratios(ours, theirs)
-    table.add(f"{count} a round", middle(ours), middle(theirs), middle(ratio))
-    answer.target("batches", middle(ratio), "≥ 0.5 of psql's", sorted(ratio)[len(ratio) // 2] >= 0.5)
-
-
-def psql(ground: Ground, count: int) -> float:
-    """Rows a second by psql, its start left out."""
     payload = json.dumps(json.loads(BODY)["payload"])
+    call = CALL.replace("%s", f"'{tasks}'")
     insert = INSERT.strip().replace("%s", "'noop'", 1).replace("%s", f"'{payload}'", 1).replace("%s", str(BATCH), 1)
-    script = ground.folder / "insert.sql"
-    script.write_text("select 1;\n\\timing on\n" + f"{insert};\n" * count)
+    ways: dict[str, Callable[[], float]] = {
+        "`POST /tasks/batch`": lambda: over_http(port, tasks, scale(2, 1)),
+        "`submit_batch`": lambda: over_sql(ground, tasks, count),
+        "psql, the same call": lambda: psql(ground, call, count),
+        "psql, `insert … select`": lambda: psql(ground, insert, count),
+    }
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for number_of_round in range(scale(5, 1)):
+        say(f"batches, round {number_of_round + 1}")
+        for way, rate in ways.items():
+            ground.main.refill(0)
+            rates[way].append(rate())
+    same, bare = (rates[way] for way in list(ways)[2:])
+    for way, ours in rates.items():
+        table.add(way, middle(ours), middle(ratios(ours, same)), middle(ratios(ours, bare)))
+    for way, reference, what in (
+        ("`POST /tasks/batch`", same, "the same call"),
+        ("`submit_batch`", bare, "the insert"),
+    ):
+        ratio = ratios(rates[way], reference)
+        met = sorted(ratio)[len(ratio) // 2] >= 0.5
+        answer.target(f"{way}, of psql with {what}", middle(ratio), "≥ 0.5", met)
+
+
+def over_http(port: int, tasks: str, seconds: float) -> float:
+    """Tasks a second in batches on one connection."""
+    return BATCH * post(port, f'{{"items":{tasks}}}'.encode(), 1, seconds, path="/tasks/batch").rate
+
+
+def over_sql(ground: Ground, tasks: str, count: int) -> float:
+    with psycopg.connect(ground.main.urls["service"], autocommit=True) as connection:
+        begin = time.perf_counter()
+        for _ in range(count):
+            connection.execute(CALL, (tasks,))
+        return BATCH * count / (time.perf_counter() - begin)
+
+
+def psql(ground: Ground, statement: str, count: int) -> float:
+    """Tasks a second by psql that executes the statement so often, its start left out."""
+    script = ground.folder / "statements.sql"
+    script.write_text("select 1;\n\\timing on\n" + f"{statement};\n" * count)
     done = subprocess.run(
         [ground.server.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, ground.main.urls["owner"]],
         capture_output=True, text=True, check=False,

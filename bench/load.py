@@ -29,13 +29,13 @@ def request(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def post(port: int, body: bytes, connections: int, seconds: float, pause: float = 0.0) -> Load:
-    """POSTs /tasks on so many connections for so long; ``pause``: between an answer and the next request.
+def post(port: int, body: bytes, connections: int, seconds: float, pause: float = 0.0, path: str = "/tasks") -> Load:
+    """POSTs on so many connections for so long; ``pause``: between an answer and the next request.
 
     Raises:
         RuntimeError: an answer was not 202, or a connection was lost.
     """
-    return asyncio.run(_post(port, request("/tasks", body), connections, seconds, pause))
+    return asyncio.run(_post(port, request(path, body), connections, seconds, pause))
 
 
 async def _post(port: int, message: bytes, connections: int, seconds: float, pause: float) -> Load:
