@@ -6,7 +6,7 @@ import psycopg
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
-from msgspec import DecodeError, Struct, json, structs
+from msgspec import DecodeError, Struct, json
 
 from service import db
 from service.body import TASKS_MAX
@@ -14,7 +14,7 @@ from service.caller import Caller
 from service.docs import described, problems
 from service.errors import refusal, refused
 from service.idempotency import HEADER
-from service.messages import Batch, BatchItem, BatchResult, BatchTask, KeyedTask
+from service.messages import Batch, BatchItem, BatchResult, BatchTask
 from service.moment import to_utc
 from service.pool import Pool
 from service.problem import Refusal, invalid, of_item
@@ -83,9 +83,7 @@ async def store(pool: Pool, waker: Waker, caller: Caller, items: list[BatchTask]
     """Stores all of them or none, and wakes runners. Raises Misfit, psycopg.Error, and Refusal (503): then they may be
     stored or not."""
     try:
-        rows = await db.submit_all(
-            pool, [json.encode(KeyedTask(**structs.asdict(item), idempotency_scope=caller.owner)) for item in items]
-        )
+        rows = await db.submit_all(pool, json.encode(items), caller.owner)
     except psycopg.Error as error:
         if (bad := _bad_item(error)) is None:
             raise

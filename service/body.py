@@ -13,13 +13,16 @@ from service.problem import invalid, invalid_body
 
 # What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
 # letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
-_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|[0-9][eE][+-]?[0-9]{3}")
+_SUSPICIOUS_TEXT = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]")
+_SUSPICIOUS_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_BRACKETS_NOR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # A string, and whether it is the name of a field.
 _STRING_OR_NAME = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+_FEW_OBJECTS = 10
 _EXPONENT_MAX = 400
 # Whoever reads it, in whatever language, and Postgres itself, goes a step deeper into its stack for each level.
 NESTING_MAX = 100
@@ -40,7 +43,8 @@ def decode(body: bytes, into: Any) -> Any:
     """Raises Refusal with status 400 that names the field, or `body` if it is not about one."""
     if body.count(b"[") + body.count(b"{") > NESTING_MAX:
         _refuse_nested(body)
-    if not _is_utf8(body) or _SUSPICIOUS.search(body):
+    text = b"\\u" in body and _SUSPICIOUS_TEXT.search(body)
+    if text or not _is_utf8(body) or _SUSPICIOUS_NUMBER.search(body):
         _refuse_unstorable(body)
     try:
         decoded = msgspec.json.decode(body, type=into)
@@ -53,8 +57,12 @@ def decode(body: bytes, into: Any) -> Any:
 
 
 def _refuse_nested(body: bytes) -> None:
+    if b"\\" in body:
+        brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    else:  # every other piece between quotes is a string: five times as fast
+        brackets = b"".join(body.translate(None, _NO_BRACKETS_NOR_QUOTES).split(b'"')[::2])
     depth = 0
-    for bracket in _STRING.sub(b"", body).translate(None, _NO_BRACKETS):
+    for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
         if depth > NESTING_MAX:
             raise invalid("body", f"is nested more than {NESTING_MAX} deep")
@@ -70,14 +78,16 @@ def _is_utf8(body: bytes) -> bool:
 
 def _refuse_repeated(body: bytes) -> None:
     """Readers differ in which value of a name they take."""
-    names = [name for name, is_name in _STRING_OR_NAME.findall(body) if is_name]
-    if len(set(names)) < len(names) or b"\\" in b"".join(names):
-        # In objects of their own, perhaps.
-        json.loads(body.decode(), object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
+    if body.count(b"{") <= _FEW_OBJECTS:
+        names = [name for name, is_name in _STRING_OR_NAME.findall(body) if is_name]
+        if len(set(names)) == len(names) and b"\\" not in b"".join(names):
+            return
+    # In objects of their own, perhaps.
+    json.loads(body.decode(), object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) < len(pairs):
+    if len(dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]
         name = next(name for place, name in enumerate(names) if name in names[:place])
         raise invalid("body", f"has a field more than once: {name[:100]}")

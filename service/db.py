@@ -56,11 +56,11 @@ async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tu
     return [(item, task, outcome) for item, task, outcome in rows]
 
 
-async def submit_all(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tuple[int, str, str, Due | None]]:
-    """Stores all tasks, each a JSON object, or none; (task, submit_outcome, queue, when it is due) for each. Raises
+async def submit_all(pool: Pool, tasks: bytes, scope: str) -> list[tuple[int, str, str, Due | None]]:
+    """Stores all tasks of a JSON array or none; (task, submit_outcome, queue, when it is due) for each. Raises
     psycopg.Error: LG012, and what `submit_batch` does; its detail says which item it is about."""
     text = "select task, outcome, queue, due from lockgate.submit_all(%s::jsonb, %s)"
-    rows = await pool.rows(text, (f"[{b','.join(tasks).decode()}]", scope), repeatable=False)
+    rows = await pool.rows(text, (tasks.decode(), scope), repeatable=False)
     return [(task, outcome, queue, due) for task, outcome, queue, due in rows]
 
 
