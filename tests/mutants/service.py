@@ -198,7 +198,7 @@ MUTANTS = [
     ),
     mutant(
         "no-depth", "a full queue takes more",
-        sql("submit_batch", " and d.i <> all (v_over)", ""),
+        sql("submit_batch", " and o.i <> all (v_over)", ""),
         "schema/test_depth.py::test_a_full_queue_takes_no_more_and_says_so",
     ),
     mutant(
