@@ -74,7 +74,7 @@ def measure(
             Feeder(database, port, tasks, rate, http) as feeder,
         ):
             until(lambda: database.claims() > 10, lambda: "the first claims", 60)
-            before = begin = look(database)
+            before = begin = fed = look(database)
             say(" | ".join(COLUMNS))
             while not feeder.ended or before.waiting:
                 time.sleep(max(0.0, before.at + every - time.monotonic()))
@@ -82,6 +82,8 @@ def measure(
                 table.add(*row(ground, begin, before, now, started, service))
                 say(" | ".join(table.rows[-1]))
                 before = now
+                if not feeder.ended:
+                    fed = now
         claims, submitted = database.claims() - first, database.given("task_id_seq") - first_id
         left = database.value("select count(*) from lockgate.task where status <> 'succeeded'")
         answer.target(
@@ -90,8 +92,8 @@ def measure(
             f"{submitted:,} as submitted, 0",
             (claims, left) == (submitted, 0),
         )
-        done = (before.claims - begin.claims) / (before.at - begin.at)
-        answer.target("tasks/s over all", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
+        done = (fed.claims - begin.claims) / (fed.at - begin.at)
+        answer.target("tasks/s while any were submitted", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
     return answer
 
 
