@@ -654,8 +654,8 @@ comment on function lockgate.kept_metadata(jsonb, jsonb) is
 
 create or replace function lockgate.digest(p_request jsonb) returns uuid
 language sql immutable
-return md5((p_request - 'envelope')::text)::uuid;
-comment on function lockgate.digest(jsonb) is 'Tells one request from another with the same idempotency key.';
+return md5((p_request - '{envelope,idempotency_scope}'::text[])::text)::uuid;
+comment on function lockgate.digest(jsonb) is 'Tells one request from another with the same idempotency key and scope.';
 
 -- Counting takes as long as there is something to count. So a count holds for twenty times the time it took, and with it
 -- what this session adds; what others submit in that time may exceed the limit. From the end of the line, where no claim

@@ -1,6 +1,7 @@
 """Ctrl-C and TERM: the first interrupts, a second hurries."""
 
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -10,8 +11,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interruption:
     """While in this context, the first signal raises KeyboardInterrupt in the main thread; later ones only count.
 
-    Python drops what is raised in a destructor or in a hook after a fork: a loop that goes on until it is interrupted
-    calls `check` on each round.
+    Python drops what is raised in a destructor or in a hook after a fork, here without a word about it: a loop that
+    goes on until it is interrupted calls `check` on each round.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
+        sys.unraisablehook = _drop
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
                 self._before[number] = signal.signal(number, self._hear)
@@ -38,9 +40,15 @@ class Interruption:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = sys.__unraisablehook__
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         self.count += 1
         self.number = number
         if self.count == 1:
             raise KeyboardInterrupt
+
+
+def _drop(dropped: "sys.UnraisableHookArgs") -> None:
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)

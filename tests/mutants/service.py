@@ -128,8 +128,18 @@ MUTANTS = [
     ),
     mutant(
         "envelope-in-the-digest", "a message that comes again with another header is another request",
-        sql("digest", "p_request - 'envelope'", "p_request"),
+        sql("digest", "envelope,", ""),
         "schema/test_submit.py::test_the_envelope_of_a_request_is_kept_and_is_no_part_of_it",
+    ),
+    mutant(
+        "scope-in-the-digest", "who names the scope of a key in the request itself has made another request",
+        sql("digest", ",idempotency_scope", ""),
+        "service/test_access.py::test_many_tasks_go_to_the_queue_of_the_key_or_nowhere",
+    ),
+    mutant(
+        "dropped-aloud", "a Ctrl-C that Python drops is told of with a traceback",
+        py("lockgate/interruption", "Interruption.__enter__", "sys.unraisablehook = _drop", "pass"),
+        "lockgate/test_interruption.py",
     ),
     mutant(
         "silent-end", "a request that is cut off by the service's end gets no answer",
