@@ -175,9 +175,9 @@ class Feeder:
 
 OPTIONS = (
     click.option("--tasks", type=int, default=1_500_000, show_default=True, help="How many in all."),
-    click.option("--rate", type=int, default=850, show_default=True, help="Tasks submitted a second."),
-    click.option("--http", type=int, default=50, show_default=True, help="How many of these one by one over HTTP."),
-    click.option("--runners", type=int, default=4, show_default=True, help="Runner processes."),
+    click.option("--rate", type=int, default=820, show_default=True, help="Tasks submitted a second."),
+    click.option("--http", type=int, default=10, show_default=True, help="How many of these one by one over HTTP."),
+    click.option("--runners", type=int, default=2, show_default=True, help="Runner processes."),
     click.option("--slots", type=int, default=4, show_default=True, help="Slots of the queue."),
     click.option("--retention", type=int, default=300, show_default=True, help="Seconds ended tasks are kept."),
     click.option(
