@@ -38,8 +38,10 @@ bench:  ## Half an hour of measurements, into docs/performance.md
 bench-peers:  ## A quarter of an hour beside other task queues, which it installs, into docs/performance.md
 	uv run python -m bench.peers --into docs/performance.md
 
-soak:  ## Two hours and more of them: 1.5 million tasks, ten minutes beside an old transaction, an hour on the page
+soak:  ## Hours of them: 1.5 million tasks, reads of ten million, every index, an old transaction, an hour on the page
 	uv run python -m bench.soak --into docs/performance.md
+	uv run python -m bench.reads --into docs/performance.md
+	uv run python -m bench.indexes --into docs/performance.md
 	uv run python -m bench.pinned --minutes 10 --into docs/performance.md
 	uv run python -m bench.page_hour --into docs/performance.md
 

@@ -8,11 +8,9 @@ import click
 from bench import (
     depth,
     enqueue,
-    indexes,
     intake,
     page_load,
     pinned,
-    reads,
     safety,
     throughput,
     waiting,
@@ -24,7 +22,7 @@ from bench.script import FOLDER, INTO, SHORT, say, tell
 from tests.amqp import broker
 from tests.page import chromium
 
-QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, reads, waiting, indexes, page_load)
+QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake, waiting, page_load)
 
 
 @click.command()
@@ -32,7 +30,7 @@ QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intak
 @FOLDER
 @INTO
 def main(short: bool, folder: Path, into: Path | None) -> None:
-    """Measure everything but the soak."""
+    """Measure everything but what takes long by itself: that is `make soak`."""
     for question in QUESTIONS:
         begin = time.monotonic()
         try:
