@@ -38,10 +38,12 @@ bench:  ## Half an hour of measurements, into docs/performance.md
 bench-peers:  ## A quarter of an hour beside other task queues, which it installs, into docs/performance.md
 	uv run python -m bench.peers --into docs/performance.md
 
-soak:  ## Hours of them: 1.5 million tasks, reads of ten million, every index, an old transaction, an hour on the page
+soak:  ## Hours of them: 1.5 million tasks, reads of ten million, each index, who waits, an old transaction, the page
 	uv run python -m bench.soak --into docs/performance.md
 	uv run python -m bench.reads --into docs/performance.md
 	uv run python -m bench.indexes --into docs/performance.md
+	uv run python -m bench.waiting --into docs/performance.md
+	uv run python -m bench.page_load --into docs/performance.md
 	uv run python -m bench.pinned --minutes 10 --into docs/performance.md
 	uv run python -m bench.page_hour --into docs/performance.md
 
