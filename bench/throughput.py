@@ -1,6 +1,7 @@
 """``python -m bench.throughput``: tasks a second of real runners, against Postgres alone."""
 
 import json
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def under_the_cap(scale: Scale, ground: Ground, answer: Answer) -> None:
         )  # fmt: skip
         aim = ", aim 0.8" if kind == "noop" else ""
         answer.target(
-            f"{title}, of pgbench's rate", middle(ratio), f"≥ {least}{aim}", sorted(ratio)[len(ratio) // 2] >= least
+            f"{title}, of pgbench's rate", middle(ratio), f"≥ {least}{aim}", statistics.median(ratio) >= least
         )
 
 

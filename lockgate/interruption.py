@@ -19,6 +19,7 @@ class Interruption:
         self.count = 0
         self.number = 0  # of the last signal
         self._before: dict[signal.Signals, Any] = {}
+        self._hook_before = sys.unraisablehook
 
     @property
     def hurry(self) -> bool:
@@ -31,7 +32,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
-        sys.unraisablehook = _drop
+        sys.unraisablehook = self._drop
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
                 self._before[number] = signal.signal(number, self._hear)
@@ -40,7 +41,7 @@ class Interruption:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        sys.unraisablehook = sys.__unraisablehook__
+        sys.unraisablehook = self._hook_before
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         self.count += 1
@@ -48,7 +49,6 @@ class Interruption:
         if self.count == 1:
             raise KeyboardInterrupt
 
-
-def _drop(dropped: "sys.UnraisableHookArgs") -> None:
-    if not issubclass(dropped.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(dropped)
+    def _drop(self, dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            self._hook_before(dropped)

@@ -5,12 +5,12 @@ import os
 import secrets
 import signal
 import socket
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import psycopg
 
+from lockgate.refusal import Refusal
 from runner import log
 from runner.cue import Cue
 from runner.hand import HandlersNotLoaded
@@ -32,12 +32,6 @@ async def serve(settings: Settings, name: str, cue: Cue | None) -> None:
     await runner.run()
 
 
-def refuse(why: str) -> NoReturn:
-    """In one piece: the log is written beside it."""
-    click.echo(f"lockgate: {why}", err=True)
-    sys.exit(1)
-
-
 @click.command()
 @options
 def main(**given: Any) -> None:
@@ -54,18 +48,20 @@ def main(**given: Any) -> None:
     try:
         asyncio.run(serve(settings, name, cue))
     except HandlersNotLoaded as error:
-        refuse(f"{what}the handlers cannot be loaded: {error}")
+        raise Refusal(f"{what}the handlers cannot be loaded: {error}") from None
     except (NotDirect, SchemaTooOld) as error:
-        refuse(f"{error}")
+        raise Refusal(str(error)) from None
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        refuse("there is no Lockgate schema in this database; run `lockgate migrate`")
+        raise Refusal("there is no Lockgate schema in this database; run `lockgate migrate`") from None
     except psycopg.errors.InsufficientPrivilege as error:
-        refuse(f"the login of DATABASE_URL may not do this: {error.diag.message_primary}")
+        raise Refusal(f"the login of DATABASE_URL may not do this: {error.diag.message_primary}") from None
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise
         # Not libpq's words: they repeat the text, and with it the password.
-        refuse("DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database")
+        raise Refusal(
+            "DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -237,9 +237,10 @@ class _Answers(asyncio.Protocol):
         self._frames = Frames()
 
     def data_received(self, data: bytes) -> None:
-        self._frames.add(data)
+        if self.ended.done():
+            return
         try:
-            while not self.ended.done() and (body := self._frames.next()) is not None:
+            for body in self._frames.add(data):
                 self._heard(decode_from_hand(body))
         except ValueError as error:
             self.ended.set_result(error)

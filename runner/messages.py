@@ -107,37 +107,32 @@ def frame(message: Execute | Control | FromHand) -> bytes:
 
 
 class Frames:
-    """Takes bytes as they come, and gives the bodies of the frames that are whole."""
+    """What has come of a pipe and is no whole frame yet."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
-    def add(self, data: bytes) -> None:
-        self._bytes += data
-
-    def next(self) -> bytes | None:
-        """The next body; None while it is not whole.
+    def add(self, data: bytes) -> Iterator[bytes]:
+        """The bodies of the frames that are whole with these bytes.
 
         Raises:
             ValueError: these are no frames (a handler may have written into the pipe).
         """
-        if len(self._bytes) < LENGTH.size:
-            return None
-        (size,) = LENGTH.unpack_from(self._bytes)
-        if size > FRAME_LIMIT:
-            raise ValueError(f"a frame of {size} bytes")
-        end = LENGTH.size + size
-        if len(self._bytes) < end:
-            return None
-        body = bytes(self._bytes[LENGTH.size : end])
-        del self._bytes[:end]
-        return body
+        self._bytes += data
+        while len(self._bytes) >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(self._bytes)
+            if size > FRAME_LIMIT:
+                raise ValueError(f"a frame of {size} bytes")
+            end = LENGTH.size + size
+            if len(self._bytes) < end:
+                return
+            body = bytes(self._bytes[LENGTH.size : end])
+            del self._bytes[:end]
+            yield body
 
 
 def received(descriptor: int, decode: Callable[[bytes], Message]) -> Iterator[Message]:
     """What comes through a blocking pipe, until its end."""
     frames = Frames()
     while data := os.read(descriptor, AT_ONCE):
-        frames.add(data)
-        while (body := frames.next()) is not None:
-            yield decode(body)
+        yield from map(decode, frames.add(data))

@@ -22,6 +22,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # A string, and whether it is the name of a field.
 _STRING_OR_NAME = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+# Of more than so many, two surely have a name in common: then it is not worth looking at names alone.
 _FEW_OBJECTS = 10
 _EXPONENT_MAX = 400
 # Whoever reads it, in whatever language, and Postgres itself, goes a step deeper into its stack for each level.

@@ -138,7 +138,7 @@ MUTANTS = [
     ),
     mutant(
         "dropped-aloud", "a Ctrl-C that Python drops is told of with a traceback",
-        py("lockgate/interruption", "Interruption.__enter__", "sys.unraisablehook = _drop", "pass"),
+        py("lockgate/interruption", "Interruption.__enter__", "sys.unraisablehook = self._drop", "pass"),
         "lockgate/test_interruption.py",
     ),
     mutant(
