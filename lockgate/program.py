@@ -73,9 +73,12 @@ class Program:
 
     def ask(self) -> None:
         """Ask it to stop."""
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self._process:
             with suppress(ProcessLookupError):
-                self._process.terminate()
+                self._process.send_signal(number)
 
     def wait(self, limit: float) -> bool:
         """Wait for its end, at most `limit` seconds; whether it has ended."""

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ class RunnerProgram(Program):
         self.cue: socket.socket
         """From the start on. Takes the cue, and tells whether the runner holds slots."""
         self._said = b""
+        self._asked = False
 
     def start(self) -> None:
         self.lifeline, theirs = os.pipe()
@@ -52,6 +54,12 @@ class RunnerProgram(Program):
         with suppress(OSError):  # it is dead, and that is seen to like any death
             turn = {"inherit": list(inherit), "keep_hand": keep_hand, "metrics": metrics}
             self.cue.send(json.dumps(turn).encode() + b"\n")
+
+    def ask(self) -> None:
+        """Asks it to stop; the second time, at once."""
+        # Two signals of one number may reach it as one.
+        self._signal(signal.SIGINT if self._asked else signal.SIGTERM)
+        self._asked = True
 
     @property
     def serving(self) -> bool:

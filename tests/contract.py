@@ -23,7 +23,7 @@ BOOM = {"type": "Boom", "message": "it went wrong", "traceback": None}
 
 
 def until(
-    condition: Callable[[], T | Literal[False] | None], description: str = "", limit: float = 10.0, every: float = 0.01
+    condition: Callable[[], T | Literal[False] | None], description: str = "", limit: float = 60.0, every: float = 0.01
 ) -> T:
     """Waits for a true value and returns it."""
     deadline = time.monotonic() + limit

@@ -111,7 +111,7 @@ def intake(db: Database, rabbit: Broker, names: Names) -> Iterator[IntakeStart]:
 
             started: Intake = stack.enter_context(in_a_thread(make))
             if consuming:
-                until(lambda: started.is_consuming, "the intake to consume", 40)
+                until(lambda: started.is_consuming, "the intake to consume")
             return started
 
         yield start
@@ -135,7 +135,7 @@ def publisher(db: Database, rabbit: Broker, names: Names) -> Iterator[PublisherS
 
             started: Publisher = stack.enter_context(in_a_thread(make))
             if leading:
-                until(lambda: started.is_leading, "the publisher to lead", 40)
+                until(lambda: started.is_leading, "the publisher to lead")
             return started
 
         yield start

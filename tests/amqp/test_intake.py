@@ -140,7 +140,7 @@ def test_messages_that_wait_go_into_few_statements(
         rabbit.publish(names.queue, SLEEP)
         until(lambda: blocked(db) == 1, "the first to be under way")
         rabbit.publish(names.queue, *[SLEEP] * 300)
-        until(lambda: rabbit.ready(names.queue) == 0, "the rest to be delivered")
+        until(lambda: len(started._inbox._messages) == 300, "the rest to be delivered")
     stored(db, 301)
     statements = Counter(row[0] for row in db.query("select xmin::text from task"))
     assert len(statements) <= 3
@@ -283,10 +283,10 @@ def test_a_bad_message_stays_until_the_invalid_queue_has_it(
     stored(db, 22)
     assert started.counters.invalid == 0
     started.stop()
-    until(lambda: not started.is_consuming, "its end", 30)
-    until(lambda: rabbit.ready(names.queue) == 1, "it alone to be back", 30)
+    until(lambda: not started.is_consuming, "its end")
+    until(lambda: rabbit.ready(names.queue) == 1, "it alone to be back")
     intake()
-    until(lambda: rabbit.ready(names.invalid) == 1, "it to be refused", 30)
+    until(lambda: rabbit.ready(names.invalid) == 1, "it to be refused")
 
 
 # What goes away ------------------------------------------------------------------------------------------------------
@@ -305,9 +305,10 @@ def test_nothing_is_acknowledged_before_it_is_committed(
         until(lambda: rabbit.ready(names.queue) == 20, "all of them to be back", LIMIT)
     second = process()
     second.says("consuming", LIMIT)
-    stored(db, 20)
+    rabbit.publish(names.queue, SLEEP, message_id="last")  # behind the others, which the killed one may have stored
+    stored(db, 21)
     assert second.stop(LIMIT) == 0
-    assert (tasks(db), rabbit.ready(names.queue)) == (20, 0)
+    assert (tasks(db), rabbit.ready(names.queue)) == (21, 0)
 
 
 def test_an_intake_that_is_told_to_stop_finishes_its_batch_and_leaves_the_rest(
@@ -322,8 +323,10 @@ def test_an_intake_that_is_told_to_stop_finishes_its_batch_and_leaves_the_rest(
         until(lambda: rabbit.ready(names.queue) == 6, "some to be delivered", LIMIT)
         started.signal(signal.SIGTERM)
     assert started.stop(LIMIT) == 0
-    assert (tasks(db), rabbit.ready(names.queue)) == (1, 10)
-    assert started.says("counted", created=1)
+    done = tasks(db)  # its batch, and one more if the end of the first was there before the signal
+    assert 1 <= done <= 5
+    until(lambda: rabbit.ready(names.queue) == 11 - done, "the rest to be back", LIMIT)
+    assert started.says("counted", created=done)
     assert started.says("stopped")
 
 
@@ -333,6 +336,7 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_it_goes_on_by_it
     started = intake(database_url=to_database.dsn)
     rabbit.publish(names.queue, SLEEP)
     stored(db, 1)
+    until(lambda: started.counters.created == 1, "it to be told so")
     to_database.cut()
     rabbit.publish(names.queue, *[SLEEP] * 10, each=lambda n: {"message_id": f"m-{n}"})
     until(lambda: not started.is_consuming, "it to notice", LIMIT)
@@ -388,7 +392,7 @@ def test_a_message_is_delivered_as_often_as_it_takes(
     intake().stop()
     rabbit.publish(names.queue, SLEEP)
     rabbit.give_back(names.queue, 30)
-    assert rabbit.ready(names.queue) == 1
+    until(lambda: rabbit.ready(names.queue) == 1, "it to be back", LIMIT)
     intake()
     stored(db, 1)
 

@@ -67,7 +67,7 @@ def served(pg_template: Template) -> Iterator[tuple[Database, str]]:
     with pg_template.clone() as db:
         one = Process("--port", "0", DATABASE_URL=db.service)
         try:
-            until(lambda: httpx.get(f"{one.url}/health/ready").status_code == 200, "the service to be ready", 30)
+            until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
             yield db, one.url
         finally:
             one.close()

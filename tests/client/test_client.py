@@ -108,7 +108,7 @@ def away() -> httpx.Response:
 
 def test_after_a_503_it_comes_again_when_it_was_told_to_with_the_same_key(q: Contract, url: str) -> None:
     with Client(url) as real:
-        task = httpx.get(f"{url}/tasks/{real.submit('mail').id}")
+        task = httpx.get(f"{url}/tasks/{real.submit('mail').id}", timeout=60)
     canned = Canned(away(), task)
 
     with Client("http://canned", transport=canned) as client:
@@ -239,7 +239,7 @@ def test_the_events_go_on_after_a_broken_connection(
     calling: Calling, between: Proxy, q: Contract, runner: Session, later: Later
 ) -> None:
     number = q.submit()
-    client = calling(f"http://{between.address}")
+    client = calling(f"http://{between.address}", retries=100)
     watching = later(client.all, "events", number)
     until(lambda: client.seen, "the first event")
     between.cut()
@@ -398,7 +398,9 @@ def test_what_has_failed_in_the_same_way_is_a_group_and_can_be_listed(client: Sy
 def test_a_failed_task_is_retried_with_a_record_of_its_attempt(client: Synchronous, q: Contract) -> None:
     task = client.call("retry", q.row("failed"))
 
-    assert (task.status, task.position, task.attempts[0].outcome) == ("queued", 1, "failed")
+    assert (task.status, task.attempts[0].outcome) == ("queued", "failed")
+    # A service that was slow to count leaves it out for a while.
+    assert until(lambda: client.call("get", task).position, "its position") == 1
     assert task.attempts[0].error.type
 
 

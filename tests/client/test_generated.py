@@ -26,7 +26,7 @@ NAME = "generated_lockgate"
 def generated(served: tuple[Database, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the package."""
     folder = tmp_path_factory.mktemp("generated")
-    (folder / "openapi.json").write_bytes(httpx.get(f"{served[1]}/docs/openapi.json").content)
+    (folder / "openapi.json").write_bytes(httpx.get(f"{served[1]}/docs/openapi.json", timeout=60).content)
     (folder / "config.yaml").write_text(CONFIG)
     done = subprocess.run(
         [
@@ -57,7 +57,7 @@ def api(generated: Path, url: str) -> Iterator[Any]:
 
 
 def test_every_operation_is_there_and_every_module_can_be_loaded(generated: Path, served: tuple[Database, str]) -> None:
-    document = httpx.get(f"{served[1]}/docs/openapi.json").json()
+    document = httpx.get(f"{served[1]}/docs/openapi.json", timeout=60).json()
     operations = {operation["operationId"] for path in document["paths"].values() for operation in path.values()}
     modules = [path for path in generated.rglob("*.py") if path.name != "__init__.py"]
     for path in modules:

@@ -149,7 +149,7 @@ def serve(document: str, folder: Path, start: Start) -> None:
 
 def ended(q: Contract, kind: str, payload: Any, **named: Any) -> Task:
     number = q.submit(kind=kind, payload=payload, **named)
-    return until(lambda: (row := q.task(number)).status not in ("queued", "running") and row, f"{kind} to end", 20)
+    return until(lambda: (row := q.task(number)).status not in ("queued", "running") and row, f"{kind} to end")
 
 
 def test_a_runner_serves_the_handlers_of_the_readme(q: Contract, start: Start, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_program_started_as_shown_ends_with_its_killed_runner(q: Contract, sta
         runner = start(cwd=tmp_path, handlers="convert")
         runner.says("slot taken")
         q.submit(kind="convert.sort", payload={"lines": []}, max_attempts=1)
-        pid = until(lambda: next((path.name[4:] for path in tmp_path.glob("pid-*")), None), "the program", 20)
+        pid = until(lambda: next((path.name[4:] for path in tmp_path.glob("pid-*")), None), "the program")
         runner.kill()
         until(lambda pid=pid: not is_nap(pid), "the program to end")  # type: ignore[misc]
         (tmp_path / f"pid-{pid}").unlink()

@@ -67,7 +67,7 @@ class Pair:
 
     def owner(self) -> "psycopg.Connection[Any]":
         """A session of the administrator on the primary. Raises psycopg.Error."""
-        return psycopg.connect(self.primary.dsn(), autocommit=True, connect_timeout=2)
+        return psycopg.connect(self.primary.dsn(), autocommit=True, connect_timeout=20)
 
     # -- replication --------------------------------------------------------------------------------------------------
 

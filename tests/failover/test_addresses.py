@@ -48,7 +48,7 @@ def test_service_runner_and_commands_go_on_to_the_second(url: Url) -> None:
         runner.says("taken", LIMIT)
         asked = subprocess.run(
             [sys.executable, "-P", "-m", "lockgate", "list", "--json"],
-            env=os.environ | {"DATABASE_URL": f"{url(SUPERUSER)}&connect_timeout=2"},
+            env=os.environ | {"DATABASE_URL": f"{url(SUPERUSER)}&connect_timeout=10"},
             cwd=CHECKOUT, capture_output=True, text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
         assert (asked.returncode, asked.stderr) == (0, "")

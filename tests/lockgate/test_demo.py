@@ -13,6 +13,7 @@ import pytest
 from lockgate.demo import kept
 from lockgate.demo_view import Row
 from lockgate.embedded import available
+from tests.contract import until
 from tests.lockgate.up import LIMIT, descendants, environment, is_running, lockgate
 
 SUCCEEDED = Row(1, "succeeded", None, "r", 1.0, 0.0, 1.0)
@@ -56,7 +57,7 @@ def test_ctrl_c_leaves_no_process_and_no_folder(folder: Path) -> None:
         assert len(started) > 5
         demo.send_signal(signal.SIGINT)
         assert demo.wait(LIMIT) == 130
-        assert not [pid for pid in started if is_running(pid)]
+        until(lambda: not [pid for pid in started if is_running(pid)], "all of them to be gone", LIMIT)
     assert not list(folder.iterdir())
 
 

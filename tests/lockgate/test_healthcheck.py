@@ -37,7 +37,7 @@ def runner(db: Database) -> Iterator[RunnerProcess]:
 def test_a_service_is_well_when_it_can_take_tasks(db: Database) -> None:
     with running(db.service) as client:
         until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
-        assert of_service(client.base_url.port) == (0, "")
+        until(lambda: of_service(client.base_url.port) == (0, ""), "it to be well")
 
 
 def test_a_service_without_its_database_is_unwell(db: Database) -> None:
@@ -62,7 +62,7 @@ def test_a_runner_is_well_while_its_session_speaks(db: Database, runner: RunnerP
 
 def test_a_frozen_runner_is_unwell(db: Database, runner: RunnerProcess) -> None:
     runner.signal(signal.SIGSTOP)
-    code, why = until(lambda: (said := of_runner(db.runner, LOCKGATE_POLL="0.05")) != (0, "") and said, limit=30)
+    code, why = until(lambda: (said := of_runner(db.runner, LOCKGATE_POLL="0.05")) != (0, "") and said)
     assert code == 1
     assert why.startswith("lockgate: the runner has been silent for ")
 

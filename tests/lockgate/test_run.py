@@ -1,10 +1,12 @@
 """`lockgate run`: a runner that is replaced when it dies."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +47,7 @@ def test_a_killed_runner_has_a_successor_that_takes_its_task_over_without_the_gr
     db.query("update lockgate.queue set grace = 600")
     [(name, pid, concurrency)] = alive(db)
     assert concurrency == 2
-    task = submit(db, 1)
+    task = submit(db, 6)
     until(lambda: status(db, task) == "running", "the task to run", LIMIT)
     os.kill(pid, signal.SIGKILL)
     until(lambda: status(db, task) == "succeeded", "the successor to have executed it", LIMIT)
@@ -59,13 +61,13 @@ def test_a_killed_runner_has_a_successor_that_takes_its_task_over_without_the_gr
 
 
 def test_term_lets_the_task_finish_and_leaves_no_process(db: Database, run: subprocess.Popen[str]) -> None:
-    task = submit(db, 2)
+    task = submit(db, 6)
     until(lambda: status(db, task) == "running", "the task to run", LIMIT)
     started = descendants(run.pid)
     run.terminate()
     assert run.wait(LIMIT) == 0
     assert status(db, task) == "succeeded"
-    assert not [pid for pid in started if is_running(pid)]
+    until(lambda: not [pid for pid in started if is_running(pid)], "all of them to be gone", LIMIT)
 
 
 def test_a_second_ctrl_c_hurries(db: Database, run: subprocess.Popen[str]) -> None:
@@ -73,6 +75,30 @@ def test_a_second_ctrl_c_hurries(db: Database, run: subprocess.Popen[str]) -> No
     until(lambda: status(db, task) == "running", "the task to run", LIMIT)
     run.send_signal(signal.SIGINT)
     run.send_signal(signal.SIGTERM)
+    assert run.wait(20) == 0
+    assert status(db, task) == "queued"
+
+
+def pending(pid: int) -> set[signal.Signals]:
+    """Signals that were sent to a process and have not reached it."""
+    mask = re.search(r"^ShdPnd:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert mask
+    return {number for number in signal.Signals if int(mask[1], 16) >> (number - 1) & 1}
+
+
+def test_a_second_ctrl_c_hurries_a_runner_that_had_no_time_for_the_first(
+    db: Database, run: subprocess.Popen[str]
+) -> None:
+    """Two signals of one number would reach it as one."""
+    db.query("update lockgate.queue set grace = 600")
+    task = submit(db, 300)
+    until(lambda: status(db, task) == "running", "the task to run", LIMIT)
+    [(_, pid, _)] = alive(db)
+    os.kill(pid, signal.SIGSTOP)
+    run.send_signal(signal.SIGINT)
+    run.send_signal(signal.SIGTERM)
+    until(lambda: len(pending(pid)) == 2, "both to be on their way", LIMIT)
+    os.kill(pid, signal.SIGCONT)
     assert run.wait(20) == 0
     assert status(db, task) == "queued"
 

@@ -42,7 +42,7 @@ def up() -> Iterator[Up]:
 
 
 def ask(url: str, body: Any = None) -> Any:
-    answer = httpx.get(url) if body is None else httpx.post(url, json=body)
+    answer = httpx.get(url, timeout=LIMIT) if body is None else httpx.post(url, json=body, timeout=LIMIT)
     return answer.raise_for_status().json()
 
 
@@ -53,7 +53,7 @@ def executed(url: str) -> None:
 
 
 def test_what_it_prints_can_be_pasted(up: Up) -> None:
-    assert httpx.get(up.line("The API")).status_code == 200
+    assert httpx.get(up.line("The API"), timeout=LIMIT).status_code == 200
     made = subprocess.run(["/bin/sh", "-c", up.line("Make a task")], capture_output=True, timeout=10, check=True)
     task = json.loads(made.stdout)["id"]
     assert json.loads(ask_psql(up, "select to_json(q) from queue_overview q"))["slots"] == 3
@@ -118,12 +118,12 @@ def test_a_taken_port_is_said_in_one_line_and_leaves_no_process(up: Up, folder: 
 def test_ctrl_c_stops_all_in_order_and_leaves_no_process(folder: Path) -> None:
     with Up(folder) as up:
         executed(up.url)
-        task = ask(f"{up.url}/tasks", {"kind": "sleep", "payload": {"min": 2, "max": 2}})["id"]
-        until(lambda: ask(f"{up.url}/tasks/{task}")["status"] == "running", "the task to run")
+        task = ask(f"{up.url}/tasks", {"kind": "sleep", "payload": {"min": 8, "max": 8}})["id"]
+        until(lambda: ask(f"{up.url}/tasks/{task}")["status"] == "running", "the task to run", LIMIT)
         started = descendants(up.process.pid)
         up.interrupt()
         assert up.process.wait(LIMIT) == 0
-        assert not [pid for pid in started if is_running(pid)]
+        until(lambda: not [pid for pid in started if is_running(pid)], "all of them to be gone", LIMIT)
         said = up.output.replace('"event": ', '"event":')  # as the service writes it, as the runner does
         last = [said.rindex(f'"event":"{event}"') for event in ("stopping", "slot released", "stopped")]
         assert last == sorted(last)
@@ -147,7 +147,7 @@ def test_a_second_ctrl_c_hurries_and_the_task_is_given_back(folder: Path) -> Non
 
 def test_ctrl_c_while_the_database_is_made_leaves_no_process_and_nothing_half_made(folder: Path) -> None:
     up = Up(folder)
-    up.child("postgres --single")
+    up.child("initdb")
     started = descendants(up.process.pid)
     up.interrupt()
     assert up.process.wait(20) == 0
@@ -229,7 +229,7 @@ def test_each_runner_has_a_port_for_its_metrics_also_after_it_was_replaced(folde
         found = []
         for port in (first, first + 1):
             with contextlib.suppress(httpx.TransportError):
-                text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+                text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT).text
                 found += re.findall(r"^process_start_time_seconds (\S+)", text, re.MULTILINE)
         return [float(one) for one in found]
 

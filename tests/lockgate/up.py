@@ -84,7 +84,11 @@ class Up:
 
     def child(self, words: str) -> int:
         """The pid of the child with these words in its command line."""
-        return until(lambda: next((p for p, command in descendants(self.process.pid).items() if words in command), 0))
+        return until(
+            lambda: next((p for p, command in descendants(self.process.pid).items() if words in command), 0),
+            words,
+            LIMIT,
+        )
 
     def interrupt(self) -> None:
         """Ctrl-C: the terminal sends it to the whole process group."""

@@ -167,12 +167,16 @@ class World:
         """The orders in which it may have been: once as if neither had noticed that the other was at some tasks, and
         once as if it had passed these by."""
         of_first, of_second = self.touched(first), self.touched(second)
+        # It waits for a second and no longer, and this machine was slower than that.
+        late = second.call.name == "delete_queue" and second.told == Refused("55P03")
         if meeting in ("rollback", "loss"):
+            if late:
+                yield []
+                return
             yield [(second, NONE, NONE)]
             yield [(second, of_first, of_first)]
             return
-        if second.call.name == "delete_queue" and second.told == Refused("55P03"):
-            # It waits for a second and no longer, and this machine was slower than that.
+        if late:
             yield [(first, NONE, NONE)]
             return
         ahead = of_second if meeting == "at once" else NONE

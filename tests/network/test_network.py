@@ -19,7 +19,7 @@ CONNECT = """
 import json, socket, sys, time
 start = time.monotonic()
 try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()
     how = "connected"
 except OSError as error:
     how = type(error).__name__
@@ -60,10 +60,10 @@ def listener(network: Network) -> Iterator[socket.socket]:
         yield it
 
 
-def connect(host: Host, listener: socket.socket) -> tuple[str, float]:
+def connect(host: Host, listener: socket.socket, limit: float = 30) -> tuple[str, float]:
     """How a connection from that host goes, and in how many seconds."""
     address, port = listener.getsockname()
-    how, seconds = json.loads(run(*host.command, sys.executable, "-c", CONNECT, address, str(port)))
+    how, seconds = json.loads(run(*host.command, sys.executable, "-c", CONNECT, address, str(port), str(limit)))
     return how, seconds
 
 
@@ -71,23 +71,21 @@ def test_a_wire_carries_and_can_be_cut_and_healed(host: Host, listener: socket.s
     assert connect(host, listener)[0] == "connected"
     for way in (host.wire.to_server, host.wire.to_runner):
         way.open = False
-        assert connect(host, listener)[0] == "TimeoutError"
+        assert connect(host, listener, 1.5)[0] == "TimeoutError"
         host.wire.heal()
         assert connect(host, listener)[0] == "connected"
 
 
 def test_a_wire_can_refuse(host: Host, listener: socket.socket) -> None:
     host.wire.refuse()
-    how, seconds = connect(host, listener)
-    assert how == "ConnectionRefusedError"
-    assert seconds < 1
+    assert connect(host, listener)[0] == "ConnectionRefusedError"
 
 
 def test_a_wire_can_be_slow(host: Host, listener: socket.socket) -> None:
     host.wire.to_server.delay = host.wire.to_runner.delay = 0.2
     how, seconds = connect(host, listener)
     assert how == "connected"
-    assert 0.4 <= seconds < 1.4
+    assert seconds >= 0.4
 
 
 def test_what_a_killed_run_has_left_is_removed_by_the_next(network: Network) -> None:

@@ -11,6 +11,9 @@ addEventListener("securitypolicyviolation", (event) =>
   console.error(`against the policy: ${event.violatedDirective}, ${event.blockedURI} ${event.sample}`));
 """
 
+CUT_OFF = r"net::ERR_"
+"""What the browser says when a server goes away, depending on where it was with its request."""
+
 
 class Watch:
     """Looks at everything in some browser contexts. `allowed`: texts of errors that a test brings about itself."""

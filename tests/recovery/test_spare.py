@@ -162,7 +162,7 @@ def test_term_ends_runner_and_spare_and_leaves_no_process(q: Contract, run: Run)
     supervised.spare()
     below = descendants(supervised.pid)
     assert supervised.stop(LIMIT) == 0
-    assert not [pid for pid in below if exists(pid)]
+    until(lambda: not [pid for pid in below if exists(pid)], "all of them to be gone", LIMIT)
     assert q.task(task).status == "succeeded"
     assert supervised.noise == []
 
@@ -171,15 +171,15 @@ def test_term_ends_runner_and_spare_and_leaves_no_process(q: Contract, run: Run)
 def test_a_runner_that_stands_by_has_a_hand_instead_of_a_spare(
     q: Contract, db: Database, run: Run, spare: str, hands: int
 ) -> None:
-    db.query("update lockgate.queue set slots = 1, grace = 1")
+    db.query("update lockgate.queue set slots = 1, grace = 10")
     holder = run(spare=spare)
     task = busy(q, holder)
     standby = run(spare=spare)
     runner = standby.runner()
     until(lambda: len(children_named("hand_process", runner)) == hands, f"{hands} hands", LIMIT)
     holder.kill()
-    standby.says("taken", task=task, attempt=2, limit=LIMIT)
-    assert len(standby.events("hand started")) == 1 + (1 - hands)
+    taken = standby.says("taken", task=task, attempt=2, limit=LIMIT)
+    assert len(standby.events("hand started", runner=taken["runner"])) == 1 + (1 - hands)
     if spare == "on":
         assert standby.spare() != runner
 

@@ -71,7 +71,7 @@ class RunnerProcess:
     def events(self, event: str, **having: object) -> list[dict[str, Any]]:
         return [x for x in list(self.lines) if x["event"] == event and having.items() <= x.items()]
 
-    def says(self, event: str, limit: float = 15, count: int = 1, **having: object) -> dict[str, Any]:
+    def says(self, event: str, limit: float = 60, count: int = 1, **having: object) -> dict[str, Any]:
         """Waits for the ``count``-th such line."""
         found: list[dict[str, Any]] = until(
             lambda: (e := self.events(event, **having)) and len(e) >= count and e,

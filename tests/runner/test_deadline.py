@@ -28,6 +28,8 @@ def with_claimed(q: Contract, story: Callable[[Runner, Session, Slot, Claimed], 
     """Tells it of a runner that has claimed a task a moment ago, and not yet given it to its hand."""
     context = main.make_context("runner", ["--database-url", q.db.runner])
 
+    q.queue(grace=60)
+
     async def tell() -> T:
         runner = Runner(Settings(**context.params), "r1")
         await runner._hands.first()
@@ -57,7 +59,7 @@ def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock
         await runner._start(session, slot, claimed)
         outcome = await asyncio.to_thread(until, lambda: slot.outcome, "its end")
         assert outcome.ended.outcome == "returned"
-        assert begin + 4 < slot.until <= deadline.now() + 4.5
+        assert begin + 53 < slot.until <= deadline.now() + 54
 
     with_claimed(q, story)
 

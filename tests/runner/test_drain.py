@@ -18,7 +18,7 @@ def test_it_finishes_what_it_has_and_a_standby_takes_over_until_it_is_resumed(
     first.says("slot taken")
     second = start()
     second.says("connected")
-    running = nap(q, 2)
+    running = nap(q, 8)
     until(lambda: q.task(running).status == "running", "the first to work")
     q.service.execute("select lockgate.drain_runner(%s)", (first.name,))
     assert first.says("draining")["running"] == 1
@@ -56,7 +56,7 @@ def test_it_still_looks_after_the_slots_of_others(q: Contract, start: Start) -> 
 def test_it_drains_on_when_its_session_was_lost_in_the_middle(q: Contract, start: Start) -> None:
     runner = start()
     runner.says("slot taken")
-    running = nap(q, 3)
+    running = nap(q, 8)
     until(lambda: q.task(running).status == "running", "it to work")
     q.service.execute("select lockgate.drain_runner(%s)", (runner.name,))
     runner.says("draining")

@@ -3,6 +3,8 @@ death."""
 
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 from tests.contract import Contract, until
 from tests.runner.conftest import Start
@@ -11,6 +13,15 @@ from tests.runner.process import RunnerProcess, children, command_line, exists
 
 def keepers(runner: RunnerProcess) -> list[int]:
     return [pid for pid in children(runner.pid) if "keeper.py" in command_line(pid)]
+
+
+def watches_a_hand(keeper: int) -> bool:
+    """Whether it was told of one, of which it holds a pidfd since."""
+    for link in Path(f"/proc/{keeper}/fd").iterdir():
+        with suppress(OSError):
+            if "pidfd" in str(link.readlink()):
+                return True
+    return False
 
 
 def test_a_killed_keeper_is_replaced_and_knows_the_hands_there_are(q: Contract, start: Start) -> None:
@@ -22,6 +33,7 @@ def test_a_killed_keeper_is_replaced_and_knows_the_hands_there_are(q: Contract, 
     (first,) = keepers(runner)
     os.kill(first, signal.SIGKILL)
     (second,) = until(lambda: (now := keepers(runner)) != [first] and now, "another keeper")
+    until(lambda: watches_a_hand(second), "it to know the hand")
     assert exists(hand)
     assert q.task(task).status == "running"
 

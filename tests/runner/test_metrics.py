@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runner.metrics import Families
 from runner.tally import Tally
-from tests.contract import Contract
+from tests.contract import Contract, until
 from tests.docs.markdown import table
 from tests.runner.conftest import Start
 from tests.runner.process import RunnerProcess
@@ -16,7 +16,7 @@ from tests.runner.test_outcomes import ended
 Values = dict[tuple[str, str], float]
 
 
-def address(runner: RunnerProcess, limit: float = 15) -> str:
+def address(runner: RunnerProcess, limit: float = 60) -> str:
     return f"http://127.0.0.1:{runner.says('metrics served', limit)['port']}/metrics"
 
 
@@ -28,15 +28,22 @@ def values(url: str) -> Values:
     return {(each.name, *each.labels.values(), "")[:2]: each.value for family in families for each in family.samples}  # type: ignore[misc]
 
 
+def gauges(url: str, *names: str) -> tuple[float, ...]:
+    found = values(url)
+    return tuple(found[f"lockgate_runner_{name}", ""] for name in names)
+
+
 def test_a_runner_counts_its_work(q: Contract, start: Start) -> None:
     runner = start(metrics="127.0.0.1:0", ask_limit=0)
     url = address(runner)
     runner.says("slot taken")
-    for kind, payload in [("nap", {}), ("never", {"reason": "no"}), ("segfault", {}), ("nap", {"seconds": 60})]:
-        number = q.submit(kind=kind, payload=payload, max_attempts=1, timeout=1)
-        ended(q, number)
+    for kind, payload, timeout in [
+        ("nap", {}, 60), ("never", {"reason": "no"}, 60), ("segfault", {}, 60), ("nap", {"seconds": 60}, 1),
+    ]:  # fmt: skip
+        ended(q, q.submit(kind=kind, payload=payload, max_attempts=1, timeout=timeout))
 
-    found = values(url)
+    failed = ("lockgate_runner_attempts_total", "failed")
+    found = until(lambda: (now := values(url)).get(failed) == 3 and now, "the last end to be counted")
 
     assert found["lockgate_runner_claims_total", ""] == 4
     assert found["lockgate_runner_attempts_total", "succeeded"] == 1
@@ -49,24 +56,23 @@ def test_a_runner_counts_its_work(q: Contract, start: Start) -> None:
     q.db.query("select pg_terminate_backend(backend_pid) from runner_overview where alive")
     runner.says("connected", count=2)
     assert values(url)["lockgate_runner_sessions_lost_total", ""] == 1
-    assert httpx.get(url.replace("/metrics", "/")).status_code == 404
+    assert httpx.get(url.replace("/metrics", "/"), timeout=30).status_code == 404
 
 
 def test_it_tells_slots_and_adoptions(q: Contract, start: Start) -> None:
-    q.queue(grace=1)
-    number = q.submit(kind="nap", payload={"seconds": 3})
+    q.queue(grace=3)
+    number = q.submit(kind="nap", payload={"seconds": 8})
     dead = q.runner()
     dead.work(2)
     dead.die()
     runner = start(metrics="127.0.0.1:0")
-    runner.says("taken", 30, task=number)
-    found = values(address(runner))
-    assert found["lockgate_runner_adoptions_total", ""] == 1
-    assert (found["lockgate_runner_slots_held", ""], found["lockgate_runner_slots_busy", ""]) == (1, 1)
+    runner.says("taken", task=number)
+    url = address(runner)
+    until(lambda: gauges(url, "slots_held", "slots_busy") == (1, 1), "its slot to be counted")
+    assert values(url)["lockgate_runner_adoptions_total", ""] == 1
     q.service.execute("select lockgate.drain_runner(%s)", (runner.name,))
     runner.says("slot released")
-    found = values(address(runner))
-    assert (found["lockgate_runner_slots_held", ""], found["lockgate_runner_draining", ""]) == (0, 1)
+    until(lambda: gauges(url, "slots_held", "draining") == (0, 1), "the slot to be counted as let go")
 
 
 def test_who_asks_and_says_no_more_is_given_up_and_holds_up_nobody(q: Contract, start: Start) -> None:

@@ -20,7 +20,7 @@ def runner(start: Start) -> RunnerProcess:
     return runner
 
 
-def ended(q: Contract, task: int, limit: float = 15) -> Task:
+def ended(q: Contract, task: int, limit: float = 45) -> Task:
     return until(
         lambda: (row := q.task(task)).status in ("succeeded", "failed", "cancelled") and row,
         f"task {task} to end",
@@ -33,7 +33,7 @@ def test_a_handler_may_be_sync_or_async(q: Contract, runner: RunnerProcess, kind
     row = ended(q, q.submit(kind=kind, payload={"seconds": 0.01}))
     assert (row.status, row.result, row.attempt) == ("succeeded", "rested", 1)
     assert row.exec_time is not None
-    assert 0.01 <= row.exec_time < 1
+    assert 0.01 <= row.exec_time < 15
 
 
 def test_a_handler_gets_the_payload_and_its_task(q: Contract, runner: RunnerProcess) -> None:
@@ -134,16 +134,19 @@ def test_an_attempt_over_its_timeout_is_stopped(q: Contract, runner: RunnerProce
     row = ended(q, q.submit(kind="nap", payload={"seconds": 60}, timeout=0.3, max_attempts=1))
     assert (row.status, row.error["type"]) == ("failed", "Timeout")
     assert row.exec_time is not None
-    assert row.exec_time < 5
+    assert row.exec_time < 30
 
 
 @pytest.mark.parametrize("kind", ["nap", "async_nap", "stubborn"])
-def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, runner: RunnerProcess, kind: str) -> None:
-    task = q.submit(kind=kind, payload={"seconds": 60})
+def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, start: Start, witness: Witness, kind: str) -> None:
+    runner = start(ask_limit=0.5 if kind == "stubborn" else 60)
+    runner.says("slot taken")
+    task = q.submit(kind=kind, payload={"seconds": 100})
     runner.says("taken", task=task)
+    until(witness.current, "the handler to begin")
     (hand,) = runner.hands()
     assert q.cancel(task) == "running"
-    assert ended(q, task, 3).status == "cancelled"
+    assert ended(q, task).status == "cancelled"
     assert exists(hand) is (kind != "stubborn")
     assert ended(q, q.submit(kind="nap", payload={"seconds": 0})).status == "succeeded"
 
@@ -151,10 +154,10 @@ def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, runner: Runne
 def test_a_forced_cancel_kills_at_once(q: Contract, start: Start) -> None:
     runner = start(ask_limit=60)
     runner.says("slot taken")
-    task = q.submit(kind="stubborn", payload={"seconds": 60})
+    task = q.submit(kind="stubborn", payload={"seconds": 100})
     runner.says("taken", task=task)
     q.cancel(task, force=True)
-    assert ended(q, task, 3).status == "cancelled"
+    assert ended(q, task).status == "cancelled"
 
 
 def test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_killed(
@@ -162,10 +165,10 @@ def test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_kille
 ) -> None:
     q.db.query("update lockgate.queue set grace = 1")
     ended(q, q.submit(kind="nap", payload={"seconds": 0}))
-    row = ended(q, q.submit(kind="hold_interpreter", payload={"seconds": 5}, max_attempts=1))
+    row = ended(q, q.submit(kind="hold_interpreter", payload={"seconds": 90}, max_attempts=1))
     assert row.status == "failed"
     assert row.exec_time is not None
-    assert row.exec_time < 2
+    assert row.exec_time < 30
 
 
 @contextmanager
@@ -201,7 +204,7 @@ def test_what_a_dead_hand_has_forked_dies_though_it_holds_all_that_the_hand_held
 ) -> None:
     with keeper_frozen(runner):
         ended(q, q.submit(kind="fork_and_die", max_attempts=1))
-        until(lambda: not witness.current(), "the witness to see every process gone", 5)
+        until(lambda: not witness.current(), "the witness to see every process gone")
 
 
 def test_a_killed_hand_takes_what_it_forked_with_it(q: Contract, runner: RunnerProcess) -> None:

@@ -25,10 +25,10 @@ def test_a_cancel_that_nobody_was_told_of_is_found(q: Contract, start: Start) ->
 
 
 def test_between_looks_that_are_far_apart_pings_keep_the_deadline_ahead(q: Contract, start: Start) -> None:
-    q.queue(grace=1)
+    q.queue(grace=4)
     runner = start(poll=60)
     runner.says("slot taken")
-    row = ended(q, q.submit(kind="nap", payload={"seconds": 3}))
+    row = ended(q, q.submit(kind="nap", payload={"seconds": 6}))
     assert (row.status, row.attempt) == ("succeeded", 1)
 
 
@@ -44,7 +44,7 @@ def test_runners_that_stand_by_share_the_looks_and_are_there_when_they_are_told(
         """
     until(lambda: q.db.value(silence, standby.name) > 4, "it to look at its leisure", 60)
     q.set_slots(2)
-    standby.says("slot taken", limit=5)
+    standby.says("slot taken", limit=12)  # its own next look would be 14 s away
     until(lambda: q.db.value(silence, standby.name) < 1, "it to be as lively as whoever has a slot")
     assert len(others) == 40
 

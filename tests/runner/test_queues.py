@@ -83,6 +83,7 @@ def test_a_runner_with_concurrency_holds_that_many_slots_on_one_session(
     q.db.query("select set_slots('default', 4)")
     runner = start(concurrency=3)
     runner.says("slot taken", count=3)
+    runner.says("hand started", count=3)
     tasks = [q.submit(kind="nap", payload={"seconds": 0.3}) for _ in range(9)]
     for task in tasks:
         ended(q, task)

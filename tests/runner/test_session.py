@@ -16,7 +16,7 @@ from tests.proxy import Proxy
 
 T = TypeVar("T")
 
-SHORT = 1.0
+SHORT = 5.0
 """A grace, in seconds, where the end of it is waited for; others have time on a slow machine."""
 
 
@@ -136,7 +136,7 @@ def test_a_silent_server_is_given_up_while_there_is_time_to_come_back(db: Databa
             proxy.resume()
             return waited
 
-        assert 0.4 * SHORT <= on_session(proxy.dsn, story, SHORT) < 0.4 * SHORT + 1.5
+        assert 0.4 * SHORT <= on_session(proxy.dsn, story, SHORT) < SHORT
 
 
 def test_a_statement_that_is_given_up_is_not_cancelled_and_takes_effect(q: Contract) -> None:
@@ -162,9 +162,9 @@ def test_the_defaults_of_a_server_or_a_login_are_overruled(db: Database) -> None
     odd = {
         "default_transaction_isolation": "serializable",
         "default_transaction_read_only": "on",
-        "idle_session_timeout": "1s",
-        "idle_in_transaction_session_timeout": "1s",
-        "statement_timeout": "1s",
+        "idle_session_timeout": "10s",
+        "idle_in_transaction_session_timeout": "10s",
+        "statement_timeout": "10s",
         "lock_timeout": "10s",
         "synchronous_commit": "off",
     }

@@ -18,7 +18,7 @@ def test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new(
 ) -> None:
     runner = start()
     runner.says("slot taken")
-    first, second = (q.submit(kind="nap", payload={"seconds": 1}) for _ in range(2))
+    first, second = (q.submit(kind="nap", payload={"seconds": 6}) for _ in range(2))
     runner.says("taken", task=first)
     runner.signal(number)
     assert runner.process.wait(20) == 0
@@ -46,39 +46,40 @@ def test_a_second_signal_stops_at_once(q: Contract, start: Start) -> None:
     runner.says("taken", task=task)
     runner.signal(signal.SIGTERM)
     runner.says("stopping")
-    assert runner.stop(5) == 0
+    assert runner.stop(25) == 0
     assert (q.task(task).status, q.task(task).attempt) == ("queued", 0)
 
 
 def test_hands_end_with_a_killed_runner(q: Contract, start: Start) -> None:
+    q.queue(grace=100)
     runner = start()
     runner.says("slot taken")
-    q.submit(kind="stubborn", payload={"seconds": 60})
+    q.submit(kind="stubborn", payload={"seconds": 100})
     runner.says("taken")
     (hand,) = runner.hands()
     runner.kill()
-    until(lambda: not exists(hand), "the hand to be gone", 2)
+    until(lambda: not exists(hand), "the hand to be gone", 30)
 
 
 def test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same(
     q: Contract, start: Start, witness: Witness
 ) -> None:
     """Its handler keeps the interpreter to itself, so that nobody reads the pipe; its deadline is far away."""
-    q.queue(grace=60)
+    q.queue(grace=100)
     runner = start()
     runner.says("slot taken")
-    task = q.submit(kind="hold_interpreter", payload={"seconds": 60})
+    task = q.submit(kind="hold_interpreter", payload={"seconds": 100})
     runner.says("taken", task=task)
     (hand,) = runner.hands()
     until(lambda: witness.current(), "the handler to begin")
     runner.kill()
-    until(lambda: not exists(hand), "the hand to be gone", 2)
+    until(lambda: not exists(hand), "the hand to be gone", 30)
 
 
 def test_a_runner_whose_database_stays_away_stops_all_the_same(db: Database, start: Start) -> None:
     runner = start("postgresql://nobody@127.0.0.1:1/nowhere")
     runner.says("database unreachable")
-    assert runner.stop(5) == 0
+    assert runner.stop() == 0
 
 
 def test_handlers_that_cannot_be_imported_end_the_runner_with_one_line(db: Database) -> None:

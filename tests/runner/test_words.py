@@ -16,7 +16,7 @@ def runner(start: Start) -> RunnerProcess:
 
 
 def test_progress_shows_while_the_task_runs_and_its_last_value_stays(q: Contract, runner: RunnerProcess) -> None:
-    task = q.submit(kind="count_to", payload={"total": 30, "pause": 0.05})
+    task = q.submit(kind="count_to", payload={"total": 30, "pause": 0.2})
     seen = until(lambda: (row := q.task(task)).progress and row, "some progress")
     assert seen.status == "running"
     assert seen.progress["total"] == 30
@@ -70,14 +70,15 @@ def test_ended_tasks_are_removed_when_their_time_is_over(q: Contract, start: Sta
     q.db.query("update lockgate.queue set retention = 1")
     start().says("slot taken")
     ended(q, q.submit(kind="say", payload={"text": "gone soon"}))
-    until(lambda: q.db.value("select count(*) from task") == 0, "the task to be removed", 25)
+    until(lambda: q.db.value("select count(*) from task") == 0, "the task to be removed")
     assert q.db.value("select count(*) from output") == 0
 
 
-def test_a_task_submitted_for_later_starts_within_a_tenth_of_a_second_of_its_time(
-    q: Contract, runner: RunnerProcess
+def test_a_task_submitted_for_later_starts_when_its_time_has_come_and_not_at_the_next_look(
+    q: Contract, start: Start
 ) -> None:
+    start(poll=60).says("slot taken")
     for delay in (0.3, 1.7):
         row = ended(q, q.submit(kind="nap", payload={"seconds": 0}, delay=delay))
         late = q.db.value("select extract(epoch from start_time - run_at)::float8 from task where id = %s", row.id)
-        assert 0 <= late < 0.1
+        assert 0 <= late < 20

@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 
 from lockgate.witness import Witness
+from service import reading
 from service.__main__ import Server, listen
 from service.app import create_app
 from service.caller import SCOPES, Scope
@@ -40,6 +41,16 @@ Asking = tuple[Database, httpx.Client, dict[Scope, str]]
 """A service that asks for keys, and one key of each scope."""
 
 
+PATIENT = "import service.__main__ as it; it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; it.main()"
+"""A service that has a minute for its end, where that is not the question: the machine may have much else to do."""
+
+
+@pytest.fixture(autouse=True)
+def _positions_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a slow machine would have them left out."""
+    monkeypatch.setattr(reading, "POSITION_LIMIT", 4.5)
+
+
 class ThreadServer(Server):
     """In a thread, where nobody gets signals."""
 
@@ -53,8 +64,9 @@ def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     root = settings.get("root_path", "")
     app = edged(create_app(Settings(database_url=database_url, **settings), stopping), root)
     config = uvicorn.Config(
-        app, http=protocol(root), log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=1
-    )
+        app, http=protocol(root), log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=1,
+        timeout_keep_alive=60,
+    )  # fmt: skip
     server = ThreadServer(config, stopping)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -72,25 +84,34 @@ def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
         assert not thread.is_alive()
 
 
+def is_ready(client: httpx.Client, root: str = "") -> None:
+    until(lambda: client.get(f"{root}/health/ready").status_code == 200, "the service to be ready")
+
+
 @pytest.fixture
 def start() -> Iterator[ServiceStart]:
-    """Starts services with these settings, whether or not they are ready."""
+    """Starts services with these settings, and waits until each is ready unless told not to."""
     with ExitStack() as stack:
-        yield lambda url, **settings: stack.enter_context(running(url, **settings))
+
+        def begin(url: str, ready: bool = True, **settings: Any) -> httpx.Client:
+            client = stack.enter_context(running(url, **settings))
+            if ready:
+                is_ready(client, settings.get("root_path", ""))
+            return client
+
+        yield begin
 
 
 @pytest.fixture
 def http(db: Database, start: ServiceStart) -> httpx.Client:
     """A client of a service that is ready."""
-    client = start(db.service)
-    until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
-    return client
+    return start(db.service)
 
 
 @pytest.fixture(scope="session")
 def shared(pg_template: Template) -> Iterator[tuple[Database, httpx.Client]]:
     with pg_template.clone() as db, running(db.service) as client:
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        is_ready(client)
         yield db, client
 
 
@@ -105,10 +126,10 @@ def refusing(shared: tuple[Database, httpx.Client]) -> Iterator[httpx.Client]:
 class Process:
     """`python -m service` as a process of its own. Its log, one JSON object a line, grows in `lines`."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, patient: bool = False, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKGATE_", "DATABASE_"))}
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
+            [sys.executable, *(["-c", PATIENT] if patient else ["-m", "service"]), *arguments],
             env=kept | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -129,12 +150,21 @@ class Process:
 
     @property
     def url(self) -> str:
-        until(lambda: self.said("listening") or self.popen.poll() is not None, "the service to listen", 30)
+        until(lambda: self.said("listening") or self.popen.poll() is not None, "the service to listen")
         line = self.said("listening")
         assert line is not None, self.ended()
         return str(line["url"])
 
-    def ended(self, limit: float = 20) -> tuple[int, str]:
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=60, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", timeout=60, **options)
+
+    def ended(self, limit: float = 60) -> tuple[int, str]:
         """Exit code and stderr, once it has ended."""
         code = self.popen.wait(limit)
         self.reader.join(limit)
@@ -156,8 +186,8 @@ def process() -> Iterator[ProcessStart]:
     """Starts `python -m service` with these arguments and environment variables."""
     started: list[Process] = []
 
-    def begin(*arguments: str, **variables: str) -> Process:
-        started.append(Process(*arguments, **variables))
+    def begin(*arguments: str, patient: bool = False, **variables: str) -> Process:
+        started.append(Process(*arguments, patient=patient, **variables))
         return started[-1]
 
     yield begin
@@ -165,10 +195,10 @@ def process() -> Iterator[ProcessStart]:
         one.close()
 
 
-def serving(process: ProcessStart, dsn: str, *arguments: str) -> Process:
+def serving(process: ProcessStart, dsn: str, *arguments: str, patient: bool = False) -> Process:
     """A ready one on some free port."""
-    one = process("--port", "0", *arguments, DATABASE_URL=dsn)
-    until(lambda: httpx.get(f"{one.url}/health/ready", timeout=5).status_code == 200, "the service to be ready", 30)
+    one = process("--port", "0", *arguments, patient=patient, DATABASE_URL=dsn)
+    until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
     return one
 
 
@@ -213,5 +243,5 @@ def asking(pg_template: Template) -> Iterator[Asking]:
     with pg_template.clone() as db, ExitStack() as stack:
         made = {scope: make_key(db, scope, scope) for scope in SCOPES}
         client = stack.enter_context(running(db.service, published="0.0.0.0:8000"))
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        is_ready(client)
         yield db, client, made

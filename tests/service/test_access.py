@@ -146,7 +146,7 @@ def test_an_open_service_asks_nobody(start: ServiceStart, db: Database) -> None:
 
 def test_while_the_database_is_away_nobody_is_let_in(start: ServiceStart) -> None:
     for settings in ({}, {"published": "0.0.0.0:8000"}):
-        client = start("postgresql://nobody@127.0.0.1:1/none", **settings)
+        client = start("postgresql://nobody@127.0.0.1:1/none", ready=False, **settings)
         refused = client.get("/tasks", headers=bearer(BEARER))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
 
@@ -169,7 +169,6 @@ def test_guessing_costs_the_database_one_statement_at_a_time(
 
     monkeypatch.setattr(key_db, "in_force", counted)
     client = start(db.service, published="0.0.0.0:8000")
-    until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
 
     async def guess() -> list[int]:
         async with httpx.AsyncClient(base_url=client.base_url) as many:

@@ -1,6 +1,5 @@
 """POST /queues/{name}/purge and DELETE /queues/{name}."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -27,7 +26,8 @@ def test_a_purge_removes_what_has_ended_of_that_queue_and_nothing_else(http: htt
     assert http.post("/queues/default/purge").json() == {"removed": 0, "more": False}
 
 
-def test_a_purge_goes_on_over_many_batches(http: httpx.Client, db: Database) -> None:
+def test_a_purge_goes_on_over_many_batches(http: httpx.Client, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emptying, "PURGE_SECONDS", 600)
     db.query(f"{ENDED} select 'default', 'k', 'succeeded', 1, '{{}}', now() from generate_series(1, 2500)")
 
     assert http.post("/queues/default/purge").json() == {"removed": 2500, "more": False}
@@ -85,7 +85,10 @@ def test_a_queue_whose_slots_are_not_let_go_is_not_deleted_and_gets_them_back(
     assert http.get("/queues/mail").json()["slots"] == 3
 
 
-def test_a_queue_is_deleted_as_soon_as_its_slots_are_let_go(http: httpx.Client, q: Contract) -> None:
+def test_a_queue_is_deleted_as_soon_as_its_slots_are_let_go(
+    http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emptying, "LET_GO_SECONDS", 60)
     q.queue("mail", slots=3)
     runner = q.runner()
     runner.take(3, "mail")
@@ -98,13 +101,14 @@ def test_a_queue_is_deleted_as_soon_as_its_slots_are_let_go(http: httpx.Client, 
         assert request.result().status_code == 204
 
 
-def test_a_queue_that_a_real_runner_serves_is_deleted(http: httpx.Client, q: Contract, runners: RunnerStart) -> None:
+def test_a_queue_that_a_real_runner_serves_is_deleted(
+    http: httpx.Client, q: Contract, runners: RunnerStart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emptying, "LET_GO_SECONDS", 60)
     q.queue("mail", slots=1)
     runner = runners(concurrency=4)
     runner.says("slot taken", queue="mail")
-    begin = time.monotonic()
 
     assert http.delete("/queues/mail").status_code == 204
 
-    assert time.monotonic() - begin < 3
     assert [queue["name"] for queue in http.get("/queues").json()["items"]] == ["default"]

@@ -34,7 +34,7 @@ def test_a_simple_task_is_seen_in_the_queue_then_running_then_completed(
     number = http.post("/task").json()
     assert type(number) is int
     assert q.task(number).payload == {"min": 0, "max": 10}
-    shortened(q, 1)
+    shortened(q, 5)
     waiting = brief(http, number)
     runners()
     running = until(lambda: (task := brief(http, number))["status"] != "In Queue" and task, "it to start")
@@ -45,7 +45,7 @@ def test_a_simple_task_is_seen_in_the_queue_then_running_then_completed(
     assert RFC_3339_UTC.fullmatch(running["start_time"])
     assert running["create_time"] == waiting["create_time"] <= running["start_time"]
     assert ended == running | {"status": "Completed", "time_to_execute": ended["time_to_execute"]}
-    assert 1 <= ended["time_to_execute"] < 3
+    assert 5 <= ended["time_to_execute"] < 60
 
 
 def test_a_task_for_later_is_in_the_queue(http: httpx.Client) -> None:
@@ -59,17 +59,20 @@ def test_a_task_for_later_is_in_the_queue(http: httpx.Client) -> None:
 def test_of_ten_tasks_two_execute_at_once_and_the_number_is_a_setting(
     http: httpx.Client, q: Contract, runners: RunnerStart, witness: Witness
 ) -> None:
-    numbers = [http.post("/task").json() for _ in range(10)]
-    assert len(set(numbers)) == 10
-    shortened(q, 1)
+    numbers = [http.post("/task").json() for _ in range(7)]
+    shortened(q, 2)
     for _ in range(4):
         runners()
-    until(lambda: len(witness.executions) >= 5, "some to have executed", limit=30)
+    until(lambda: witness.most and witness.most != {"default": 1}, "two at once")
+    until(lambda: len(witness.executions) >= 5, "some to have executed")
     assert witness.most == {"default": 2}
 
     assert http.patch("/queues/default", json={"slots": 3}).json()["slots"] == 3
-    until(lambda: len(witness.current()) == 3, "three to execute at once")
-    until(lambda: all(brief(http, number)["status"] == "Completed" for number in numbers), "all to end", limit=30)
+    until(lambda: http.get("/stats").json()["all"]["held"] == 3, "the third slot to be taken")
+    numbers += [work(http, failure_rate=0, seconds=10) for _ in range(3)]
+    assert len(set(numbers)) == 10
+    until(lambda: witness.most == {"default": 3}, "three to execute at once")
+    until(lambda: all(brief(http, number)["status"] == "Completed" for number in numbers), "all to end")
 
     assert witness.most == {"default": 3}
     assert sorted(execution.task for execution in witness.executions) == numbers
@@ -110,14 +113,14 @@ def listed(http: httpx.Client, wanted: str) -> list[int]:
 def test_emulated_work_is_new_then_in_progress_then_successful_or_an_error_and_can_be_listed(
     http: httpx.Client, runners: RunnerStart
 ) -> None:
-    good, bad = work(http, failure_rate=0, seconds=1), work(http, failure_rate=1)
+    good, bad = work(http, failure_rate=0, seconds=5), work(http, failure_rate=1)
     assert [status(http, number) for number in (good, bad)] == ["queued", "queued"]
     assert listed(http, "queued") == [bad, good]
     runner = runners()
     until(lambda: status(http, good) == "running", "the first to be in progress")
     assert listed(http, "running") == [good]
     until(lambda: status(http, bad) == "failed", "the second to fail")
-    assert status(http, good) == "succeeded"
+    until(lambda: status(http, good) == "succeeded", "the first to succeed")
 
     assert listed(http, "succeeded") == [good]
     assert listed(http, "failed") == [bad]
@@ -127,8 +130,8 @@ def test_emulated_work_is_new_then_in_progress_then_successful_or_an_error_and_c
     assert (failed["attempt"], failed["attempts"]) == (1, [])
     for number in (good, bad):
         assert runner.says("taken", task=number)
-    assert any(line.get("task") == good and line["event"] != "taken" for line in runner.lines)
-    assert any(line.get("task") == bad and "failed" in str(line) for line in runner.lines)
+    assert runner.says("finished", task=good)
+    assert runner.says("failed", task=bad)
 
 
 def test_the_contract_is_documented(http: httpx.Client) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract import Contract, until
+from tests.contract import Contract
 from tests.database import Database, Template
 from tests.service.api_keys import make_key
-from tests.service.conftest import running
+from tests.service.conftest import is_ready, running
 
 # The same in every run; time says nothing on a machine that is busy.
 DERANDOMIZED = settings(
@@ -98,7 +98,7 @@ def served(pg_template: Template) -> Iterator[tuple[Database, str, str]]:
     with pg_template.clone() as db, running(db.service) as client:
         Contract(db).submit(payload={"a": 1})
         key = make_key(db, "all")
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        is_ready(client)
         yield db, str(client.base_url).rstrip("/"), key
 
 

@@ -37,10 +37,10 @@ def all_pages(client: httpx.Client, parameters: dict[str, Any], limit: int = 3) 
 @pytest.fixture(scope="module")
 def crowd(pg_template: Any) -> Any:
     """A service, and 180 tasks of every status with different everything, over some days."""
-    from tests.service.conftest import running
+    from tests.service.conftest import is_ready, running
 
     with pg_template.clone() as db, running(db.service) as client:
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        is_ready(client)
         q = Contract(db)
         q.queue("mail")
         start = q.now() - timedelta(days=9)

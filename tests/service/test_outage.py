@@ -38,7 +38,7 @@ def test_the_service_starts_without_its_database_and_is_ready_once_that_is_there
     start: ServiceStart, proxy: Proxy
 ) -> None:
     proxy.cut()
-    client = start(proxy.dsn)
+    client = start(proxy.dsn, ready=False)
 
     assert client.get("/health/live").status_code == 200
     assert is_unavailable(client.get("/health/ready"))
@@ -51,7 +51,6 @@ def test_every_request_is_unavailable_while_the_database_is_away_and_works_once_
     start: ServiceStart, proxy: Proxy, q: Contract
 ) -> None:
     client = start(proxy.dsn)
-    until(lambda: ready(client), "the service to be ready")
     proxy.cut()
     begin = time.monotonic()
 
@@ -62,7 +61,7 @@ def test_every_request_is_unavailable_while_the_database_is_away_and_works_once_
         requests += [pool.submit(client.post, "/tasks/1/cancel")]
         assert all(is_unavailable(request.result()) for request in requests)
 
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < BOUND
     assert q.tasks() == []
     assert client.get("/health/live").status_code == 200
     proxy.connect()
@@ -73,42 +72,40 @@ def test_after_a_long_outage_the_database_is_found_as_soon_as_after_a_short_one(
     start: ServiceStart, proxy: Proxy
 ) -> None:
     client = start(proxy.dsn)
-    until(lambda: ready(client), "the service to be ready")
     proxy.cut()
-    # With pauses that keep doubling, the next attempt would be 8 s after this.
-    end = time.monotonic() + 8
+    # With pauses that keep doubling, the next attempt would be 15 s after this.
+    end = time.monotonic() + 16
     while time.monotonic() < end:
         assert not ready(client)
 
     proxy.connect()
 
-    until(lambda: ready(client), "the service to be ready", limit=4)
+    until(lambda: ready(client), "the service to be ready", limit=12)
 
 
 def test_a_database_that_falls_silent_is_given_up_in_time_and_is_found_again(start: ServiceStart, proxy: Proxy) -> None:
     client = start(proxy.dsn)
-    until(lambda: ready(client), "the service to be ready")
     proxy.silence()
     begin = time.monotonic()
 
     assert is_unavailable(client.get("/health/ready"))
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 20
     assert is_unavailable(client.post("/task"))
-    assert time.monotonic() - begin < 12
+    assert time.monotonic() - begin < BOUND
     proxy.resume()
-    until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=20)
+    until(lambda: client.post("/task").status_code == 202, "a task to be taken")
 
 
 def test_connections_that_fell_silent_together_are_given_up_together(start: ServiceStart, proxy: Proxy) -> None:
     client = start(proxy.dsn)
-    until(lambda: ready(client), "the service to be ready")
     # All of the pool's connections have been used.
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: client.get("/tasks"), range(100)))
     proxy.strand()
 
     assert is_unavailable(client.post("/task"))
-    until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=4)
+    # One by one it would be 45 s.
+    until(lambda: client.post("/task").status_code == 202, "a task to be taken", limit=25)
 
 
 def test_the_first_request_after_a_restart_of_the_database_works(http: httpx.Client, db: Database) -> None:
@@ -149,7 +146,8 @@ def test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done(
     start: ServiceStart, db: Database, q: Contract
 ) -> None:
     db.query("update lockgate.release set version = 1")
-    client = start(db.service)
+    client = start(db.service, ready=False)
+    until(lambda: "version 1" in client.get("/health/ready").json()["detail"], "the schema to be looked at")
 
     for method, path in REQUESTS:
         response = client.request(method, path, json={"kind": "sleep"} if path == "/tasks" else None)
@@ -160,7 +158,7 @@ def test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done(
     assert q.tasks() == []
     db.query("update lockgate.release set version = %s", VERSION)
     assert client.post("/task").status_code == 202
-    assert ready(client)
+    until(lambda: ready(client), "the service to be ready")
 
 
 def test_a_schema_that_becomes_too_old_is_noticed_by_the_next_look_at_it(http: httpx.Client, db: Database) -> None:
@@ -171,7 +169,9 @@ def test_a_schema_that_becomes_too_old_is_noticed_by_the_next_look_at_it(http: h
 
 
 def test_a_login_without_the_rights_is_told_which(start: ServiceStart, db: Database) -> None:
-    response = start(db.viewer).post("/task")
+    client = start(db.viewer, ready=False)
+    until(lambda: "did not answer" not in client.get("/health/ready").text, "an answer of the database")
+    response = client.post("/task")
 
     assert is_unavailable(response)
     assert "lockgate_service" in response.json()["detail"]
@@ -205,7 +205,7 @@ def ask_everything(url: str, times: int = 1) -> list[httpx.Response]:
 def recovers(url: str) -> None:
     """The service takes tasks again, without anybody's help."""
     until(lambda: httpx.post(f"{url}/task", timeout=BOUND).status_code == 202, "a task to be taken", BOUND)
-    assert httpx.get(f"{url}/health/ready", timeout=BOUND).status_code == 200
+    until(lambda: httpx.get(f"{url}/health/ready", timeout=BOUND).status_code == 200, "it to be ready", BOUND)
 
 
 @contextmanager

@@ -86,7 +86,6 @@ def test_the_page_may_load_nothing_and_do_nothing_that_is_not_a_file_of_ours(htt
 @pytest.mark.parametrize("root", ["", "/lockgate"])
 def test_every_link_of_the_page_is_relative(start: ServiceStart, db: Database, q: Contract, root: str) -> None:
     client = start(db.service, root_path=root)
-    until(lambda: client.get(f"{root}/health/ready").status_code == 200, "the service to be ready")
     number = q.row("failed")
     page = client.get(f"{root}/?task={number}").text
     links = re.findall(r'(?:href|src|action)="([^"]*)"', page.split('<template id="piece')[0])
@@ -228,7 +227,7 @@ def test_a_key_sees_what_it_is_good_for(http: httpx.Client, db: Database, q: Con
 
 
 def test_while_the_database_is_away_the_page_says_so_and_tries_again(start: ServiceStart) -> None:
-    answer = start("postgresql://nobody@127.0.0.1:1/none").get("/", headers={"accept": "text/html"})
+    answer = start("postgresql://nobody@127.0.0.1:1/none", ready=False).get("/", headers={"accept": "text/html"})
     assert answer.status_code == 503
     assert answer.headers["content-type"].startswith("text/html")
     assert 'http-equiv="refresh"' in answer.text

@@ -92,7 +92,7 @@ def test_one_goes_on_to_what_was_asked_for_and_nowhere_else(asking: Asking) -> N
 def test_over_https_the_cookie_stays_there_and_below_a_path_too(process: ProcessStart, db: Database) -> None:
     key = make_key(db, "web")
     one = serving(process, db.service, "--trusted-proxies", "127.0.0.1", "--root-path", "/lockgate")
-    with httpx.Client(base_url=one.url) as client:
+    with one.client() as client:
         assert sign_in(client, key, "/lockgate").headers["set-cookie"].endswith("; HttpOnly; SameSite=Strict")
         answer = sign_in(client, key, "/lockgate", **{"x-forwarded-proto": "https"})
         assert answer.headers["location"] == "/lockgate/"
@@ -105,7 +105,7 @@ def test_over_https_the_cookie_stays_there_and_below_a_path_too(process: Process
 def test_what_only_says_that_it_came_over_https_did_not(process: ProcessStart, db: Database) -> None:
     key = make_key(db, "web")
     one = serving(process, db.service)
-    with httpx.Client(base_url=one.url) as client:
+    with one.client() as client:
         assert "Secure" not in sign_in(client, key, **{"x-forwarded-proto": "https"}).headers["set-cookie"]
 
 
@@ -213,7 +213,7 @@ def test_where_no_key_is_asked_for_there_is_nothing_to_sign_in_to(http: httpx.Cl
 
 
 def test_while_the_database_is_away_signing_in_says_so(start: ServiceStart) -> None:
-    client = start("postgresql://nobody@127.0.0.1:1/none", published="0.0.0.0:8000")
+    client = start("postgresql://nobody@127.0.0.1:1/none", ready=False, published="0.0.0.0:8000")
     answer = sign_in(client, BEARER)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "Not signed in: the database cannot be reached." in answer.text
@@ -228,7 +228,7 @@ def test_a_page_loaded_again_after_a_wrong_key_asks_again(asking: Asking) -> Non
 def test_no_key_gets_into_the_log(process: ProcessStart, db: Database) -> None:
     key, wrong = make_key(db, "web"), api_key.make()[1]
     one = serving(process, db.service, "--log-level", "debug")
-    with httpx.Client(base_url=one.url) as client:
+    with one.client() as client:
         assert sign_in(client, key).status_code == 303
         assert sign_in(client, wrong).status_code == 401
         assert client.post("/task", headers=brought(key)).status_code == 403

@@ -104,6 +104,7 @@ def test_without_a_queue_there_are_numbers_of_all(http: httpx.Client, db: Databa
 
 def test_a_series_has_a_point_for_each_step(http: httpx.Client, q: Contract) -> None:
     q.queue("gpu")
+    until(lambda: q.now().second < 40, "both to be of one minute")
     end(q, "failed", 300)
     end(q, "succeeded", 300, "gpu")
     runner = q.runner()

@@ -193,7 +193,7 @@ def test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_d
         assert 0 < until_full(connection, chunk(line * 1000)) < 100
         assert blocked(db) == 1
         assert resident(one) < before + 30
-    until(lambda: db.value("select count(*) > 3000 from lockgate.task"), "what came to be stored", 30)
+    until(lambda: db.value("select count(*) > 3000 from lockgate.task"), "what came to be stored")
 
 
 def test_a_hundred_thousand_lines(process: ProcessStart, db: Database) -> None:

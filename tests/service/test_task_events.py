@@ -101,19 +101,19 @@ def test_there_is_no_stream_of_a_task_that_is_not_there(refusing: httpx.Client) 
 def test_a_quiet_stream_shows_that_it_lives(http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_events, "HEARTBEAT_SECONDS", 0.2)
     with http.stream("GET", f"/tasks/{q.submit()}/events") as response:
-        lines = response.iter_lines()
-        assert [line for line in (next(lines) for _ in range(8)) if line.startswith(":")] == [": still here"] * 2
+        comments = (line for line in response.iter_lines() if line.startswith(":"))
+        assert [next(comments) for _ in range(2)] == [": still here"] * 2
 
 
 def test_streams_end_in_order_when_the_service_stops(process: ProcessStart, db: Database, q: Contract) -> None:
-    one = serving(process, db.service)
+    one = serving(process, db.service, patient=True)
     number = q.submit()
     request = f"GET /tasks/{number}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with ExitStack() as stack:
         streams = [stack.enter_context(opened(one.url, request)) for _ in range(50)]
         for stream in streams:
             until(lambda stream=stream: b"event: task" in stream.recv(65536), "the first event")  # type: ignore[misc]
-        assert stops(one) < 5
+        assert stops(one) < 45  # held up, it would be a minute
         for stream in streams:
             said = b""
             while more := stream.recv(65536):
