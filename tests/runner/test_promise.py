@@ -58,8 +58,8 @@ def test_the_task_of_a_killed_runner_executes_again_once_the_grace_is_over(
             "select count(lockgate.submit('default', 'nap', '{\"seconds\": 0.1}')) from generate_series(1, 200)"
         )
         other.says("finished")
-    victim.kill()
     killed = quick.now()
+    victim.kill()
 
     row = until(lambda: (r := quick.task(task)).attempt == 2 and r, "the second attempt", GRACE + 20)
     assert row.start_time is not None
