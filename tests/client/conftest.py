@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from lockgate import AsyncClient, Client
-from tests.contract import Contract, Session, until
+from tests.contract import Contract, Session
 from tests.database import Database, Template
 from tests.proxy import Proxy
-from tests.service.conftest import Process, process, start
+from tests.service.conftest import Process, process, start, until_ready
 
 __all__ = ["process", "start"]
 
@@ -67,7 +67,7 @@ def served(pg_template: Template) -> Iterator[tuple[Database, str]]:
     with pg_template.clone() as db:
         one = Process("--port", "0", DATABASE_URL=db.service)
         try:
-            until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
+            until_ready(one)
             yield db, one.url
         finally:
             one.close()

@@ -81,7 +81,7 @@ def test_tasks_outlive_a_restart_of_the_database(compose: Compose) -> None:
         until(lambda: len(compose.leases(queue)) > 2, "some to execute")
         compose("restart", "db")
         before = len(accepted)
-        until(lambda: len(accepted) > before + 5, "the service to take tasks again", 60)
+        until(lambda: len(accepted) > before + 5, "the service to take tasks again")
     finally:
         stop.set()
         thread.join(30)
@@ -100,7 +100,7 @@ def test_a_paused_container_executes_nothing_more(compose: Compose) -> None:
     # The runtime gives up where a process is at something that cannot be frozen for a moment.
     until(lambda: docker("pause", container, check=False), f"{container} to be frozen", every=1)
     try:
-        until(lambda: len(compose.leases(queue)[task]) == 2, "another runner to have it", 60)
+        until(lambda: len(compose.leases(queue)[task]) == 2, "another runner to have it")
         until(lambda: f"{compose.leases(queue)[task][1]} " in marks.read_text(), "the other hand to act")
         frozen = first.end is None
         kept = docker("inspect", "--format", "{{.State.Paused}}", container).strip() == "true"

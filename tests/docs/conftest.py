@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract import until
 from tests.database import Database
 from tests.runner.conftest import start, witness
-from tests.service.conftest import running
+from tests.service.conftest import running, until_ready
 
 __all__ = ["service", "start", "witness"]
 
@@ -16,5 +15,5 @@ __all__ = ["service", "start", "witness"]
 def service(db: Database) -> Iterator[str]:
     """host:port of a service that is ready."""
     with running(db.service) as client:
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        until_ready(client)
         yield f"{client.base_url.host}:{client.base_url.port}"

@@ -12,7 +12,7 @@ from lockgate.witness import Witness
 from tests.contract import until
 from tests.failover.pair import LIMIT, Pair
 from tests.runner.process import RunnerProcess
-from tests.service.conftest import Process
+from tests.service.conftest import Process, until_ready
 
 BEFORE = """
 set search_path = lockgate;
@@ -100,7 +100,7 @@ def test_the_service_says_503_until_the_standby_has_the_task(pair: Pair) -> None
     service = Process("--port", "0", DATABASE_URL=pair.dsn(logins["service"]))
     try:
         with httpx.Client(base_url=service.url, timeout=20, headers={"Idempotency-Key": "k"}) as client:
-            until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready", LIMIT)
+            until_ready(client)
             pair.kill_standby()
             for _ in range(2):  # the second finds the task that the first has left behind
                 refused = client.post("/tasks", json={"kind": "nap"})

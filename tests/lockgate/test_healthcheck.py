@@ -12,7 +12,7 @@ from tests.contract import until
 from tests.database import Database
 from tests.lockgate.up import lockgate
 from tests.runner.process import RunnerProcess
-from tests.service.conftest import running
+from tests.service.conftest import running, until_ready
 
 
 def of_service(port: int | None) -> tuple[int, str]:
@@ -36,7 +36,7 @@ def runner(db: Database) -> Iterator[RunnerProcess]:
 
 def test_a_service_is_well_when_it_can_take_tasks(db: Database) -> None:
     with running(db.service) as client:
-        until(lambda: client.get("/health/ready").status_code == 200, "the service to be ready")
+        until_ready(client)
         until(lambda: of_service(client.base_url.port) == (0, ""), "it to be well")
 
 

@@ -167,17 +167,14 @@ class World:
         """The orders in which it may have been: once as if neither had noticed that the other was at some tasks, and
         once as if it had passed these by."""
         of_first, of_second = self.touched(first), self.touched(second)
-        # It waits for a second and no longer, and this machine was slower than that.
-        late = second.call.name == "delete_queue" and second.told == Refused("55P03")
-        if meeting in ("rollback", "loss"):
-            if late:
-                yield []
-                return
+        is_undone = meeting in ("rollback", "loss")
+        if second.call.name == "delete_queue" and second.told == Refused("55P03"):
+            # It waits for a second and no longer, and this machine was slower than that.
+            yield [] if is_undone else [(first, NONE, NONE)]
+            return
+        if is_undone:
             yield [(second, NONE, NONE)]
             yield [(second, of_first, of_first)]
-            return
-        if late:
-            yield [(first, NONE, NONE)]
             return
         ahead = of_second if meeting == "at once" else NONE
         for passed_by_first, passed_by_second in ((NONE, NONE), (ahead, of_first)):

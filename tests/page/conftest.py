@@ -15,12 +15,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.caller import SCOPES, Scope
-from tests.contract import Contract, until
+from tests.contract import Contract
 from tests.database import Database
 from tests.page import chromium
 from tests.page.watch import Watch
 from tests.service.api_keys import make_key
-from tests.service.conftest import runners, running, witness
+from tests.service.conftest import runners, running, until_ready, witness
 
 __all__ = ["runners", "witness"]
 
@@ -85,8 +85,7 @@ class Site:
 
 def served(q: Contract, stack: ExitStack, keys: dict[Scope, str], **settings: Any) -> Site:
     client = stack.enter_context(running(q.db.service, **settings))
-    ready = f"{settings.get('root_path', '')}/health/ready"
-    until(lambda: client.get(ready).status_code == 200, "the service to be ready", 60)
+    until_ready(client, settings.get("root_path", ""))
     return Site(q, client, keys)
 
 

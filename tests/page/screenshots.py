@@ -95,7 +95,7 @@ def busy(site: Site, stack: ExitStack) -> dict[str, int]:
 def empty(site: Site, stack: ExitStack) -> dict[str, int]:
     """As it is on the first day."""
     worker(site, stack, 1)
-    until(lambda: site.db.query("select from lockgate.runner"), "the runner", 60)
+    until(lambda: site.db.query("select from lockgate.runner"), "the runner")
     return {}
 
 
@@ -109,7 +109,7 @@ def trouble(site: Site, stack: ExitStack) -> dict[str, int]:
     for number in range(2):
         payload = {"image": f"catalogue/{4711 + number}.tif", "seconds": 3600}
         site.q.submit("thumbnails.render", "media", payload=payload)
-    until(running(site, 2), "two tasks to run", 60)
+    until(running(site, 2), "two tasks to run")
     worker(site, stack, 2, concurrency=2, queues="media default", ask_limit=600)
     worker(site, stack, 3, concurrency=2, queues="default", ask_limit=600)
     stubborn = site.q.submit("backup.verify", payload={"seconds": 3600})
@@ -121,12 +121,12 @@ def trouble(site: Site, stack: ExitStack) -> dict[str, int]:
         site.q.submit("mail.send", "mail", payload={"to": f"customer-{number}@example.org"})
     site.q.submit("invoice.print", "billing", payload={"number": 2026117})
     site.db.query("select lockgate.pause('mail')")
-    until(lambda: site.q.task(stubborn).status == "running", "the backup", 60)
+    until(lambda: site.q.task(stubborn).status == "running", "the backup")
     site.q.cancel(stubborn)
     until(lambda: site.q.task(failed[-1]).status == "failed", "the imports to fail", 120)
     gone.kill()
     slot = "select from lockgate.slot_detail where status = 'abandoned'"
-    until(lambda: site.db.query(slot), "the slot to be seen as abandoned", 60)
+    until(lambda: site.db.query(slot), "the slot to be seen as abandoned")
     return {"task": failed[-1]}
 
 

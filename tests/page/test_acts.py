@@ -130,7 +130,7 @@ def test_new_tasks_come_from_what_the_handlers_say(site: Site, look: Look, runne
     page = look(site.url)
     live(page)
     said = "select payload_schema is not null from kind_overview where kind = 'count_to'"
-    until(lambda: site.db.query(said) == [(True,)], "what the runner's hands say of their kinds", 60)
+    until(lambda: site.db.query(said) == [(True,)], "what the runner's hands say of their kinds")
     page.get_by_role("button", name="New task").click()
     form = dialog(page)
     form.get_by_label("Kind").fill("count_to")
@@ -138,7 +138,7 @@ def test_new_tasks_come_from_what_the_handlers_say(site: Site, look: Look, runne
     form.get_by_label("pause").fill("0")
     form.get_by_role("button", name="Create task").click()
     expect(page.get_by_role("complementary")).to_contain_text("count_to")
-    until(lambda: site.q.tasks("status = 'succeeded'"), "the new task to end", 60)
+    until(lambda: site.q.tasks("status = 'succeeded'"), "the new task to end")
     assert site.q.tasks()[0].payload == {"total": 2, "pause": 0}
 
 

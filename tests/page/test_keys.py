@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.page import chromium
 from tests.page.conftest import Look, Site
 from tests.page.seen import drawer, live, row, sign_in
-from tests.page.watch import CUT_OFF, Watch
+from tests.page.watch import Watch
 from tests.service.conftest import RunnerStart
 
 REFUSED = "status of 401"
@@ -113,7 +113,7 @@ def test_another_site_does_nothing_in_the_name_of_who_is_signed_in(guarded: Site
 
 def test_when_the_key_is_revoked_the_page_asks_for_another(guarded: Site, look: Look, watch: Watch) -> None:
     watch.allow(REFUSED)
-    watch.allow(f"{CUT_OFF}|EventSource")
+    watch.allow("ERR_INCOMPLETE_CHUNKED_ENCODING|EventSource")
     page = look(guarded.url)
     sign_in(page, guarded.keys["read"])
     live(page)

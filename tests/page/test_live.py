@@ -125,7 +125,7 @@ def test_below_a_path_behind_a_proxy_all_of_it_works(q: Contract, look: Look, ru
 def test_without_javascript_it_is_a_snapshot(site: Site, look: Look, runners: RunnerStart) -> None:
     runners()
     running = site.q.submit("nap", payload={"seconds": 600})
-    until(lambda: site.q.task(running).status == "running", "the task to run", 60)
+    until(lambda: site.q.task(running).status == "running", "the task to run")
     for _ in range(60):
         site.q.row("failed", kind="broken")
     page = look(site.url, java_script_enabled=False)

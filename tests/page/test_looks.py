@@ -37,7 +37,7 @@ def busy(site: Site, runners: RunnerStart) -> tuple[Site, int, int]:
     site.q.change(failed, priority=50)
     site.q.row("cancelled")
     site.q.row("scheduled")
-    until(lambda: len(site.q.tasks("status = 'running'")) == 2, "two tasks to run", 60)
+    until(lambda: len(site.q.tasks("status = 'running'")) == 2, "two tasks to run")
     return site, site.q.tasks("status = 'running'")[0].id, site.q.row("failed")
 
 

@@ -11,7 +11,7 @@ addEventListener("securitypolicyviolation", (event) =>
   console.error(`against the policy: ${event.violatedDirective}, ${event.blockedURI} ${event.sample}`));
 """
 
-CUT_OFF = r"net::ERR_"
+CUT_OFF = r"net::ERR_(CONNECTION_|SOCKET_NOT_CONNECTED|EMPTY_RESPONSE|INCOMPLETE_CHUNKED_ENCODING)"
 """What the browser says when a server goes away, depending on where it was with its request."""
 
 

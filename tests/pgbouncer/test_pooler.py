@@ -75,5 +75,5 @@ def test_tasks_go_through_a_pooled_service_to_a_runner_that_goes_straight(
 ) -> None:
     tasks = [http.post("/tasks", json={"kind": "sleep", "payload": {"max": 0}}).json()["id"] for _ in range(20)]
     runners(concurrency=2)
-    until(lambda: all(q.task(task).status == "succeeded" for task in tasks), "all to succeed", 60)
+    until(lambda: all(q.task(task).status == "succeeded" for task in tasks), "all to succeed")
     assert http.get(f"/tasks/{tasks[-1]}").json()["status"] == "succeeded"

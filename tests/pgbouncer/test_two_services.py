@@ -16,7 +16,7 @@ from tests.contract import Contract, Session, until
 from tests.database import Database
 from tests.pgbouncer.conftest import PooledTemplate
 from tests.runner.process import RunnerProcess
-from tests.service.conftest import Process
+from tests.service.conftest import Process, until_ready
 from tests.service.test_events import Viewer, watching
 from tests.service.test_task_events import events
 from tests.service.test_waiting import LONG, watched
@@ -40,12 +40,8 @@ def pair(pg_template: PooledTemplate) -> Iterator[tuple[Database, list[httpx.Cli
             stack.enter_context(httpx.Client(base_url=one.url, timeout=LIMIT, limits=limits)) for one in processes
         ]
         for client in clients:
-            until(partial(is_ready, client), "it to be ready", LIMIT)
+            until_ready(client)
         yield db, clients
-
-
-def is_ready(client: httpx.Client) -> bool:
-    return client.get("/health/ready").status_code == 200
 
 
 @pytest.fixture

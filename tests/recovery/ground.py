@@ -88,7 +88,7 @@ class Ground:
                 row = owner.execute(query, (one.runner(),)).fetchone()
                 return row[0] if row and any(e.task == row[0] for e in self.witness.current()) else None
 
-            return until(found, "a runner to execute", 60)
+            return until(found, "a runner to execute")
 
     def begins(self, task: int, after: float, limit: float) -> float:
         """Waits until that task begins again; when that was, on the monotonic clock."""

@@ -19,7 +19,7 @@ class Supervised(RunnerProcess):
 
     def spare(self) -> int:
         """Waits until there is a spare that has loaded everything; its process id."""
-        until(lambda: self._last() == "spare ready", f"a spare {self.noise}", 60)
+        until(lambda: self._last() == "spare ready", f"a spare {self.noise}")
         return max(self._programs(), key=started)
 
     def _last(self) -> str:

@@ -57,11 +57,11 @@ def test_a_runner_works_on_behind_a_full_pipe(q: Contract, pipe: tuple[int, int]
     q.queue(grace=4.0)
     with runner_writing_to(into, q.db.runner) as process:
         before = [q.submit(kind="nap") for _ in range(30)]
-        until(lambda: unread(out) > PIPE - 512, "a full pipe", 60)
+        until(lambda: unread(out) > PIPE - 512, "a full pipe")
         # Longer than a hand could live if nobody pinged for it.
         long = q.submit(kind="nap", payload={"seconds": 5})
         after = [q.submit(kind="nap") for _ in range(10)]
-        until(lambda: not q.tasks("status <> 'succeeded'"), "every task to succeed", 60)
+        until(lambda: not q.tasks("status <> 'succeeded'"), "every task to succeed")
         assert {q.task(task).attempt for task in (*before, long, *after)} == {1}
         assert unread(out) > PIPE - 512
         os.close(into)
@@ -82,7 +82,7 @@ def test_a_runner_works_on_when_the_reader_of_its_log_has_gone(q: Contract, pipe
         os.close(into)
         os.close(out)
         task = q.submit(kind="nap")
-        until(lambda: q.task(task).status == "succeeded", "the task to succeed", 60)
+        until(lambda: q.task(task).status == "succeeded", "the task to succeed")
         process.terminate()
         assert process.wait(20) == 0
 

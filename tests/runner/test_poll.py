@@ -42,7 +42,7 @@ def test_runners_that_stand_by_share_the_looks_and_are_there_when_they_are_told(
         select extract(epoch from clock_timestamp() - a.query_start) from pg_stat_activity a
         join lockgate.runner r on r.backend_pid = a.pid where r.runner = %s
         """
-    until(lambda: q.db.value(silence, standby.name) > 4, "it to look at its leisure", 60)
+    until(lambda: q.db.value(silence, standby.name) > 4, "it to look at its leisure")
     q.set_slots(2)
     standby.says("slot taken", limit=12)  # its own next look would be 14 s away
     until(lambda: q.db.value(silence, standby.name) < 1, "it to be as lively as whoever has a slot")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -42,7 +43,7 @@ Asking = tuple[Database, httpx.Client, dict[Scope, str]]
 
 
 PATIENT = "import service.__main__ as it; it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; it.main()"
-"""A service that has a minute for its end, where that is not the question: the machine may have much else to do."""
+"""A service that gives its end a minute, which is more than SOON, and to those who wait as much."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,8 @@ def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
         assert not thread.is_alive()
 
 
-def is_ready(client: httpx.Client, root: str = "") -> None:
-    until(lambda: client.get(f"{root}/health/ready").status_code == 200, "the service to be ready")
+def until_ready(service: "httpx.Client | Process", root: str = "") -> None:
+    until(lambda: service.get(f"{root}/health/ready").status_code == 200, "the service to be ready")
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def start() -> Iterator[ServiceStart]:
         def begin(url: str, ready: bool = True, **settings: Any) -> httpx.Client:
             client = stack.enter_context(running(url, **settings))
             if ready:
-                is_ready(client, settings.get("root_path", ""))
+                until_ready(client, settings.get("root_path", ""))
             return client
 
         yield begin
@@ -111,7 +112,7 @@ def http(db: Database, start: ServiceStart) -> httpx.Client:
 @pytest.fixture(scope="session")
 def shared(pg_template: Template) -> Iterator[tuple[Database, httpx.Client]]:
     with pg_template.clone() as db, running(db.service) as client:
-        is_ready(client)
+        until_ready(client)
         yield db, client
 
 
@@ -198,8 +199,26 @@ def process() -> Iterator[ProcessStart]:
 def serving(process: ProcessStart, dsn: str, *arguments: str, patient: bool = False) -> Process:
     """A ready one on some free port."""
     one = process("--port", "0", *arguments, patient=patient, DATABASE_URL=dsn)
-    until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
+    until_ready(one)
     return one
+
+
+SOON = 45.0
+"""Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
+
+
+def ends(one: Process, since: float) -> None:
+    """In order, and soon after that time."""
+    assert one.ended() == (0, "")
+    assert time.monotonic() - since < SOON
+    assert one.lines[-1]["event"] == "stopped"
+    assert not [line for line in one.lines if line["event"] == "failed"]
+
+
+def stops(one: Process) -> None:
+    begin = time.monotonic()
+    one.popen.terminate()
+    ends(one, begin)
 
 
 def opened(url: str, request: bytes) -> socket.socket:
@@ -243,5 +262,5 @@ def asking(pg_template: Template) -> Iterator[Asking]:
     with pg_template.clone() as db, ExitStack() as stack:
         made = {scope: make_key(db, scope, scope) for scope in SCOPES}
         client = stack.enter_context(running(db.service, published="0.0.0.0:8000"))
-        is_ready(client)
+        until_ready(client)
         yield db, client, made

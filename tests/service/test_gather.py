@@ -10,7 +10,6 @@ import httpx
 import pytest
 from msgspec import Raw
 
-from service import gather
 from service.errors import refusal
 from service.gather import BYTES_MAX, ITEMS_MAX, WAITING_BYTES_MAX, WAITING_MAX, Gatherer, Submitted
 from service.messages import NewTask
@@ -145,7 +144,7 @@ def test_a_large_item_has_a_statement_of_its_own(db: Database) -> None:
 def test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored(
     db: Database, monkeypatch: pytest.MonkeyPatch, task: NewTask, most: int
 ) -> None:
-    monkeypatch.setattr(gather, "WAIT_LIMIT", 100.0)  # for all that is stored, one statement after another
+    monkeypatch.setattr("service.gather.WAIT_LIMIT", 100.0)  # for all that is stored, one statement after another
 
     async def story(gatherer: Gatherer) -> list[Submitted | BaseException]:
         return await asyncio.gather(*(gatherer.submit(task) for _ in range(most + 3)), return_exceptions=True)

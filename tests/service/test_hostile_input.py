@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.contract import Contract
 from tests.database import Database, Template
 from tests.service.api_keys import make_key
-from tests.service.conftest import is_ready, running
+from tests.service.conftest import running, until_ready
 
 # The same in every run; time says nothing on a machine that is busy.
 DERANDOMIZED = settings(
@@ -98,7 +98,7 @@ def served(pg_template: Template) -> Iterator[tuple[Database, str, str]]:
     with pg_template.clone() as db, running(db.service) as client:
         Contract(db).submit(payload={"a": 1})
         key = make_key(db, "all")
-        is_ready(client)
+        until_ready(client)
         yield db, str(client.base_url).rstrip("/"), key
 
 

@@ -37,10 +37,10 @@ def all_pages(client: httpx.Client, parameters: dict[str, Any], limit: int = 3) 
 @pytest.fixture(scope="module")
 def crowd(pg_template: Any) -> Any:
     """A service, and 180 tasks of every status with different everything, over some days."""
-    from tests.service.conftest import is_ready, running
+    from tests.service.conftest import running, until_ready
 
     with pg_template.clone() as db, running(db.service) as client:
-        is_ready(client)
+        until_ready(client)
         q = Contract(db)
         q.queue("mail")
         start = q.now() - timedelta(days=9)

@@ -19,7 +19,7 @@ from service.address import is_loopback
 from tests.contract import until
 from tests.database import Database
 from tests.lockgate.ask import Away
-from tests.service.conftest import Process, ProcessStart, serving
+from tests.service.conftest import Process, ProcessStart, serving, until_ready
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -152,7 +152,7 @@ def test_it_logs_once_that_the_schema_is_missing_and_once_that_it_is_there(proce
     for _ in range(3):
         assert one.get("/health/ready").status_code == 503
     db.query("alter schema elsewhere rename to lockgate")
-    until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
+    until_ready(one)
     until(lambda: one.said("ready"), "the log to say so")
 
     told = [line for line in in_time(one) if line["event"] in ("ready", "not ready")]
@@ -192,14 +192,14 @@ def test_the_database_url_can_come_from_a_file(process: ProcessStart, db: Databa
     (tmp_path / "url").write_text(db.service + "\n")
     one = process("--port", "0", DATABASE_URL_FILE=str(tmp_path / "url"))
 
-    until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
+    until_ready(one)
 
 
 def test_a_database_url_comes_before_a_file(process: ProcessStart, db: Database, tmp_path: Path) -> None:
     (tmp_path / "url").write_text("postgresql://127.0.0.1:1/nowhere")
     one = process("--port", "0", DATABASE_URL=db.service, DATABASE_URL_FILE=str(tmp_path / "url"))
 
-    until(lambda: one.get("/health/ready").status_code == 200, "the service to be ready")
+    until_ready(one)
 
 
 def test_a_file_that_cannot_be_read_is_one_clear_line(process: ProcessStart, tmp_path: Path) -> None:

@@ -13,12 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy
-from tests.service.conftest import Process, ProcessStart, opened, serving
+from tests.service.conftest import SOON, ProcessStart, ends, opened, serving, stops
 from tests.service.test_lost_answers import blocked, has_read, request, status, submit
 from tests.service.test_waiting import LONG, get, watched
-
-SOON = 45.0
-"""Seconds for an end that may wait 5 s for open requests and then 2 s for statements, on a machine with other work."""
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 LIST = b"GET /tasks HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -30,14 +27,6 @@ def refuses(url: str) -> bool:
     except ConnectionRefusedError:
         return True
     return False
-
-
-def ends(one: Process, since: float) -> None:
-    """In order, and soon after that time."""
-    assert one.ended() == (0, "")
-    assert time.monotonic() - since < SOON
-    assert one.lines[-1]["event"] == "stopped"
-    assert not [line for line in one.lines if line["event"] == "failed"]
 
 
 def test_requests_that_wait_for_the_database_are_answered_before_the_end(
@@ -75,7 +64,7 @@ def test_requests_that_the_database_does_not_answer_are_refused_and_can_be_sent_
         one.popen.terminate()
         assert [status(connection) for connection in connections] == [503] * 10
         ends(one, begin)
-        until(lambda: blocked(db) == 0, "nothing of it to be left on the server", 60)
+        until(lambda: blocked(db) == 0, "nothing of it to be left on the server")
     assert q.tasks() == []
 
     another = serving(process, db.service)
@@ -92,9 +81,7 @@ def test_connections_that_are_kept_open_hold_nothing_up(process: ProcessStart, d
             connections = [stack.enter_context(opened(one.url, sent)) for _ in range(20)]
             if sent == LIVE:
                 assert {status(connection) for connection in connections} == {200}
-        begin = time.monotonic()
-        one.popen.terminate()
-        ends(one, begin)
+        stops(one)
 
 
 def test_a_body_that_stops_coming_is_refused_like_the_rest(process: ProcessStart, db: Database, q: Contract) -> None:
@@ -137,7 +124,7 @@ def test_hundreds_who_wait_are_all_answered_and_hold_up_nothing(
             stream.begin()
             while stream.readline().strip() != b"event: task":
                 assert not stream.isclosed()
-        until(lambda: in_progress(one.url) >= len(polls), "all polls to wait", 60)
+        until(lambda: in_progress(one.url) >= len(polls), "all polls to wait")
         begin = time.monotonic()
         one.popen.terminate()
         assert [status(connection) for connection in polls] == [200] * len(polls)
@@ -157,9 +144,7 @@ def test_who_waits_is_cut_off_when_it_takes_long_to_answer_and_nobody_else_is_th
         until(lambda: watched(db, number), "it to be waited for")
         with locker.transaction():
             locker.execute("lock table lockgate.task")
-            begin = time.monotonic()
-            one.popen.terminate()
-            ends(one, begin)
+            stops(one)
         line = one.said("cut off")
         assert line
         assert line["waiting"] == 1

@@ -13,8 +13,7 @@ from service import task_events
 from service.messages import TaskDetail, TaskSummary
 from tests.contract import Contract, until
 from tests.database import Database
-from tests.service.conftest import ProcessStart, opened, serving
-from tests.service.test_waiting import stops
+from tests.service.conftest import ProcessStart, opened, serving, stops
 
 
 class Event(NamedTuple):
@@ -113,7 +112,7 @@ def test_streams_end_in_order_when_the_service_stops(process: ProcessStart, db: 
         streams = [stack.enter_context(opened(one.url, request)) for _ in range(50)]
         for stream in streams:
             until(lambda stream=stream: b"event: task" in stream.recv(65536), "the first event")  # type: ignore[misc]
-        assert stops(one) < 45  # held up, it would be a minute
+        stops(one)
         for stream in streams:
             said = b""
             while more := stream.recv(65536):
