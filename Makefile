@@ -24,7 +24,7 @@ versions:  ## The contract on every PostgreSQL this machine has
 	uv run python -m tests.versions
 
 chaos:  ## Twenty minutes of faults, and whether the promise held
-	uv run python -m tests.chaos --minutes 20
+	uv run python -m tests.faults.chaos --minutes 20
 
 fuzz:  ## Ten minutes of requests that the API allows and that it does not
 	uv run python -m tests.fuzz --seconds 600

@@ -17,7 +17,7 @@ import psycopg
 
 from bench import machine, processes
 from lockgate import schema
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 
 ROOT = machine.ROOT
 INSERT = """
@@ -60,9 +60,13 @@ class Program:
     def pid(self) -> int:
         return self.process.pid
 
-    def hands(self) -> list[int]:
+    def executors(self) -> list[int]:
         """The processes below a runner in which handlers execute."""
-        return [pid for pid in processes.children(self.pid) if "runner.hand_process" in processes.command_line(pid)]
+        return [
+            pid
+            for pid in processes.children(self.pid)
+            if "lockgate_runner.executor.child" in processes.command_line(pid)
+        ]
 
     def ask(self) -> None:
         """To stop; once, for a program that is asked again stops at once."""
@@ -176,7 +180,7 @@ class Ground:
         return [self.server.pid, *processes.children(self.server.pid)]
 
     @contextmanager
-    def runners(self, number: int, database: Database, module: str = "runner", **settings: str) -> Any:
+    def runners(self, number: int, database: Database, module: str = "lockgate_runner", **settings: str) -> Any:
         """So many runner processes, with a session each; they are stopped at the end."""
         before = database.value("select count(*) from lockgate.runner")
         settings = {"DATABASE_URL": database.urls["runner"], "LOCKGATE_HANDLERS": "bench.handlers"} | settings

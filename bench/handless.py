@@ -1,4 +1,4 @@
-"""``python -m bench.handless``: a runner that executes handlers itself, to see what hands cost by their absence.
+"""``python -m bench.handless``: a runner that executes handlers itself, to see what executors cost by their absence.
 
 Nothing here has a deadline and nothing can be stopped: a measuring device, and no way to run anything.
 """
@@ -8,15 +8,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from lockgate_runner.__main__ import main
+from lockgate_runner.claimed import Claimed
+from lockgate_runner.executor import child, pool
+from lockgate_runner.executor.protocol import Ended
+
 from lockgate.handlers import Task, registry
-from runner import hand_process, hands
-from runner.__main__ import main
-from runner.claimed import Claimed
-from runner.messages import Ended
 
 
 class Inline:
-    """What `Hands` takes for a hand."""
+    """What `Executors` takes for an executor."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -30,17 +31,17 @@ class Inline:
 
     @classmethod
     async def start(cls) -> "Inline":
-        hand_process.load_handlers()
+        child.load_handlers()
         return cls()
 
-    def execute(self, task: Claimed, until: float) -> None:  # noqa: ARG002 - as `Hand` has it
+    def execute(self, task: Claimed, until: float) -> None:  # noqa: ARG002 - as `Executor` has it
         handler = registry[task.kind]
         told = Task(
             id=task.task, lease=task.lease, queue=task.queue, kind=task.kind, attempt=task.attempt,
             max_attempts=task.max_attempts,
         )  # fmt: skip
         result = handler.function(**handler.arguments(bytes(task.payload), told))
-        encoded = hand_process.encode(result, "result", hand_process.RESULT_LIMIT)
+        encoded = child.encode(result, "result", child.RESULT_LIMIT)
         asyncio.get_running_loop().call_soon(self.on_ended, Ended(task.lease, "returned", result=encoded))
 
     def live_until(self, until: float) -> None:
@@ -54,6 +55,6 @@ class Inline:
 
 
 if __name__ == "__main__":
-    patched: Any = hands
-    patched.Hand = Inline
+    patched: Any = pool
+    patched.Executor = Inline
     main()

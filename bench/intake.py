@@ -13,6 +13,9 @@ from collections.abc import Iterator
 import aiormq
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.channel import Channel
+from lockgate_service.amqp.intake.settings import Settings
+from lockgate_service.amqp.intake.topology import ARGUMENTS
+from lockgate_service.tasks.group_commit import ITEMS_MAX
 from pamqp.commands import Basic
 
 from bench.answer import Answer, middle, ratios
@@ -20,9 +23,6 @@ from bench.ground import Ground, Program, Scale, until
 from bench.processes import Meter
 from bench.script import run, say
 from bench.wakeup import serve
-from service.gather import ITEMS_MAX
-from service.intake.settings import Settings
-from service.intake.topology import ARGUMENTS
 from tests.amqp.broker import Broker, Names, broker
 
 MESSAGES = 20_000
@@ -78,7 +78,7 @@ def intake(ground: Ground, rabbit: Broker, names: Names, number: int) -> tuple[f
     fill(rabbit, names, number)
     ground.main.refill(0)
     program: Program = ground.start(
-        "service.intake", DATABASE_URL=ground.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
+        "lockgate_service.amqp.intake", DATABASE_URL=ground.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
         LOCKGATE_AMQP_QUEUE=names.queue,
     )  # fmt: skip
     stored = "select count(*) from lockgate.task"

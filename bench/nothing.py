@@ -5,11 +5,10 @@ import sys
 import uvicorn
 from litestar import Litestar, post
 from litestar.params import JSONBody
-
-from service.__main__ import BACKLOG
-from service.__main__ import listen as listener
-from service.body import StrictRequest
-from service.messages import NewTask, TaskNumber
+from lockgate_service.__main__ import BACKLOG
+from lockgate_service.__main__ import listen as listener
+from lockgate_service.http.body import StrictRequest
+from lockgate_service.tasks.messages import NewTask, TaskNumber
 
 
 @post("/tasks", status_code=202)

@@ -16,19 +16,19 @@ NEVER = 3600.0
 
 
 def measure(scale: Scale) -> Answer:
-    """The slot check, the pings and the hands, with and without; and a hundred runners that stand by."""
+    """The slot check, the pings and the executors, with and without; and a hundred runners that stand by."""
     answer = Answer(
         "7. The cost of safety",
         "python -m bench.safety",
         "With and without, in turns. The check of the slot: pgbench on two connections, against a scratch database "
-        "whose `finish_and_claim` does not ask `keep_slot`. Hands: one runner on one slot, against one that executes "
-        "handlers itself. Pings: an idle runner with its slot at the default grace (a ping every half second), against "
-        "a grace of an hour. Standbys: real runner processes beside one that holds the only slot.",
+        "whose `finish_and_claim` does not ask `keep_slot`. Executors: one runner on one slot, against one that "
+        "executes handlers itself. Pings: an idle runner with its slot at the default grace (a ping each half second), "
+        "against a grace of an hour. Standbys: real runner processes beside one that holds the only slot.",
     )
     with Ground(scale, {"max_connections": "300"}) as ground:
         answer.ground = ground.said()
         slot_check(scale, ground, answer)
-        hands(scale, ground, answer)
+        executors(scale, ground, answer)
         pings(scale, ground, answer)
         standbys(scale, ground, answer)
     return answer
@@ -51,19 +51,19 @@ def slot_check(scale: Scale, ground: Ground, answer: Answer) -> None:
     table.add("two connections", middle(with_check), middle(without), middle(ratios(with_check, without)))
 
 
-def hands(scale: Scale, ground: Ground, answer: Answer) -> None:
-    with_hands: list[Round] = []
+def executors(scale: Scale, ground: Ground, answer: Answer) -> None:
+    with_executors: list[Round] = []
     without: list[Round] = []
     for number_of_round in range(scale(5, 1)):
-        say(f"hands, round {number_of_round + 1}")
-        with_hands.append(of_runners(ground, 1, 1, 1, "noop", scale(5, 3)))
+        say(f"executors, round {number_of_round + 1}")
+        with_executors.append(of_runners(ground, 1, 1, 1, "noop", scale(5, 3)))
         without.append(of_runners(ground, 1, 1, 1, "noop", scale(5, 3), module="bench.handless"))
     table = answer.table(
-        "no-ops on one slot", "tasks/s", "of that without hands", "CPU runner", "CPU hand", "CPU Postgres"
+        "no-ops on one slot", "tasks/s", "of that without executors", "CPU runner", "CPU executor", "CPU Postgres"
     )
-    share = middle(ratios([one.rate for one in with_hands], [one.rate for one in without]))
-    for title, rounds, of in (("in a hand", with_hands, share), ("in the runner", without, "1")):
-        table.add(title, rates(rounds), of, cpu(rounds, "runners"), cpu(rounds, "hands"), cpu(rounds, "Postgres"))
+    share = middle(ratios([one.rate for one in with_executors], [one.rate for one in without]))
+    for title, rounds, of in (("in an executor", with_executors, share), ("in the runner", without, "1")):
+        table.add(title, rates(rounds), of, cpu(rounds, "runners"), cpu(rounds, "executors"), cpu(rounds, "Postgres"))
 
 
 def pings(scale: Scale, ground: Ground, answer: Answer) -> None:

@@ -25,7 +25,7 @@ BATCH = 1000
 MIB = 2**20
 COLUMNS = (
     "minute", "tasks done", "tasks/s", "waiting", "rows", "dead rows", "vacuums", "table, MiB", "indexes, MiB",
-    "WAL/task, bytes", "runners, MiB", "hands, MiB", "service, MiB", "Postgres, MiB",
+    "WAL/task, bytes", "runners, MiB", "executors, MiB", "service, MiB", "Postgres, MiB",
 )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def row(ground: Ground, begin: State, before: State, now: State, runners: list[P
     tasks = now.claims - before.claims
     groups = (
         [program.pid for program in runners],
-        [pid for program in runners for pid in program.hands()],
+        [pid for program in runners for pid in program.executors()],
         [service.pid],
         ground.backends(),
     )

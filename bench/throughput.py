@@ -11,7 +11,7 @@ from bench.ground import Ground, Scale, until
 from bench.pgbench import pgbench
 from bench.processes import Meter
 from bench.script import run, say
-from lockgate.witness import Witness
+from lockgate.local.witness import Witness
 
 MOST_PER_SECOND = 4000
 """Tasks: more than this machine executes in a second, so that a round never runs dry."""
@@ -34,7 +34,7 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "1. Tasks per second under the cap",
         "python -m bench.throughput",
-        "Real runner processes, each handler in its hand, against pgbench that calls `finish_and_claim` on as many "
+        "Real runner processes, each handler in its executor, against pgbench that calls `finish_and_claim` on as many "
         "connections as there are slots (with `\\sleep 5 ms` in the place of a handler of 5 ms). Rounds take turns, "
         "each with the same waiting tasks in a vacuumed table. Median and range; CPU in milliseconds per task.",
     )
@@ -48,7 +48,7 @@ def measure(scale: Scale) -> Answer:
 
 def under_the_cap(scale: Scale, ground: Ground, answer: Answer) -> None:
     table = answer.table(
-        "two slots, three runners", "tasks/s", "pgbench, two connections", "ratio", "CPU runners", "CPU hands",
+        "two slots, three runners", "tasks/s", "pgbench, two connections", "ratio", "CPU runners", "CPU executors",
         "CPU Postgres", "CPU Postgres under pgbench",
     )  # fmt: skip
     for kind, sleep_ms, title, least in (("noop", 0, "no-op", 0.6), ("nap", 5, "5 ms", 0.9)):
@@ -59,7 +59,7 @@ def under_the_cap(scale: Scale, ground: Ground, answer: Answer) -> None:
             references.append(of_pgbench(ground, 2, sleep_ms, scale(6, 3)))
         ratio = ratios([one.rate for one in rounds], [one.rate for one in references])
         table.add(
-            title, rates(rounds), rates(references), middle(ratio), cpu(rounds, "runners"), cpu(rounds, "hands"),
+            title, rates(rounds), rates(references), middle(ratio), cpu(rounds, "runners"), cpu(rounds, "executors"),
             cpu(rounds, "Postgres"), cpu(references, "Postgres"),
         )  # fmt: skip
         aim = ", aim 0.8" if kind == "noop" else ""
@@ -71,7 +71,7 @@ def under_the_cap(scale: Scale, ground: Ground, answer: Answer) -> None:
 def sixteen_slots(scale: Scale, ground: Ground, answer: Answer) -> None:
     table = answer.table(
         "sixteen slots", "no-op tasks/s", "of pgbench, 16 connections", "5 ms tasks/s", "of pgbench, 16 connections",
-        "CPU runners", "CPU hands", "CPU Postgres",
+        "CPU runners", "CPU executors", "CPU Postgres",
     )  # fmt: skip
     noops: dict[tuple[int, int], list[Round]] = {layout: [] for layout in LAYOUTS}
     naps: dict[tuple[int, int], list[Round]] = {layout: [] for layout in LAYOUTS}
@@ -88,7 +88,8 @@ def sixteen_slots(scale: Scale, ground: Ground, answer: Answer) -> None:
             of_naps = naps[processes, each]
             table.add(
                 f"{processes} runners of {each}", rates(rounds), share(rounds, noop_references), rates(of_naps),
-                share(of_naps, nap_references), cpu(rounds, "runners"), cpu(rounds, "hands"), cpu(rounds, "Postgres"),
+                share(of_naps, nap_references), cpu(rounds, "runners"), cpu(rounds, "executors"),
+                cpu(rounds, "Postgres"),
             )  # fmt: skip
     table.add(
         "pgbench", rates(noop_references), "1", rates(nap_references), "1", "", "", cpu(noop_references, "Postgres")
@@ -109,7 +110,13 @@ def cap(scale: Scale, ground: Ground, answer: Answer) -> None:
 
 
 def of_runners(
-    ground: Ground, processes: int, concurrency: int, slots: int, kind: str, seconds: float, module: str = "runner"
+    ground: Ground,
+    processes: int,
+    concurrency: int,
+    slots: int,
+    kind: str,
+    seconds: float,
+    module: str = "lockgate_runner",
 ) -> Round:
     """One round of so many runner processes, counted once every slot has had its first tasks."""
     database = ground.main
@@ -117,9 +124,9 @@ def of_runners(
     database.refill(int(MOST_PER_SECOND * (seconds + 5)), kind, json.dumps(PAYLOADS[kind]))
     with ground.runners(processes, database, module, LOCKGATE_CONCURRENCY=str(concurrency)) as started:
         until(lambda: busy(ground) == slots, lambda: f"{slots} slots to be busy: {started[0].words()}", 60)
-        hands = [pid for runner in started for pid in runner.hands()]
+        executors = [pid for runner in started for pid in runner.executors()]
         meter = Meter(
-            {"runners": lambda: [r.pid for r in started], "hands": lambda: hands, "Postgres": ground.backends}
+            {"runners": lambda: [r.pid for r in started], "executors": lambda: executors, "Postgres": ground.backends}
         )
         before = database.claims()
         time.sleep(seconds)

@@ -12,13 +12,13 @@ import psycopg
 from bench.answer import Answer, number, percentile
 from bench.ground import Database, Ground, Program, Scale, until
 from bench.script import run, say
-from lockgate import ports
+from lockgate.local import ports
 
 PARTS = (
     "sent, until its transaction begins",
     "its transaction and commit, until it is answered",
     "from there until the claim's transaction begins",
-    "the claim, its commit, and the way to the hand",
+    "the claim, its commit, and the way to the executor",
 )
 BEGAN = """
 select (extract(epoch from create_time) * 1000000000)::int8, (extract(epoch from start_time) * 1000000000)::int8
@@ -31,7 +31,7 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "2. Idle wake-up",
         "python -m bench.wakeup",
-        "One runner with its two slots and hands waits; a task is submitted, and its handler returns what the "
+        "One runner with its two slots and executors waits; a task is submitted, and its handler returns what the "
         "monotonic clock of the machine said at its first line. Milliseconds from sending it off. Beside it the "
         "bare `pg_notify` from one session to another that listens, a bare commit (a wake-up needs two, one after the "
         "other), and the time of the request by itself. They take turns, some 30 ms apart, so that each finds "
@@ -100,7 +100,7 @@ def parts(answer: Answer, shots: list[tuple[float, ...]]) -> None:
 def serve(ground: Ground) -> tuple[Program, int]:
     """A service of its own; it answers when this returns."""
     port = ports.a_free_one()
-    service = ground.start("service", DATABASE_URL=ground.main.urls["service"], LOCKGATE_PORT=str(port))
+    service = ground.start("lockgate_service", DATABASE_URL=ground.main.urls["service"], LOCKGATE_PORT=str(port))
 
     def ready() -> bool:
         try:

@@ -11,12 +11,12 @@ from lockgate.refusal import Refusal
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
 SECTIONS = {
     "To run it": {
-        "up": ("lockgate.up:up", "A database, the service and runners on this machine."),
-        "demo": ("lockgate.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
-        "serve": ("service.__main__:main", "The HTTP service."),
-        "run": ("lockgate.run:run", "A runner, replaced at once when it dies."),
-        "intake": ("service.intake.__main__:main", "Tasks from a queue of RabbitMQ."),
-        "publish": ("service.publish.__main__:main", "How tasks end, to an exchange of RabbitMQ."),
+        "up": ("lockgate.local.up:up", "A database, the service and runners on this machine."),
+        "demo": ("lockgate.local.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
+        "serve": ("lockgate_service.__main__:main", "The HTTP service."),
+        "run": ("lockgate.local.run:run", "A runner, replaced at once when it dies."),
+        "intake": ("lockgate_service.amqp.intake.__main__:main", "Tasks from a queue of RabbitMQ."),
+        "publish": ("lockgate_service.amqp.publish.__main__:main", "How tasks end, to an exchange of RabbitMQ."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
         "passwords": ("lockgate.passwords:passwords", "Make a password for each login, as files."),
         "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),
@@ -66,7 +66,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None  # as a shell says it
         except Exception as error:
-            from lockgate.one_line import one_line
+            from lockgate.errors import one_line
 
             if said := one_line(error):
                 raise Refusal(said) from error

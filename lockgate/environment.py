@@ -21,7 +21,7 @@ OURS = frozenset(
         "LOCKGATE_SPARE",
     }
 )
-# Read by runners, their hands and the programs that speak to RabbitMQ, and no option of any command.
+# Read by runners, their executors and the programs that speak to RabbitMQ, and no option of any command.
 OTHERS = frozenset(
     {
         "LOCKGATE_AMQP_URL_FILE",
@@ -34,10 +34,10 @@ OTHERS = frozenset(
 )
 # The light one first: a supervisor lives for long, and need not have a web server in its memory.
 PROGRAMS = (
-    "lockgate.run:run",
-    "service.__main__:main",
-    "service.intake.__main__:main",
-    "service.publish.__main__:main",
+    "lockgate.local.run:run",
+    "lockgate_service.__main__:main",
+    "lockgate_service.amqp.intake.__main__:main",
+    "lockgate_service.amqp.publish.__main__:main",
 )
 
 

@@ -124,9 +124,10 @@ setups: list[Callable[[], Any]] = []
 
 
 def setup(function: Function) -> Function:
-    """Registers a function that runs once in each hand, after all handlers are imported and before its first task.
+    """Registers a function that runs once in each executor, after all handlers are imported and before its first task.
 
-    For what is dear to make and may be kept: a model, a client. It must be sync; if it raises, the hand does not start.
+    For what is dear to make and may be kept: a model, a client. It must be sync; if it raises, the executor does not
+    start.
     """
     setups.append(function)
     return function

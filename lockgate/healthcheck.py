@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lockgate.database_url import database_url
+from lockgate.options import database_url
 from lockgate.refusal import Refusal
 
 LIMIT = 3  # seconds for an answer

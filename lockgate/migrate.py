@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from lockgate import schema
-from lockgate.database_url import database_url
+from lockgate.options import database_url
 
 
 @click.command()

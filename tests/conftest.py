@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from lockgate.schema import apply
 from tests import server
 from tests.contract import Contract, Session, Threads, until

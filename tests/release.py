@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from tests.versions import MEMORY, installations
 
 RELEASES = Path(__file__).parent / "releases"

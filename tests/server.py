@@ -25,8 +25,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from lockgate import binaries
-from lockgate.embedded import Server
+from lockgate.postgres import binaries
+from lockgate.postgres.server import Server
 
 docker: Any = import_module("docker")  # ships no types
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 
-from lockgate import binaries
-from lockgate.embedded import Server
+from lockgate.postgres import binaries
+from lockgate.postgres.server import Server
 
 TESTS = ["tests/schema", "tests/runner/test_promise.py", "-k", "schema or three_runners or short_freeze"]
 MEMORY = "/dev/shm" if Path("/dev/shm").exists() else None  # noqa: S108 - a database per test is 300 small files

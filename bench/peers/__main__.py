@@ -92,7 +92,7 @@ def measure(scale: Scale, python: str = ">=3.12") -> Answer:
         "Each peer in an environment and in databases of its own on the same server, with the settings that its "
         "documentation recommends for this (bench/peers/adapters says which and why, one file each). Handlers do the "
         "same everywhere: nothing or a sleep of 5 ms, and a line with the times of their begin and end. Handlers of "
-        "peers run in the worker itself, those of Lockgate in their hands. The first thousand tasks of a queue are "
+        "peers run in the worker itself, those of Lockgate in their executors. The first thousand tasks of a queue are "
         "stored by the peer's own bulk call; what its first filling needs beyond these are copies of them. Tables are "
         "vacuumed before each round; rounds take turns. Lockgate keeps its cap also where the others have none. Median "
         "and range.",

@@ -12,7 +12,7 @@ from bench.peers.subject import Queue, Subject, Submit
 
 
 class Lockgate(Subject):
-    """Each handler in its hand, every setting at its default but the concurrency of the one runner."""
+    """Each handler in its executor, every setting at its default but the concurrency of the one runner."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__("Lockgate", ground, ("cap", "free"))

@@ -6,7 +6,7 @@ import click
 import psycopg
 
 from lockgate.commands.database import Database, asks_database
-from lockgate.one_line import one_line
+from lockgate.errors import one_line
 from lockgate.refusal import Refusal
 
 TASKS = click.argument("tasks", metavar="ID...", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True)

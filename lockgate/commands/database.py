@@ -13,8 +13,8 @@ from click.core import ParameterSource
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import schema
-from lockgate.data_folder import DataFolder
-from lockgate.database_url import data_option, database_url
+from lockgate.options import data_option, database_url
+from lockgate.postgres.data_dir import DataFolder
 from lockgate.refusal import Refusal
 
 # What the URL says comes before these. A network that vanishes without a word is noticed within ten seconds.

@@ -1,12 +1,12 @@
 """`lockgate keys`: who may use the HTTP API, and for what."""
 
 import click
+from lockgate_service.auth import api_key
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
 from lockgate.commands.seconds import spoken
 from lockgate.refusal import Refusal
-from service import api_key
 
 HEADS = ("key", "scope", "queue", "owner", "age", "last used", "remark")
 SPARE = ("owner", "age")

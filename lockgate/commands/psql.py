@@ -6,8 +6,8 @@ import shutil
 import click
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockgate import binaries
 from lockgate.commands.database import Database, asks_database
+from lockgate.postgres import binaries
 from lockgate.refusal import Refusal
 
 SEARCH_PATH = "-c search_path=lockgate,public"

@@ -14,9 +14,9 @@ from rich.live import Live
 from lockgate.commands import snapshot, status_view
 from lockgate.commands.database import Database, asks_database
 from lockgate.commands.snapshot import Snapshot
-from lockgate.interruption import Interruption
-from lockgate.one_line import one_line
+from lockgate.errors import one_line
 from lockgate.refusal import Refusal
+from lockgate.signals import Interruption
 
 PERIOD = 1.0  # seconds between two looks
 SILENCE_LIMIT = 3.0  # seconds without an answer until that is said

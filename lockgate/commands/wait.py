@@ -8,7 +8,7 @@ import psycopg
 
 from lockgate.commands.database import Database
 from lockgate.commands.table import printable
-from lockgate.one_line import one_line
+from lockgate.errors import one_line
 from lockgate.refusal import Refusal
 
 PAUSE_LEAST, PAUSE_MOST = 0.05, 1.0  # seconds between two looks: few tasks end at once, and few wait for the second

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from lockgate.schema import apply
 from tests.amqp.broker import Names, NotHere, broker
 from tests.amqp.chaos import Plan, run

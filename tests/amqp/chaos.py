@@ -16,11 +16,11 @@ from typing import Any
 import aiormq
 import psycopg
 from aiormq.abc import AbstractChannel
+from lockgate_service.amqp.broker import TROUBLE
 from pamqp.commands import Basic
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from lockgate.schema import create_logins
-from service.amqp.broker import TROUBLE
 from tests.amqp.broker import Broker, Names
 from tests.contract import until
 from tests.runner.process import RunnerProcess
@@ -114,10 +114,10 @@ class Field:
         return program
 
     def intake(self) -> RunnerProcess:
-        return self.start("service.intake", amqp_url=self.rabbit.url, amqp_queue=self.names.queue)
+        return self.start("lockgate_service.amqp.intake", amqp_url=self.rabbit.url, amqp_queue=self.names.queue)
 
     def publisher(self) -> RunnerProcess:
-        return self.start("service.publish", amqp_url=self.rabbit.url, amqp_events=self.names.exchange)
+        return self.start("lockgate_service.amqp.publish", amqp_url=self.rabbit.url, amqp_events=self.names.exchange)
 
     @contextmanager
     def beside(self, *jobs: Any) -> Iterator[None]:

@@ -10,14 +10,14 @@ from itertools import count
 from typing import Any, Protocol
 
 import pytest
+from lockgate_service.amqp.intake.intake import Intake
+from lockgate_service.amqp.intake.settings import Settings
+from lockgate_service.amqp.publish import settings as publish
+from lockgate_service.amqp.publish.publisher import Publisher
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db as service_db
+from lockgate_service.tasks.notify import Waker
 
-from service import db as service_db
-from service.intake.intake import Intake
-from service.intake.settings import Settings
-from service.pool import Pool
-from service.publish import settings as publish
-from service.publish.publisher import Publisher
-from service.wake import Waker
 from tests.amqp.broker import Broker, Names, NotHere, broker
 from tests.contract import until
 from tests.database import Database
@@ -143,11 +143,11 @@ def publisher(db: Database, rabbit: Broker, names: Names) -> Iterator[PublisherS
 
 @pytest.fixture
 def process(db: Database, rabbit: Broker, names: Names) -> Iterator[ProcessStart]:
-    """Starts `python -m service.intake`, or another module, with these settings."""
+    """Starts `python -m lockgate_service.amqp.intake`, or another module, with these settings."""
     started: list[RunnerProcess] = []
 
-    def begin(module: str = "service.intake", **changed: Any) -> RunnerProcess:
-        queue = {"amqp_queue": names.queue} if module == "service.intake" else {}
+    def begin(module: str = "lockgate_service.amqp.intake", **changed: Any) -> RunnerProcess:
+        queue = {"amqp_queue": names.queue} if module == "lockgate_service.amqp.intake" else {}
         chosen = {"amqp_url": rabbit.url} | queue | changed
         started.append(RunnerProcess(db.service, module=module, handlers="", **chosen))
         return started[-1]

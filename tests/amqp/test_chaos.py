@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from tests.amqp.broker import Broker, Names
 from tests.amqp.chaos import Plan, run
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
+from lockgate_service.amqp.intake.counters import Counters
+from lockgate_service.amqp.intake.metrics import Families
+from lockgate_service.http.body import TASKS_MAX
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.body import TASKS_MAX
-from service.intake.counters import Counters
-from service.intake.metrics import Families
 from tests.amqp.broker import Broker, Names
 from tests.amqp.conftest import IntakeStart, ProcessStart
 from tests.contract import Contract, until

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.amqp.intake.mapping import Asked, Properties, asked
+from lockgate_service.http.problems import Refusal
 
-from service.intake.mapping import Asked, Properties, asked
-from service.problem import Refusal
 from tests.service.conftest import refusing, shared
 
 __all__ = ["refusing", "shared"]

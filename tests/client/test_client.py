@@ -469,6 +469,6 @@ def test_handlers_need_no_httpx_and_clients_say_that_they_do() -> None:
 
 
 def test_a_runner_does_not_load_the_client() -> None:
-    program = "import lockgate, runner.__main__, sys; print('lockgate.client' in sys.modules)"
+    program = "import lockgate, lockgate_runner.__main__, sys; print('lockgate.client' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"

@@ -37,7 +37,7 @@ def test_the_task_of_a_killed_container_executes_again(compose: Compose) -> None
     container = compose.container_of(first.task)
     docker("kill", container)
     killed = time.monotonic()
-    until(lambda: first.end is not None, "the hand to be gone")
+    until(lambda: first.end is not None, "the executor to be gone")
     again = until(
         lambda: next((e for e in compose.witness.current(queue) if e.task == first.task), None), "it to execute", 60
     )
@@ -91,7 +91,7 @@ def test_tasks_outlive_a_restart_of_the_database(compose: Compose) -> None:
 
 
 def test_a_paused_container_executes_nothing_more(compose: Compose) -> None:
-    """The kernel cannot kill what is frozen on every system: there the hand dies when it is thawed, before it acts."""
+    """Not every kernel can kill what is frozen: there the executor dies when it is thawed, before it acts."""
     queue = compose.queue("paused", slots=1, grace=2)
     (task,) = compose.submit(queue, seconds=60)
     (first,) = until(lambda: compose.witness.current(queue), "it to execute")
@@ -101,18 +101,18 @@ def test_a_paused_container_executes_nothing_more(compose: Compose) -> None:
     until(lambda: docker("pause", container, check=False), f"{container} to be frozen", every=1)
     try:
         until(lambda: len(compose.leases(queue)[task]) == 2, "another runner to have it")
-        until(lambda: f"{compose.leases(queue)[task][1]} " in marks.read_text(), "the other hand to act")
+        until(lambda: f"{compose.leases(queue)[task][1]} " in marks.read_text(), "the other executor to act")
         frozen = first.end is None
         kept = docker("inspect", "--format", "{{.State.Paused}}", container).strip() == "true"
         assert kept or not frozen
-        print(f"the frozen hand {'is not dead until it is thawed' if frozen else 'is dead'}")  # noqa: T201
+        print(f"the frozen executor {'is not dead until it is thawed' if frozen else 'is dead'}")  # noqa: T201
     finally:
         docker("unpause", container)
-    until(lambda: first.end is not None, "the frozen hand to be dead")
+    until(lambda: first.end is not None, "the frozen executor to be dead")
     # Its runner is alive again, and has learnt what has happened.
     until(lambda: len(compose.alive()) == 4, "four runners")
     leases = [int(line.split()[0]) for line in marks.read_text().splitlines()]
-    assert leases == sorted(leases), "the first hand acted after the second had begun"
+    assert leases == sorted(leases), "the first executor acted after the second had begun"
     assert compose.witness.most[queue] <= 1 + frozen
     compose.cancel(queue)
 
@@ -137,7 +137,7 @@ def test_stopped_containers_give_back_what_they_cannot_finish_in_time(compose: C
 
 def test_every_line_of_the_logs_is_structured(compose: Compose) -> None:
     runners = compose.events("runner")
-    assert {"connected", "hand started", "slot taken", "taken"} <= {line["event"] for line in runners}
+    assert {"connected", "executor started", "slot taken", "taken"} <= {line["event"] for line in runners}
     for line in [*runners, *compose.events("service")]:
         assert {"time", "level", "event"} <= line.keys()
     assert {line["event"] for line in compose.events("service")} >= {"listening", "ready", "request"}

@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockgate import binaries, schema
+from lockgate import schema
 from lockgate.__main__ import main as lockgate
+from lockgate.postgres import binaries
 from tests.contract import Contract, Task, until
 from tests.database import Database
 from tests.docs.markdown import DOCUMENTS, ROOT, blocks

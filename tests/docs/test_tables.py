@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 import pytest
+from lockgate_runner.__main__ import main as bare_runner
 
 from lockgate import environment
 from lockgate.__main__ import COMMANDS
 from lockgate.__main__ import main as lockgate
-from runner.__main__ import main as bare_runner
 from tests.docs.markdown import DOCUMENTS, ROOT, table
 
 PROGRAMS = ("up", "demo", "serve", "run", "intake", "publish", "migrate")

@@ -5,11 +5,10 @@ from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
+from lockgate_service.http.params import task_filter
+from lockgate_service.tasks.cursor import cursor_at
+from lockgate_service.tasks.messages import TaskFilter
 from schemathesis.openapi.checks import RejectedPositiveData
-
-from service.cursor import cursor_at
-from service.messages import TaskFilter
-from service.parameters import task_filter
 
 FILTERS = TaskFilter.__struct_fields__
 LINES = "application/x-ndjson"

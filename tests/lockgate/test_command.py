@@ -8,8 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from lockgate import binaries, environment, ports
+from lockgate import environment
 from lockgate.__main__ import COMMANDS, SECTIONS, main
+from lockgate.local import ports
+from lockgate.postgres import binaries
 from tests.lockgate.up import lockgate
 
 QUEUE_COMMANDS = ("create", "set", "pause", "resume", "purge", "delete")

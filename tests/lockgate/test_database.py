@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lockgate import ports
 from lockgate.__main__ import main
-from lockgate.data_folder import DataFolder
+from lockgate.local import ports
+from lockgate.postgres.data_dir import DataFolder
 from lockgate.schema import VERSION
 from tests.contract import Contract
 from tests.database import Database

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lockgate.demo import kept
-from lockgate.demo_view import Row
-from lockgate.embedded import available
+from lockgate.local.demo import kept
+from lockgate.local.demo_view import Row
+from lockgate.postgres.server import available
 from tests.contract import until
 from tests.lockgate.up import LIMIT, descendants, environment, is_running, lockgate
 

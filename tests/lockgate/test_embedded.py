@@ -13,8 +13,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from lockgate import account, binaries, ports
-from lockgate.embedded import EmbeddedError, Server, available
+from lockgate.local import ports
+from lockgate.postgres import binaries, os_user
+from lockgate.postgres.server import EmbeddedError, Server, available
 from tests.contract import until
 from tests.lockgate.up import is_running
 
@@ -129,7 +130,7 @@ def test_an_initdb_cut_short_leaves_a_folder_that_works(folder: Path) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 server = Server(Path(sys.argv[1]), settings={"fsync": "off"})
 server.start()
 print(server.pid, server.dsn(), flush=True)
@@ -155,7 +156,7 @@ def test_a_server_left_behind_is_stopped_first(folder: Path) -> None:
         pass
     command = [str(binaries.find() / "postgres"), "-D", str(folder / "cluster"), "-c", f"port={ports.a_free_one()}"]
     command += ["-c", "unix_socket_directories="]
-    as_owner = account.start_as(account.Account.for_folder(folder))
+    as_owner = os_user.start_as(os_user.Account.for_folder(folder))
     left = subprocess.Popen(
         command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **as_owner
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lockgate_service.amqp.program import write
 
-from service.amqp.program import write
 from tests.contract import until
 from tests.database import Database
 from tests.lockgate.up import lockgate

@@ -6,7 +6,7 @@ import sys
 
 SCRIPT = """
 import os, signal
-from lockgate.interruption import Interruption
+from lockgate.signals import Interruption
 
 class Destroyed:
     def __del__(self):

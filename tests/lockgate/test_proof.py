@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.contract import Contract, until
-from tests.recovery.supervised import Supervised
+from tests.faults.recovery.supervised import Supervised
 from tests.runner.process import children, command_line
 from tests.runner.test_outcomes import ended
 
@@ -51,16 +51,18 @@ def test_a_task_is_not_inherited_while_a_process_that_a_handler_forked_may_still
 def test_a_task_is_not_inherited_while_what_its_handler_has_started_may_still_execute(
     q: Contract, run: Supervised
 ) -> None:
-    """The keeper, which ends that, is frozen."""
+    """The reaper, which ends that, is frozen."""
     task = q.submit(kind="start_child", payload={"seconds": 600})
     run.says("taken", task=task)
     runner = run.runner()
-    (child,) = until(lambda: [pid for hand in children(runner) for pid in children(hand)], "the program to start")
-    (keeper,) = [pid for pid in children(runner) if "keeper.py" in command_line(pid)]
-    os.kill(keeper, signal.SIGSTOP)
+    (child,) = until(
+        lambda: [pid for executor in children(runner) for pid in children(executor)], "the program to start"
+    )
+    (reaper,) = [pid for pid in children(runner) if "reaper.py" in command_line(pid)]
+    os.kill(reaper, signal.SIGSTOP)
     try:
         not_inherited(q, run, task)
     finally:
-        for pid in (keeper, child):
+        for pid in (reaper, child):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

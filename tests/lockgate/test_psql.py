@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lockgate import binaries
+from lockgate.postgres import binaries
 from tests.database import Database
 from tests.lockgate.up import lockgate
 

@@ -15,9 +15,9 @@ import httpx
 import psycopg
 import pytest
 
-from lockgate import ports
-from lockgate.embedded import Server, available
-from lockgate.stack import _moved
+from lockgate.local import ports
+from lockgate.local.stack import _moved
+from lockgate.postgres.server import Server, available
 from tests.contract import until
 from tests.database import PASSWORD, Database
 from tests.lockgate.up import LIMIT, Up, descendants, is_running, lockgate
@@ -170,14 +170,14 @@ def test_nothing_survives_its_sigkill_and_the_next_one_takes_over(folder: Path) 
 def test_whatever_dies_is_said_and_started_again(folder: Path) -> None:
     with Up(folder, "--runners", "1") as up:
         executed(up.url)
-        os.kill(up.child("-m runner"), signal.SIGKILL)
+        os.kill(up.child("-m lockgate_runner"), signal.SIGKILL)
         up.says("lockgate: a runner died (killed by SIGKILL); another has its place")
         executed(up.url)
         os.kill(up.child("postgres -D"), signal.SIGKILL)
         up.says("lockgate: the database server died; starting it again")
         until(lambda: is_ready(up.url), "the service to be ready again", LIMIT)
         executed(up.url)
-        os.kill(up.child("-m service"), signal.SIGKILL)
+        os.kill(up.child("-m lockgate_service"), signal.SIGKILL)
         up.says("lockgate: the service died (killed by SIGKILL); starting it again")
         until(lambda: is_ready(up.url), "the service to be ready again", LIMIT)
         executed(up.url)
@@ -235,7 +235,7 @@ def test_each_runner_has_a_port_for_its_metrics_also_after_it_was_replaced(folde
 
     with Up(folder, LOCKGATE_METRICS=f"127.0.0.1:{first}") as up:
         before = until(lambda: len(found := starts()) == 2 and found, "both to be served", LIMIT)
-        os.kill(up.child("-m runner"), signal.SIGKILL)
+        os.kill(up.child("-m lockgate_runner"), signal.SIGKILL)
         up.says("a runner died")
         after = until(lambda: len(found := starts()) == 2 and found != before and found, "both again", LIMIT)
         assert len({*before, *after}) == 3

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from lockgate import ports
+from lockgate.local import ports
 from tests.contract import until
 
 LIMIT = 60.0  # seconds; a start takes about 4

@@ -13,7 +13,7 @@ class Stale(Exception):
 @dataclass(frozen=True)
 class Edit:
     """`text` becomes `instead`. It has to be there exactly once: in the file or, where `within` is given, in that
-    function or method ("claim" in SQL; "listen", "Hand.kill" in Python)."""
+    function or method ("claim" in SQL; "listen", "Executor.kill" in Python)."""
 
     file: str
     within: str

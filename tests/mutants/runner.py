@@ -1,4 +1,4 @@
-"""Guards of the runner and its hands, each weakened."""
+"""Guards of the runner and its executors, each weakened."""
 
 from tests.mutants.mutant import Edit, Mutant
 
@@ -9,49 +9,52 @@ def runner(name: str, weakens: str, edits: Edit | tuple[Edit, ...], *caught_by: 
 
 
 def py(file: str, within: str, text: str, instead: str) -> Edit:
-    return Edit(f"runner/{file}.py", within, text, instead)
+    return Edit(f"runner/lockgate_runner/{file}.py", within, text, instead)
 
 
 MUTANTS = [
-    # The owner's side: a hand does not live longer than it is proved that the slot is ours.
+    # The owner's side: an executor does not live longer than it is proved that the slot is ours.
     runner(
-        "no-kernel-timer", "the deadline's timer in the hand is never armed",
-        py("deadline", "KernelTimer.arm", "_TimeSpec(int(seconds), int(fraction * 1e9))", "_TimeSpec(0, 0)"),
-        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+        "no-kernel-timer", "the deadline's timer in the executor is never armed",
+        py("executor/watchdog", "KernelTimer.arm", "_TimeSpec(int(seconds), int(fraction * 1e9))", "_TimeSpec(0, 0)"),
+        "test_promise.py::test_the_executor_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
     ),
     runner(
         "timer-only-renewed", "the timer is armed by the first renewal and not before the handler starts",
-        py("hand_process", "Hand._begin", "self._timer.arm(order.until)\n            ", ""),
+        py("executor/child", "Executor._begin", "self._timer.arm(order.until)\n            ", ""),
         "test_outcomes.py::test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_killed",
     ),
     runner(
         "late-renewal", "what renews one lease renews the next too",
-        py("hand_process", "Hand._listen", " if self._current and self._current.lease == message.lease else None", ""),
-        "test_hand.py::test_what_was_said_about_the_last_order_does_not_reach_the_next",
+        py(
+            "executor/child", "Executor._listen",
+            " if self._current and self._current.lease == message.lease else None", "",
+        ),
+        "test_executor.py::test_what_was_said_about_the_last_order_does_not_reach_the_next",
     ),
     runner(
-        "early-ask-forgotten", "a hand forgets what it is asked before it has read the order",
-        py("hand_process", "Hand._begin", "self._asked == order.lease", "False"),
-        "test_hand.py::test_a_handler_does_not_start_when_it_was_asked_to_stop_before",
+        "early-ask-forgotten", "an executor forgets what it is asked before it has read the order",
+        py("executor/child", "Executor._begin", "self._asked == order.lease", "False"),
+        "test_executor.py::test_a_handler_does_not_start_when_it_was_asked_to_stop_before",
     ),
     runner(
-        "no-margin", "a hand may live until the very end of the grace",
-        py("deadline", "margin", "max(0.5, grace / 10)", "0.0"),
-        "test_deadline.py::test_a_hand_is_dead_some_time_before_the_grace_is_over",
+        "no-margin", "an executor may live until the very end of the grace",
+        py("executor/watchdog", "margin", "max(0.5, grace / 10)", "0.0"),
+        "test_deadline.py::test_an_executor_is_dead_some_time_before_the_grace_is_over",
     ),
     runner(
-        "dispatch-unchecked", "a task whose claim was answered long ago is given to a hand without another look",
-        py("runner", "Runner._dispatch", "<= deadline.now()", "<= 0"),
+        "dispatch-unchecked", "a task whose claim was answered long ago is given to an executor without another look",
+        py("runner", "Runner._dispatch", "<= watchdog.now()", "<= 0"),
         "test_deadline.py::test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock",
     ),
     runner(
         "dated-by-answer", "an answer proves the session alive at its receipt, not at the sending of its question",
         py("session", "Session._fetch", "self.sent = max(self.sent, sent)\n        return rows",
-           "self.sent = deadline.now()\n        return rows"),
+           "self.sent = watchdog.now()\n        return rows"),
         "test_session.py::test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later",
     ),
     runner(
-        "extended-in-doubt", "answers on a session that does not hold the slot extend the hand's deadline",
+        "extended-in-doubt", "answers on a session that does not hold the slot extend the executor's deadline",
         py("runner", "Runner._extend", "slot.confirmed is not None and session.sent >= slot.confirmed", "True"),
         "test_lost_session.py::test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline",
     ),
@@ -95,7 +98,7 @@ MUTANTS = [
     # The owner's side: a lost session.
     runner(
         "starts-in-new-slots", "after a reconnect, tasks start at once in slots newly taken",
-        py("runner", "Runner._take", "self._start_after if self._start_after > deadline.now() else 0.0", "0.0"),
+        py("runner", "Runner._take", "self._start_after if self._start_after > watchdog.now() else 0.0", "0.0"),
         "test_lost_session.py::test_nothing_new_starts_within_the_grace_after_a_reconnect",
     ),
     runner(
@@ -110,9 +113,9 @@ MUTANTS = [
         "test_lost_session.py::test_a_runner_ends_what_is_left_of_its_own_session_and_keeps_its_task",
     ),
     runner(
-        "adopted-executes-on", "a hand goes on though its task was found to be adopted",
-        py("runner", "Runner._reconfirm", "slot.hand.kill()", "pass"),
-        "test_lost_session.py::test_a_runner_whose_task_was_adopted_meanwhile_kills_its_hand",
+        "adopted-executes-on", "an executor goes on though its task was found to be adopted",
+        py("runner", "Runner._reconfirm", "slot.executor.kill()", "pass"),
+        "test_lost_session.py::test_a_runner_whose_task_was_adopted_meanwhile_kills_its_executor",
     ),
     runner(
         "unanswered-claim-lost", "a task that a lost answer has put into the slot is never started",
@@ -137,14 +140,14 @@ MUTANTS = [
         "test_outcomes.py::test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so",
     ),
     runner(
-        "handless-task-kept", "a task that was claimed for a hand that is dead by now stays where nobody executes it",
+        "handless-task-kept", "a task that was claimed for an executor that is dead stays where nobody executes it",
         py("runner", "Runner._dispatch", "await db.give_back(session, task, self._name)", "pass"),
-        "test_deadline.py::test_a_task_that_was_claimed_for_a_hand_that_is_dead_by_now_is_given_back",
+        "test_deadline.py::test_a_task_that_was_claimed_for_an_executor_that_is_dead_by_now_is_given_back",
     ),
     runner(
         "lost-lease-retried", "a runner insists on an outcome whose lease is lost",
         py("runner", "Runner._refused", 'sqlstate == "LG002"', "False"),
-        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+        "test_promise.py::test_the_executor_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
     ),
     runner(
         "pings-too-rarely", "the session is asked less often than the deadline allows",
@@ -174,8 +177,8 @@ MUTANTS = [
     ),
     runner(
         "waits-from-asking", "an adopter's wait begins when it asked, and not when it saw",
-        py("runner", "Runner._look", "rows = await db.watch(session)\n        received = deadline.now()",
-           "received = deadline.now()\n        rows = await db.watch(session)"),
+        py("runner", "Runner._look", "rows = await db.watch(session)\n        received = watchdog.now()",
+           "received = watchdog.now()\n        rows = await db.watch(session)"),
         "test_poll.py::test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_when_it_asked",
     ),
     runner(
@@ -191,13 +194,13 @@ MUTANTS = [
     ),
     runner(
         "adopter-keeps-slot", "an adopter does not let the slot go again",
-        py("neighbours", "Neighbours._adopt", "await db.release_slot(session, orphan.queue, orphan.slot)", "pass"),
+        py("adoption", "Neighbours._adopt", "await db.release_slot(session, orphan.queue, orphan.slot)", "pass"),
         "test_promise.py::test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others",
     ),
     runner(
         "silent-spared", "a session that says nothing any more keeps its slot for ever",
-        py("neighbours", "Neighbours.look_after", "in verdict.silent:", "in verdict.silent[:0]:"),
-        "test_promise.py::test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
+        py("adoption", "Neighbours.look_after", "in verdict.silent:", "in verdict.silent[:0]:"),
+        "test_promise.py::test_the_executor_of_a_frozen_runner_is_dead_before_its_slot_is_used_again",
     ),
     runner(
         "silent-at-once", "a session is ended as silent after the grace, within which its runner may come to itself",
@@ -210,33 +213,33 @@ MUTANTS = [
         "test_poll.py::test_a_task_that_nobody_was_told_of_is_found",
         "test_poll.py::test_a_cancel_that_nobody_was_told_of_is_found",
     ),
-    # Hands: dead is dead.
+    # Executors: dead is dead.
     runner(
-        "only-the-hand", "what a handler has started is not killed with its hand",
+        "only-the-executor", "what a handler has started is not killed with its executor",
         (
-            py("hand", "Hand.kill", "os.killpg(", "os.kill("),
-            py("hand", "Hand._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
+            py("executor/process", "Executor.kill", "os.killpg(", "os.kill("),
+            py("executor/process", "Executor._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
         ),
         "test_outcomes.py::test_what_a_handler_has_started_is_dead_before_its_end_is_recorded",
     ),
     runner(
-        "dead-hand-unswept", "what a hand has forked goes on when the hand dies by itself",
-        py("hand", "Hand._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
-        "test_outcomes.py::test_what_a_dead_hand_has_forked_dies_though_it_holds_all_that_the_hand_held",
+        "dead-executor-unswept", "what an executor has forked goes on when the executor dies by itself",
+        py("executor/process", "Executor._await_death", "os.killpg(self.pid, signal.SIGKILL)", "pass"),
+        "test_outcomes.py::test_what_a_dead_executor_has_forked_dies_though_it_holds_all_that_the_executor_held",
     ),
     runner(
-        "no-keeper", "nobody ends what a hand has started when the runner is frozen or dead",
-        py("hand", "Hand.start", "keep(hand.pid)", "pass"),
+        "no-reaper", "nobody ends what an executor has started when the runner is frozen or dead",
+        py("executor/process", "Executor.start", "keep(executor.pid)", "pass"),
         "test_promise.py::test_a_program_that_a_handler_has_started_ends_with_it_when_the_runner_is",
     ),
     runner(
-        "no-death-signal", "the kernel does not tell a hand of its runner's end",
-        py("deadline", "die_with_parent", "if LINUX and ", "if False and "),
-        "test_stopping.py::test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same",
+        "no-death-signal", "the kernel does not tell an executor of its runner's end",
+        py("executor/watchdog", "die_with_parent", "if LINUX and ", "if False and "),
+        "test_stopping.py::test_an_executor_that_hears_nothing_ends_with_a_killed_runner_all_the_same",
     ),
     runner(
         "asked-only", "a handler that does not stop when it is asked is not killed",
-        py("runner", "Runner._overdue", "slot.hand.kill()", "pass"),
+        py("runner", "Runner._overdue", "slot.executor.kill()", "pass"),
         "test_outcomes.py::test_a_cancelled_handler_is_asked_and_then_killed",
         "test_outcomes.py::test_a_forced_cancel_kills_at_once",
     ),

@@ -73,7 +73,7 @@ def pytest(checkout: Path, database_url: str, selection: Sequence[str], limit: f
     not_for_it = {"REQUIRE_DOCKER", "PYTEST_ADDOPTS"}
     environment = {name: value for name, value in os.environ.items() if name not in not_for_it}
     # Before the checkout that is installed in this environment, for every process that is started below.
-    environment |= {"PYTHONPATH": str(checkout), "TEST_DATABASE_URL": database_url}
+    environment |= {"PYTHONPATH": python_path(checkout), "TEST_DATABASE_URL": database_url}
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "-o", f"timeout={TEST_LIMIT}"]
     begin = time.monotonic()
     log = checkout.with_suffix(".log")
@@ -100,9 +100,14 @@ def pytest(checkout: Path, database_url: str, selection: Sequence[str], limit: f
     return Run(failed, not verdict, time.monotonic() - begin, said)
 
 
+def python_path(checkout: Path) -> str:
+    """Where the packages of a checkout are."""
+    return os.pathsep.join(str(checkout / folder) for folder in (".", "runner", "service"))
+
+
 def end_processes(checkout: Path) -> None:
     """Ends whatever a run has left: processes whose environment names its copy, which nobody else's does."""
-    mark = f"PYTHONPATH={checkout}".encode()
+    mark = f"PYTHONPATH={python_path(checkout)}".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):

@@ -9,7 +9,9 @@ def mutant(name: str, weakens: str, edits: Edit | tuple[Edit, ...], *caught_by: 
 
 
 def py(file: str, within: str, text: str, instead: str) -> Edit:
-    return Edit(f"{file}.py", within, text, instead)
+    room, _, rest = file.partition("/")
+    package = f"{room}/lockgate_{room}" if room in ("service", "runner") else room
+    return Edit(f"{package}/{rest}.py", within, text, instead)
 
 
 def sql(within: str, text: str, instead: str) -> Edit:
@@ -19,12 +21,15 @@ def sql(within: str, text: str, instead: str) -> Edit:
 MUTANTS = [
     mutant(
         "answered-early", "a submission is answered before it is committed",
-        py("service/gather", "Gatherer.submit", "return await waiting.done", 'return Submitted(1, "created", None)'),
+        py(
+            "service/tasks/group_commit", "Gatherer.submit",
+            "return await waiting.done", 'return Submitted(1, "created", None)',
+        ),
         "service/test_gather.py::test_while_two_statements_are_under_way_the_rest_is_gathered",
     ),
     mutant(
         "sent-twice", "the service sends an insert again when it did not hear what became of it",
-        py("service/db", "submit", "repeatable=False", "repeatable=True"),
+        py("service/tasks/db", "submit", "repeatable=False", "repeatable=True"),
         "service/test_lost_answers.py::test_the_service_does_not_send_a_submission_twice_by_itself",
     ),
     mutant(
@@ -34,7 +39,7 @@ MUTANTS = [
     ),
     mutant(
         "stored-but-refused", "a task that is stored and cannot be read back is answered with an error",
-        py("service/gather", "Gatherer._store", "tasks = {}", "raise"),
+        py("service/tasks/group_commit", "Gatherer._store", "tasks = {}", "raise"),
         "service/test_lost_answers.py::test_what_is_stored_is_confirmed_though_it_cannot_be_read_back",
     ),
     mutant(
@@ -71,18 +76,18 @@ MUTANTS = [
     ),
     mutant(
         "unbounded-wait", "any number of submissions may wait in memory",
-        py("service/gather", "Gatherer.submit", "len(self._waiting) >= WAITING_MAX", "False"),
+        py("service/tasks/group_commit", "Gatherer.submit", "len(self._waiting) >= WAITING_MAX", "False"),
         "service/test_gather.py::test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored[items]",
     ),
     mutant(
         "one-spoils-all", "what cannot be stored takes all with it that were gathered with it",
-        py("service/halves", "in_halves", "len(batch) > 1 and is_about_content(error)", "False"),
+        py("service/tasks/bisect", "in_halves", "len(batch) > 1 and is_about_content(error)", "False"),
         "service/test_gather.py::test_what_cannot_be_stored_hurts_nobody_else",
     ),
     mutant(
         "acknowledged-early", "messages are acknowledged before their tasks are committed",
         py(
-            "service/intake/intake", "Intake._take", "if not await self._store(good, bad):",
+            "service/amqp/intake/intake", "Intake._take", "if not await self._store(good, bad):",
             "await acknowledgements.batch([message.tag for message in batch])\n"
             "        if not await self._store(good, bad):",
         ),
@@ -90,17 +95,17 @@ MUTANTS = [
     ),
     mutant(
         "invalid-unconfirmed", "a bad message is acknowledged though the invalid queue does not have it",
-        py("service/intake/invalid", "InvalidQueue._move", "await asyncio.sleep(pauses.next())", "break"),
+        py("service/amqp/intake/dead_letters", "InvalidQueue._move", "await asyncio.sleep(pauses.next())", "break"),
         "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
     ),
     mutant(
         "bad-acknowledged-too", "a batch is acknowledged as a whole while bad messages of it are on their way",
-        py("service/intake/intake", "Acknowledgements.batch", "if not self._held:", "if True:"),
+        py("service/amqp/intake/intake", "Acknowledgements.batch", "if not self._held:", "if True:"),
         "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
     ),
     mutant(
         "limited-deliveries", "the broker drops a message after some deliveries",
-        py("service/intake/topology", "", ', "x-delivery-limit": -1}', ', "x-delivery-limit": 3}'),
+        py("service/amqp/intake/topology", "", ', "x-delivery-limit": -1}', ', "x-delivery-limit": 3}'),
         "amqp/test_intake.py::test_a_message_is_delivered_as_often_as_it_takes",
     ),
     mutant(
@@ -111,7 +116,7 @@ MUTANTS = [
     mutant(
         "forgotten-early", "an end is forgotten before the broker has confirmed it",
         py(
-            "service/publish/publisher", "Publisher._publish", "done = await asyncio.gather(",
+            "service/amqp/publish/publisher", "Publisher._publish", "done = await asyncio.gather(",
             "await db.forget(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
         ),
         "amqp/test_publish.py::test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_nothing",
@@ -138,12 +143,12 @@ MUTANTS = [
     ),
     mutant(
         "dropped-aloud", "a Ctrl-C that Python drops is told of with a traceback",
-        py("lockgate/interruption", "Interruption.__enter__", "sys.unraisablehook = self._drop", "pass"),
+        py("lockgate/signals", "Interruption.__enter__", "sys.unraisablehook = self._drop", "pass"),
         "lockgate/test_interruption.py",
     ),
     mutant(
         "silent-end", "a request that is cut off by the service's end gets no answer",
-        py("service/edge", "edged", "if status is None:", "if False:"),
+        py("service/http/middleware", "edged", "if status is None:", "if False:"),
         "service/test_stopping.py::test_a_body_that_stops_coming_is_refused_like_the_rest",
     ),
     mutant(
@@ -153,46 +158,49 @@ MUTANTS = [
     ),
     mutant(
         "unproved-inheritance", "a successor inherits from a runner of which something may still execute",
-        py("lockgate/supervisor", "Supervisor.tend", "proven = runner.is_gone", "proven = True"),
+        py("lockgate/local/supervisor", "Supervisor.tend", "proven = runner.is_gone", "proven = True"),
         "lockgate/test_proof.py",
     ),
     mutant(
-        "hand-without-lifeline", "a hand, and what it forks, do not hold the proof open",
+        "executor-without-lifeline", "an executor, and what it forks, do not hold the proof open",
         (
-            py("runner/hand", "Hand.start", "[lifeline] if lifeline >= 0 else []", ""),
-            py("runner/hand_process", "main", 'int(os.environ.get("LOCKGATE_LIFELINE", "-1"))', "-1"),
+            py("runner/executor/process", "Executor.start", "[lifeline] if lifeline >= 0 else []", ""),
+            py("runner/executor/child", "main", 'int(os.environ.get("LOCKGATE_LIFELINE", "-1"))', "-1"),
         ),
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_a_process_that_a_handler_forked_may_still_execute",
     ),
     mutant(
         "any-secret", "whoever knows the id of a key has the key",
-        py("service/keys", "Keys.caller", "if known is None or not hmac.compare_digest(known.digest, key.digest):",
+        py("service/auth/keys", "Keys.caller", "if known is None or not hmac.compare_digest(known.digest, key.digest):",
            "if known is None:"),
         "service/test_access.py::test_the_secret_counts_and_not_only_the_id",
     ),
     mutant(
         "any-scope", "every key is good for everything",
-        py("service/guard", "Guard.__call__", "if not caller.may(scope):", "if False:"),
+        py("service/auth/guard", "Guard.__call__", "if not caller.may(scope):", "if False:"),
         "service/test_access.py::test_every_operation_refuses_who_has_no_key_or_too_small_a_scope",
     ),
     mutant(
         "any-page", "whatever page a browser shows acts with the key of who is signed in",
-        py("service/guard", "Guard.__call__", "refuse_from_elsewhere(headers, sure=caller.key is not None)", "pass"),
+        py(
+            "service/auth/guard", "Guard.__call__",
+            "refuse_from_elsewhere(headers, sure=caller.key is not None)", "pass",
+        ),
         "service/test_sign_in.py::test_a_browser_acts_for_no_page_of_another_origin",
     ),
     mutant(
         "unsure-page", "with a cookie, a request is taken that does not say for which page it is",
-        py("service/guard", "Guard.__call__", "sure=caller.key is not None", "sure=False"),
+        py("service/auth/guard", "Guard.__call__", "sure=caller.key is not None", "sure=False"),
         "service/test_sign_in.py::test_a_browser_acts_for_no_page_of_another_origin",
     ),
     mutant(
         "key-for-ever", "a key that was once seen is good until the service is started again",
-        py("service/keys", "Keys.caller", "self._read(now - KEEP_SECONDS)", "self._read(0)"),
+        py("service/auth/keys", "Keys.caller", "self._read(now - KEEP_SECONDS)", "self._read(0)"),
         "service/test_access.py::test_a_key_is_good_at_once_and_a_revoked_one_for_two_seconds",
     ),
     mutant(
         "stream-for-ever", "a stream goes on though its key was revoked",
-        py("service/task_events", "_events", "await recheck()", "pass"),
+        py("service/tasks/events", "_events", "await recheck()", "pass"),
         "service/test_access.py::test_a_stream_ends_soon_after_its_key_is_revoked",
     ),
     mutant(
@@ -203,7 +211,7 @@ MUTANTS = [
     ),
     mutant(
         "any-queue", "a key for one queue touches the tasks of others",
-        py("service/guard", "Guard._keep_to_its_queue", "if queue != caller.queue:", "if queue is None:"),
+        py("service/auth/guard", "Guard._keep_to_its_queue", "if queue != caller.queue:", "if queue is None:"),
         "service/test_access.py::test_a_key_of_one_queue_touches_nothing_of_others",
     ),
     mutant(
@@ -212,38 +220,38 @@ MUTANTS = [
         "schema/test_depth.py::test_a_full_queue_takes_no_more_and_says_so",
     ),
     mutant(
-        "keeper-without-lifeline", "what a handler has started may live on though the proof says that all is dead",
-        py("runner/hand", "", "pass_fds=[lifeline] if lifeline >= 0 else []", "pass_fds=[]"),
+        "reaper-without-lifeline", "what a handler has started may live on though the proof says that all is dead",
+        py("runner/executor/process", "", "pass_fds=[lifeline] if lifeline >= 0 else []", "pass_fds=[]"),
         "lockgate/test_proof.py::test_a_task_is_not_inherited_while_what_its_handler_has_started_may_still_execute",
     ),
     mutant(
         "cursor-of-any-list", "a cursor is good for a list with other filters",
-        py("service/cursor", "place_of", "mark != _mark(only)", "False"),
+        py("service/tasks/cursor", "place_of", "mark != _mark(only)", "False"),
         "service/test_list.py::test_a_cursor_belongs_to_its_filters",
     ),
     mutant(
         "window-left-out", "a page that ends with its time leads past what it has not looked at",
-        py("service/list_db", "Walk._part", "rows[0][0] or None", "None"),
+        py("service/tasks/lists", "Walk._part", "rows[0][0] or None", "None"),
         "service/test_list.py::test_all_pages_together_are_all_that_was_asked_for",
     ),
     mutant(
         "wait-for-any-change", "a wait is over when the task has changed",
-        py("service/waiting", "Waiters.end", "and sight.has_ended", ""),
+        py("service/tasks/waiting", "Waiters.end", "and sight.has_ended", ""),
         "service/test_waiting.py::test_a_retry_does_not_end_the_wait",
     ),
     mutant(
         "gone-unasked", "who begins to wait while a look is under way is told that the task is gone",
-        py("service/waiting", "Waiters._tell", "waiter.since < self._look and ", ""),
+        py("service/tasks/waiting", "Waiters._tell", "waiter.since < self._look and ", ""),
         "service/test_waiting.py::test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look",
     ),
     mutant(
         "stream-read-ahead", "a stream is read on while what has come is being stored",
-        py("service/stream", "Taking.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
+        py("service/tasks/stream", "Taking.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
         "service/test_stream.py::test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_database",
     ),
     mutant(
         "stream-takes-too-much", "a stream says it took the line at which it stopped",
-        py("service/stream", "Taking.flush", "numbers[one.index] - 1", "numbers[one.index]"),
+        py("service/tasks/stream", "Taking.flush", "numbers[one.index] - 1", "numbers[one.index]"),
         "service/test_stream.py::test_it_stops_at_a_bad_line_and_all_before_it_is_stored",
     ),
 ]  # fmt: skip

@@ -97,8 +97,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_copy_is_judged_by_the_tests_that_fail_in_it(
     copied: Path, db: Database, instead: str, failed: bool, green: bool
 ) -> None:
-    file, guard = "runner/deadline.py", "max(0.5, grace / 10)"
-    test = "tests/runner/test_deadline.py::test_a_hand_is_dead_some_time_before_the_grace_is_over"
+    file, guard = "runner/lockgate_runner/executor/watchdog.py", "max(0.5, grace / 10)"
+    test = "tests/runner/test_deadline.py::test_an_executor_is_dead_some_time_before_the_grace_is_over"
     intact = (copied / file).read_text()
     Mutant("it", "", (Edit(file, "margin", guard, instead),), (test,)).weaken(copied)
     try:

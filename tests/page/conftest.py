@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.auth.caller import SCOPES, Scope
 from playwright.sync_api import Browser, Page, expect
 
-from service.caller import SCOPES, Scope
 from tests.contract import Contract
 from tests.database import Database
 from tests.page import chromium

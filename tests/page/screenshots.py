@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from lockgate_service.auth.caller import SCOPES, Scope
 from playwright.sync_api import Browser, Page, expect
 
-from service.caller import SCOPES, Scope
 from tests import server
 from tests.contract import Contract, until
 from tests.database import template

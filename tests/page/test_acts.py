@@ -130,7 +130,7 @@ def test_new_tasks_come_from_what_the_handlers_say(site: Site, look: Look, runne
     page = look(site.url)
     live(page)
     said = "select payload_schema is not null from kind_overview where kind = 'count_to'"
-    until(lambda: site.db.query(said) == [(True,)], "what the runner's hands say of their kinds")
+    until(lambda: site.db.query(said) == [(True,)], "what the runner's executors say of their kinds")
     page.get_by_role("button", name="New task").click()
     form = dialog(page)
     form.get_by_label("Kind").fill("count_to")

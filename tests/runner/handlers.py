@@ -87,7 +87,7 @@ def hold_interpreter(seconds: float) -> None:
 
 @handler
 def fork_and_die() -> None:
-    """Leaves a child behind in the hand's process group, with all its pipes, and is gone."""
+    """Leaves a child behind in the executor's process group, with all its pipes, and is gone."""
     if os.fork() == 0:
         time.sleep(600)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +95,7 @@ def fork_and_die() -> None:
 
 @handler
 def fork_away(seconds: float) -> int:
-    """Leaves a child behind that is out of its process group, with all that a hand holds; its process id."""
+    """Leaves a child behind that is out of its process group, with all that an executor holds; its process id."""
     if (child := os.fork()) == 0:
         os.setsid()
         time.sleep(seconds)
@@ -151,7 +151,7 @@ def close_everything() -> None:
 
 @handler
 def start_child(seconds: float) -> None:
-    """Starts another program, which knows nothing of hands, and waits for it."""
+    """Starts another program, which knows nothing of executors, and waits for it."""
     subprocess.run(["sleep", str(seconds)], check=True)  # noqa: S607
 
 

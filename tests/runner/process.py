@@ -17,14 +17,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class RunnerProcess:
-    """``python -P -m runner``, its log lines as they come, and the signals it may get. ``prefix``: of the command."""
+    """``python -P -m lockgate_runner``, its log lines, and the signals it may get. ``prefix``: of the command."""
 
     def __init__(
         self,
         url: str,
         witness: str | None = None,
         *,
-        module: str = "runner",
+        module: str = "lockgate_runner",
         cwd: Path = CHECKOUT,
         prefix: Sequence[str] = (),
         **settings: Any,
@@ -80,9 +80,9 @@ class RunnerProcess:
         )
         return found[count - 1]
 
-    def hands(self) -> list[int]:
+    def executors(self) -> list[int]:
         """The processes below it."""
-        return [child for child in children(self.pid) if "runner.hand_process" in command_line(child)]
+        return [child for child in children(self.pid) if "lockgate_runner.executor.child" in command_line(child)]
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -101,7 +101,7 @@ class RunnerProcess:
         return code
 
     def close(self) -> None:
-        """Ends it in any case; its hands end with it."""
+        """Ends it in any case; its executors end with it."""
         self.kill()
         self._reader.join(5)
         if self.process.stdout:

@@ -1,38 +1,38 @@
-"""How long a hand may live: never as long as an adopter waits."""
+"""How long an executor may live: never as long as an adopter waits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
+from lockgate_runner import db as statements
+from lockgate_runner.__main__ import main
+from lockgate_runner.claimed import Claimed
+from lockgate_runner.executor import watchdog
+from lockgate_runner.runner import Runner
+from lockgate_runner.session import Session
+from lockgate_runner.settings import Settings
+from lockgate_runner.slots import Slot
 
-from runner import db as statements
-from runner import deadline
-from runner.__main__ import main
-from runner.claimed import Claimed
-from runner.runner import Runner
-from runner.session import Session
-from runner.settings import Settings
-from runner.slot import Slot
 from tests.contract import Contract, until
 
 T = TypeVar("T")
 
 
 @pytest.mark.parametrize(("grace", "margin"), [(1, 0.5), (5, 0.5), (60, 6), (3600, 360)])
-def test_a_hand_is_dead_some_time_before_the_grace_is_over(grace: float, margin: float) -> None:
-    assert deadline.margin(grace) == margin
+def test_an_executor_is_dead_some_time_before_the_grace_is_over(grace: float, margin: float) -> None:
+    assert watchdog.margin(grace) == margin
 
 
 def with_claimed(q: Contract, story: Callable[[Runner, Session, Slot, Claimed], Awaitable[T]]) -> T:
-    """Tells it of a runner that has claimed a task a moment ago, and not yet given it to its hand."""
+    """Tells it of a runner that has claimed a task a moment ago, and not yet given it to its executor."""
     context = main.make_context("runner", ["--database-url", q.db.runner])
 
     q.queue(grace=60)
 
     async def tell() -> T:
         runner = Runner(Settings(**context.params), "r1")
-        await runner._hands.first()
+        await runner._executors.first()
         session = await runner._connect()
         assert session is not None
         try:
@@ -44,7 +44,7 @@ def with_claimed(q: Contract, story: Callable[[Runner, Session, Slot, Claimed], 
             assert claimed is not None
             return await story(runner, session, slot, claimed)
         finally:
-            await runner._hands.stop(runner._slots)
+            await runner._executors.stop(runner._slots)
             await session.close()
 
     return asyncio.run(tell())
@@ -55,19 +55,19 @@ def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock
 
     async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
         slot.confirmed = session.sent = session.sent - 100
-        begin = deadline.now()
+        begin = watchdog.now()
         await runner._start(session, slot, claimed)
         outcome = await asyncio.to_thread(until, lambda: slot.outcome, "its end")
         assert outcome.ended.outcome == "returned"
-        assert begin + 53 < slot.until <= deadline.now() + 54
+        assert begin + 53 < slot.until <= watchdog.now() + 54
 
     with_claimed(q, story)
 
 
-def test_a_task_that_was_claimed_for_a_hand_that_is_dead_by_now_is_given_back(q: Contract) -> None:
+def test_a_task_that_was_claimed_for_an_executor_that_is_dead_by_now_is_given_back(q: Contract) -> None:
     async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
-        assert slot.hand
-        await slot.hand.stop()
+        assert slot.executor
+        await slot.executor.stop()
         await runner._start(session, slot, claimed)
         assert slot.idle
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
+from lockgate_runner.log import Writer
 
-from runner.log import Writer
 from tests.contract import Contract, until
 from tests.runner.process import CHECKOUT
 
@@ -40,7 +40,7 @@ def unread(descriptor: int) -> int:
 def runner_writing_to(descriptor: int, url: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCKGATE_")}
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "runner"],
+        [sys.executable, "-P", "-m", "lockgate_runner"],
         env=environment | {"DATABASE_URL": url, "LOCKGATE_HANDLERS": "tests.runner.handlers"},
         cwd=CHECKOUT,
         stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ def test_a_runner_works_on_behind_a_full_pipe(q: Contract, pipe: tuple[int, int]
     with runner_writing_to(into, q.db.runner) as process:
         before = [q.submit(kind="nap") for _ in range(30)]
         until(lambda: unread(out) > PIPE - 512, "a full pipe")
-        # Longer than a hand could live if nobody pinged for it.
+        # Longer than an executor could live if nobody pinged for it.
         long = q.submit(kind="nap", payload={"seconds": 5})
         after = [q.submit(kind="nap") for _ in range(10)]
         until(lambda: not q.tasks("status <> 'succeeded'"), "every task to succeed")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lockgate.witness import Witness
+from lockgate.local.witness import Witness
 from tests.contract import Contract, Session, Threads, until
 from tests.proxy import Proxy
 from tests.runner.conftest import Start
@@ -15,14 +15,14 @@ GRACE = 10.0
 
 
 def busy(q: Contract, start: Start) -> tuple[RunnerProcess, int, int]:
-    """A runner that executes a long task in the only slot of its queue; the runner, its hand, the task."""
+    """A runner that executes a long task in the only slot of its queue; the runner, its executor, the task."""
     q.queue(slots=1, grace=GRACE)
     runner = start()
     runner.says("slot taken")
     task = q.submit(kind="nap", payload={"seconds": 60})
     runner.says("taken", task=task)
-    (hand,) = runner.hands()
-    return runner, hand, task
+    (executor,) = runner.executors()
+    return runner, executor, task
 
 
 def end_session(q: Contract) -> None:
@@ -71,14 +71,14 @@ def test_nothing_new_starts_within_the_grace_after_a_reconnect(q: Contract, star
     assert GRACE <= waited < GRACE + 20
 
 
-def test_a_runner_whose_task_was_adopted_meanwhile_kills_its_hand(
+def test_a_runner_whose_task_was_adopted_meanwhile_kills_its_executor(
     q: Contract, start: Start, threads: Threads, witness: Witness
 ) -> None:
-    runner, hand, task = busy(q, start)
+    runner, executor, task = busy(q, start)
     with robbed(q, threads) as thief:
         assert thief.adopt(q.task(task)) == "queued"
     runner.says("slot lost", task=task)
-    until(lambda: not exists(hand), "the hand to be gone")
+    until(lambda: not exists(executor), "the executor to be gone")
     until(lambda: q.task(task).attempt == 2, "the second attempt", GRACE + 30)
     assert witness.most == {"default": 1}
 
@@ -87,27 +87,27 @@ def test_answers_on_a_session_without_the_slot_do_not_extend_the_deadline(
     q: Contract, start: Start, threads: Threads
 ) -> None:
     """The runner is connected again and pings, but the slot is somebody else's. Then it freezes, too."""
-    runner, hand, _ = busy(q, start)
+    runner, executor, _ = busy(q, start)
     with robbed(q, threads):
         robbed_at = time.monotonic()
         session = runner.says("connected", count=2)["session"]
         until(lambda: age(q, session) > GRACE / 2, "many answers on the new session")
-        assert exists(hand)
+        assert exists(executor)
         runner.signal(signal.SIGSTOP)
         try:
-            until(lambda: not exists(hand), "the kernel to kill the hand", GRACE + 30)
+            until(lambda: not exists(executor), "the kernel to kill the executor", GRACE + 30)
             assert time.monotonic() - robbed_at < GRACE + 2
         finally:
             runner.signal(signal.SIGCONT)
 
 
-def test_a_runner_that_is_kept_from_its_slot_kills_its_hand_in_time(
+def test_a_runner_that_is_kept_from_its_slot_kills_its_executor_in_time(
     q: Contract, start: Start, threads: Threads
 ) -> None:
-    runner, hand, task = busy(q, start)
+    runner, executor, task = busy(q, start)
     with robbed(q, threads):
         robbed_at = time.monotonic()
-        until(lambda: not exists(hand), "the hand to be gone", GRACE + 30)
+        until(lambda: not exists(executor), "the executor to be gone", GRACE + 30)
         assert time.monotonic() - robbed_at < GRACE + 2
     runner.says("failed", task=task, status="queued")
 

@@ -3,10 +3,10 @@
 import socket
 
 import httpx
+from lockgate_runner.counters import Tally
+from lockgate_runner.metrics import Families
 from prometheus_client.parser import text_string_to_metric_families
 
-from runner.metrics import Families
-from runner.tally import Tally
 from tests.contract import Contract, until
 from tests.docs.markdown import table
 from tests.runner.conftest import Start
@@ -48,8 +48,8 @@ def test_a_runner_counts_its_work(q: Contract, start: Start) -> None:
     assert found["lockgate_runner_claims_total", ""] == 4
     assert found["lockgate_runner_attempts_total", "succeeded"] == 1
     assert found["lockgate_runner_attempts_total", "failed"] == 3
-    assert found["lockgate_runner_hands_died_total", "crash"] == 1
-    assert found["lockgate_runner_hands_died_total", "timeout"] == 1
+    assert found["lockgate_runner_executors_died_total", "crash"] == 1
+    assert found["lockgate_runner_executors_died_total", "timeout"] == 1
     assert found["lockgate_runner_sessions_lost_total", ""] == 0
     assert found["lockgate_runner_connected", ""] == 1
     assert found["process_resident_memory_bytes", ""] > 0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockgate.witness import Witness
+from lockgate.local.witness import Witness
 from tests.contract import Contract, Task, until
 from tests.runner.conftest import Start
 from tests.runner.process import RunnerProcess, children, command_line, exists
@@ -48,7 +48,7 @@ def test_an_exception_is_recorded_with_type_message_and_traceback(q: Contract, r
     assert row.error["type"] == "ValueError"
     assert row.error["message"] == "no such file\N{REPLACEMENT CHARACTER}?"
     assert "in boom" in row.error["traceback"]
-    assert "hand_process" not in row.error["traceback"]
+    assert "executor/child" not in row.error["traceback"]
 
 
 def test_a_failed_attempt_is_retried_after_a_back_off(q: Contract, runner: RunnerProcess) -> None:
@@ -114,11 +114,11 @@ def test_a_result_that_cannot_be_stored_fails_the_attempt_and_says_so(
     ("kind", "says"),
     [("segfault", "SIGSEGV"), ("leave", "exited with 3"), ("fork_and_die", "SIGKILL"), ("close_everything", "SIGKILL")],
 )
-def test_a_hand_that_dies_costs_one_attempt_and_not_the_runner(
+def test_an_executor_that_dies_costs_one_attempt_and_not_the_runner(
     q: Contract, runner: RunnerProcess, witness: Witness, kind: str, says: str
 ) -> None:
     row = ended(q, q.submit(kind=kind, max_attempts=1))
-    assert (row.status, row.error["type"]) == ("failed", "HandDied")
+    assert (row.status, row.error["type"]) == ("failed", "ExecutorDied")
     assert says in row.error["message"]
     assert ended(q, q.submit(kind="nap", payload={"seconds": 0})).status == "succeeded"
     until(lambda: not witness.current(), "the witness to see every process gone")
@@ -144,10 +144,10 @@ def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, start: Start,
     task = q.submit(kind=kind, payload={"seconds": 100})
     runner.says("taken", task=task)
     until(witness.current, "the handler to begin")
-    (hand,) = runner.hands()
+    (executor,) = runner.executors()
     assert q.cancel(task) == "running"
     assert ended(q, task).status == "cancelled"
-    assert exists(hand) is (kind != "stubborn")
+    assert exists(executor) is (kind != "stubborn")
     assert ended(q, q.submit(kind="nap", payload={"seconds": 0})).status == "succeeded"
 
 
@@ -172,14 +172,14 @@ def test_a_handler_that_keeps_the_interpreter_for_longer_than_the_grace_is_kille
 
 
 @contextmanager
-def keeper_frozen(runner: RunnerProcess) -> Iterator[None]:
+def reaper_frozen(runner: RunnerProcess) -> Iterator[None]:
     """It would do the same as the runner, a little later."""
-    (keeper,) = [pid for pid in children(runner.pid) if "keeper.py" in command_line(pid)]
-    os.kill(keeper, signal.SIGSTOP)
+    (reaper,) = [pid for pid in children(runner.pid) if "reaper.py" in command_line(pid)]
+    os.kill(reaper, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(keeper, signal.SIGCONT)
+        os.kill(reaper, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("how", ["killed", "cancelled"])
@@ -188,29 +188,29 @@ def test_what_a_handler_has_started_is_dead_before_its_end_is_recorded(
 ) -> None:
     task = q.submit(kind="start_child", payload={"seconds": 600}, max_attempts=1)
     runner.says("taken", task=task)
-    (hand,) = runner.hands()
-    (child,) = until(lambda: children(hand), "the program to start")
-    with keeper_frozen(runner):
+    (executor,) = runner.executors()
+    (child,) = until(lambda: children(executor), "the program to start")
+    with reaper_frozen(runner):
         if how == "killed":
-            os.kill(hand, signal.SIGKILL)
+            os.kill(executor, signal.SIGKILL)
         else:
             q.cancel(task, force=True)
         ended(q, task)
         assert not exists(child)
 
 
-def test_what_a_dead_hand_has_forked_dies_though_it_holds_all_that_the_hand_held(
+def test_what_a_dead_executor_has_forked_dies_though_it_holds_all_that_the_executor_held(
     q: Contract, runner: RunnerProcess, witness: Witness
 ) -> None:
-    with keeper_frozen(runner):
+    with reaper_frozen(runner):
         ended(q, q.submit(kind="fork_and_die", max_attempts=1))
         until(lambda: not witness.current(), "the witness to see every process gone")
 
 
-def test_a_killed_hand_takes_what_it_forked_with_it(q: Contract, runner: RunnerProcess) -> None:
+def test_a_killed_executor_takes_what_it_forked_with_it(q: Contract, runner: RunnerProcess) -> None:
     task = q.submit(kind="nap", payload={"seconds": 60}, max_attempts=1)
     runner.says("taken", task=task)
-    (hand,) = runner.hands()
-    os.kill(hand, signal.SIGKILL)
-    assert ended(q, task).error["type"] == "HandDied"
-    assert children(hand) == []
+    (executor,) = runner.executors()
+    os.kill(executor, signal.SIGKILL)
+    assert ended(q, task).error["type"] == "ExecutorDied"
+    assert children(executor) == []

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from lockgate.embedded import Server
+from lockgate.local.witness import Witness
+from lockgate.postgres.server import Server
 from lockgate.schema import apply
-from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start
@@ -26,7 +26,7 @@ def quick(q: Contract) -> Contract:
     return q
 
 
-def test_three_runners_never_execute_more_than_two_tasks_and_the_third_stands_by_without_a_hand(
+def test_three_runners_never_execute_more_than_two_tasks_and_the_third_stands_by_without_an_executor(
     q: Contract, start: Start, witness: Witness
 ) -> None:
     runners = [start() for _ in range(3)]
@@ -37,8 +37,8 @@ def test_three_runners_never_execute_more_than_two_tasks_and_the_third_stands_by
     assert witness.most == {"default": 2}
     assert len(witness.executions) == 200
     (standby,) = [runner for runner in runners if not runner.events("slot taken")]
-    assert standby.hands() == []
-    assert sorted(len(runner.hands()) for runner in runners) == [0, 1, 1]
+    assert standby.executors() == []
+    assert sorted(len(runner.executors()) for runner in runners) == [0, 1, 1]
     assert q.db.value("select count(*) from lockgate.attempt") == 0
 
 
@@ -90,7 +90,7 @@ def test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others(qui
     assert quick.task(long).status == "running"
 
 
-def test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again(
+def test_the_executor_of_a_frozen_runner_is_dead_before_its_slot_is_used_again(
     quick: Contract, start: Start, witness: Witness
 ) -> None:
     quick.db.query("update lockgate.queue set slots = 1")
@@ -101,10 +101,10 @@ def test_the_hand_of_a_frozen_runner_is_dead_before_its_slot_is_used_again(
     task = quick.submit(kind="nap", payload={"seconds": 30})
     lease = frozen.says("taken", task=task)["lease"]
     until(lambda: witness.current(), "the handler to begin")
-    (hand,) = frozen.hands()
+    (executor,) = frozen.executors()
     frozen.signal(signal.SIGSTOP)
     try:
-        until(lambda: not exists(hand), "the kernel to kill the hand", GRACE + 10)
+        until(lambda: not exists(executor), "the kernel to kill the executor", GRACE + 10)
         standby.says("silent holder ended")
         until(lambda: quick.task(task).attempt == 2, "the second attempt")
         second = quick.task(task)
@@ -216,7 +216,7 @@ def test_a_program_that_a_handler_has_started_ends_with_it_when_the_runner_is(
     runner.says("slot taken")
     quick.submit(kind="start_child", payload={"seconds": 600})
     runner.says("taken")
-    (hand,) = runner.hands()
-    (child,) = until(lambda: children(hand), "the program to start")
+    (executor,) = runner.executors()
+    (child,) = until(lambda: children(executor), "the program to start")
     runner.signal(number)
     until(lambda: not exists(child), "the program to be gone", GRACE + 15)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psycopg
 
+from lockgate.local.witness import Witness
 from lockgate.schema import VERSION
-from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start
@@ -29,7 +29,7 @@ def test_a_standby_gets_in_when_the_slots_are_raised_and_leaves_when_they_are_lo
     until(lambda: q.db.value("select count(*) from task where status = 'running'") == 1, "one to end")
     for task in tasks:
         assert ended(q, task).attempt == 1
-    until(lambda: sum(len(runner.hands()) for runner in runners) == 1, "the hand of the second to be gone")
+    until(lambda: sum(len(runner.executors()) for runner in runners) == 1, "the executor of the second to be gone")
 
 
 def test_a_paused_queue_starts_nothing_and_goes_on_when_resumed(q: Contract, start: Start) -> None:
@@ -83,12 +83,12 @@ def test_a_runner_with_concurrency_holds_that_many_slots_on_one_session(
     q.db.query("select set_slots('default', 4)")
     runner = start(concurrency=3)
     runner.says("slot taken", count=3)
-    runner.says("hand started", count=3)
+    runner.says("executor started", count=3)
     tasks = [q.submit(kind="nap", payload={"seconds": 0.3}) for _ in range(9)]
     for task in tasks:
         ended(q, task)
     assert witness.most == {"default": 3}
-    assert len(runner.hands()) == 3
+    assert len(runner.executors()) == 3
     assert q.db.value("select count(distinct pid) from occupied()") == 1
 
 
@@ -98,7 +98,7 @@ def test_a_module_in_the_working_directory_cannot_take_the_place_of_ours(db: Dat
     (tmp_path / "work.py").write_text("from lockgate import handler\n@handler\ndef hello() -> str:\n    return 'hi'\n")
     runner = RunnerProcess(db.runner, handlers="work", cwd=tmp_path)
     try:
-        assert runner.says("hand started")["kinds"] == ["hello", "sleep"]
+        assert runner.says("executor started")["kinds"] == ["hello", "sleep"]
     finally:
         runner.close()
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from lockgate_runner.executor import watchdog
+from lockgate_runner.session import NotDirect, Session, SessionLost
+from lockgate_runner.statements import PREPARE_AFTER
 
-from runner import deadline
-from runner.line import PREPARE_AFTER
-from runner.session import NotDirect, Session, SessionLost
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy
@@ -88,13 +88,13 @@ def test_every_ping_asks_whether_the_backend_is_still_the_same(db: Database, ans
 
 def test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later(db: Database) -> None:
     async def story(session: Session) -> None:
-        before = deadline.now()
+        before = watchdog.now()
         await session.value("select pg_sleep(0.2)")
-        assert before <= session.sent < deadline.now() - 0.2
-        asked = deadline.now()
+        assert before <= session.sent < watchdog.now() - 0.2
+        asked = watchdog.now()
         with pytest.raises(psycopg.DataError):
             await session.value("select 1 / nullif(0, (select 0 from pg_sleep(0.2)) + 1)")
-        assert asked <= session.sent < deadline.now()
+        assert asked <= session.sent < watchdog.now()
 
     on_session(db.runner, story)
 
@@ -129,10 +129,10 @@ def test_a_silent_server_is_given_up_while_there_is_time_to_come_back(db: Databa
 
         async def story(session: Session) -> float:
             proxy.silence()
-            begin = deadline.now()
+            begin = watchdog.now()
             with pytest.raises(SessionLost, match="no answer"):
                 await session.ping()
-            waited = deadline.now() - begin
+            waited = watchdog.now() - begin
             proxy.resume()
             return waited
 

@@ -5,7 +5,7 @@ import signal
 import psycopg
 import pytest
 
-from lockgate.witness import Witness
+from lockgate.local.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start
@@ -50,18 +50,18 @@ def test_a_second_signal_stops_at_once(q: Contract, start: Start) -> None:
     assert (q.task(task).status, q.task(task).attempt) == ("queued", 0)
 
 
-def test_hands_end_with_a_killed_runner(q: Contract, start: Start) -> None:
+def test_executors_end_with_a_killed_runner(q: Contract, start: Start) -> None:
     q.queue(grace=100)
     runner = start()
     runner.says("slot taken")
     q.submit(kind="stubborn", payload={"seconds": 100})
     runner.says("taken")
-    (hand,) = runner.hands()
+    (executor,) = runner.executors()
     runner.kill()
-    until(lambda: not exists(hand), "the hand to be gone", 30)
+    until(lambda: not exists(executor), "the executor to be gone", 30)
 
 
-def test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same(
+def test_an_executor_that_hears_nothing_ends_with_a_killed_runner_all_the_same(
     q: Contract, start: Start, witness: Witness
 ) -> None:
     """Its handler keeps the interpreter to itself, so that nobody reads the pipe; its deadline is far away."""
@@ -70,10 +70,10 @@ def test_a_hand_that_hears_nothing_ends_with_a_killed_runner_all_the_same(
     runner.says("slot taken")
     task = q.submit(kind="hold_interpreter", payload={"seconds": 100})
     runner.says("taken", task=task)
-    (hand,) = runner.hands()
+    (executor,) = runner.executors()
     until(lambda: witness.current(), "the handler to begin")
     runner.kill()
-    until(lambda: not exists(hand), "the hand to be gone", 30)
+    until(lambda: not exists(executor), "the executor to be gone", 30)
 
 
 def test_a_runner_whose_database_stays_away_stops_all_the_same(db: Database, start: Start) -> None:

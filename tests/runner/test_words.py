@@ -47,19 +47,19 @@ def test_a_handler_may_print_a_gigabyte(q: Contract, runner: RunnerProcess) -> N
     assert len(runner.events("output")) < 20000
 
 
-def test_a_set_up_function_runs_once_in_each_hand(q: Contract, runner: RunnerProcess) -> None:
+def test_a_set_up_function_runs_once_in_each_executor(q: Contract, runner: RunnerProcess) -> None:
     first, second = (ended(q, q.submit(kind="loaded")).result for _ in range(2))
     assert first == second
     assert first[0] == first[1]
 
 
-def test_a_hand_is_replaced_after_its_share_of_tasks(q: Contract, start: Start) -> None:
+def test_an_executor_is_replaced_after_its_share_of_tasks(q: Contract, start: Start) -> None:
     start(recycle_tasks=2).says("slot taken")
     pids = [ended(q, q.submit(kind="loaded")).result[0] for _ in range(6)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
 
 
-def test_a_hand_over_the_memory_limit_is_killed_and_the_attempt_says_why(q: Contract, start: Start) -> None:
+def test_an_executor_over_the_memory_limit_is_killed_and_the_attempt_says_why(q: Contract, start: Start) -> None:
     start(memory_limit=200).says("slot taken")
     row = ended(q, q.submit(kind="eat", payload={"megabytes": 400}, max_attempts=1))
     assert (row.status, row.error["type"]) == ("failed", "MemoryExceeded")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lockgate import binaries
+from lockgate.postgres import binaries
 from lockgate.schema import apply
 from tests.contract import Contract
 from tests.database import Database

@@ -1,6 +1,7 @@
 """Keys for tests, and how they are brought."""
 
-from service import api_key
+from lockgate_service.auth import api_key
+
 from tests.database import Database
 
 BEARER = "lockgate_" + "a" * 12 + "_" + "B" * 43

@@ -17,15 +17,15 @@ import httpx
 import pytest
 import structlog
 import uvicorn
+from lockgate_service.__main__ import Server, listen
+from lockgate_service.app import create_app
+from lockgate_service.auth.caller import SCOPES, Scope
+from lockgate_service.http.middleware import edged
+from lockgate_service.server import protocol
+from lockgate_service.settings import Settings
+from lockgate_service.tasks import loader
 
-from lockgate.witness import Witness
-from service import reading
-from service.__main__ import Server, listen
-from service.app import create_app
-from service.caller import SCOPES, Scope
-from service.edge import edged
-from service.protocol import protocol
-from service.settings import Settings
+from lockgate.local.witness import Witness
 from tests.contract import until
 from tests.database import Database, Template
 from tests.proxy import Proxy
@@ -42,14 +42,14 @@ Asking = tuple[Database, httpx.Client, dict[Scope, str]]
 """A service that asks for keys, and one key of each scope."""
 
 
-PATIENT = "import service.__main__ as it; it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; it.main()"
+PATIENT = "import lockgate_service.__main__ as it; it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; it.main()"
 """A service that gives its end a minute, which is more than SOON, and to those who wait as much."""
 
 
 @pytest.fixture(autouse=True)
 def _positions_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a slow machine would have them left out."""
-    monkeypatch.setattr(reading, "POSITION_LIMIT", 4.5)
+    monkeypatch.setattr(loader, "POSITION_LIMIT", 4.5)
 
 
 class ThreadServer(Server):
@@ -125,12 +125,12 @@ def refusing(shared: tuple[Database, httpx.Client]) -> Iterator[httpx.Client]:
 
 
 class Process:
-    """`python -m service` as a process of its own. Its log, one JSON object a line, grows in `lines`."""
+    """`python -m lockgate_service` as a process of its own. Its log, one JSON object a line, grows in `lines`."""
 
     def __init__(self, *arguments: str, patient: bool = False, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKGATE_", "DATABASE_"))}
         self.popen = subprocess.Popen(
-            [sys.executable, *(["-c", PATIENT] if patient else ["-m", "service"]), *arguments],
+            [sys.executable, *(["-c", PATIENT] if patient else ["-m", "lockgate_service"]), *arguments],
             env=kept | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -184,7 +184,7 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[ProcessStart]:
-    """Starts `python -m service` with these arguments and environment variables."""
+    """Starts `python -m lockgate_service` with these arguments and environment variables."""
     started: list[Process] = []
 
     def begin(*arguments: str, patient: bool = False, **variables: str) -> Process:

@@ -9,13 +9,15 @@ import httpx
 import pytest
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
+from lockgate_service.app import create_app
+from lockgate_service.auth import api_key, keys
+from lockgate_service.auth import db as auth_db
+from lockgate_service.auth.caller import SCOPES, Caller, Scope
+from lockgate_service.auth.guard import limit, needed
+from lockgate_service.auth.scopes import NEEDED
+from lockgate_service.settings import Settings
+from lockgate_service.tasks import events as task_events
 
-from service import api_key, key_db, keys, task_events
-from service.app import create_app
-from service.caller import SCOPES, Caller, Scope
-from service.guard import limit, needed
-from service.scopes import NEEDED
-from service.settings import Settings
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.docs.markdown import table
@@ -156,7 +158,7 @@ def test_guessing_costs_the_database_one_statement_at_a_time(
 ) -> None:
     reads = 0
     most = 0
-    in_force = key_db.in_force
+    in_force = auth_db.in_force
 
     async def counted(pool: Any) -> Any:
         nonlocal reads, most
@@ -167,7 +169,7 @@ def test_guessing_costs_the_database_one_statement_at_a_time(
         finally:
             reads -= 1
 
-    monkeypatch.setattr(key_db, "in_force", counted)
+    monkeypatch.setattr(auth_db, "in_force", counted)
     client = start(db.service, published="0.0.0.0:8000")
 
     async def guess() -> list[int]:

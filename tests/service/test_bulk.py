@@ -4,9 +4,9 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+from lockgate_service.tasks import bulk, lists
+from lockgate_service.tasks.messages import Action, Status
 
-from service import bulk, list_db
-from service.messages import Action, Status
 from tests.contract import Contract
 from tests.database import Database
 
@@ -125,7 +125,7 @@ def test_one_that_goes_on_where_it_was_gets_to_the_end(
 ) -> None:
     monkeypatch.setattr(bulk, "SECONDS", 0.0)
     monkeypatch.setattr(bulk, "BATCH", {action: 30})
-    monkeypatch.setattr(list_db, "NAMED_MAX", 10)
+    monkeypatch.setattr(lists, "NAMED_MAX", 10)
     status = bulk.STATUSES[action][-1]
     db.query(
         "insert into lockgate.task (queue, kind, status, finish_time, error, turn, max_attempts, payload)"

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.auth.scopes import NEEDED
 
-from service.scopes import NEEDED
 from tests.contract import Contract
 from tests.database import Database
 from tests.service.conftest import ServiceStart

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from lockgate_service.queues import emptying
 
-from service import emptying
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import RunnerStart

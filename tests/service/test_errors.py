@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
+from lockgate_service.http.errors import CONSTRAINT_FIELDS
+from lockgate_service.http.problems import KINDS
 
-from service.errors import CONSTRAINT_FIELDS
-from service.problem import KINDS
 from tests.database import Database
 
 

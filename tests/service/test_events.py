@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.page import broadcast, snapshot_db
+from lockgate_service.page.snapshot import TaskGlance, merge_patch
+from lockgate_service.pool import Pool
+from lockgate_service.stats.routes import Numbers
 
-from service import broadcast, scene_db
-from service.pool import Pool
-from service.scene import TaskGlance, merge_patch
-from service.stats import Numbers
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy
@@ -153,13 +153,13 @@ def test_the_database_is_asked_once_for_all_who_watch_and_not_at_all_when_nobody
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
-    look = scene_db.slots
+    look = snapshot_db.slots
 
     async def counted(pool: Pool) -> Any:
         looks.append(time.monotonic())
         return await look(pool)
 
-    monkeypatch.setattr(scene_db, "slots", counted)
+    monkeypatch.setattr(snapshot_db, "slots", counted)
     with ExitStack() as stack:
         viewers = [stack.enter_context(watching(http)) for _ in range(20)]
         looks.clear()  # those who came may have had some of their own

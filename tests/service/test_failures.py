@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.single_flight import SharedByKey
+from lockgate_service.tasks import failures, lists
 
-from service import failures, list_db
-from service.shared import SharedByKey
 from tests.contract import Contract
 from tests.database import Database
 from tests.service.api_keys import bearer, make_key
@@ -82,7 +82,7 @@ def test_the_filter_of_a_group_is_that_of_its_tasks_and_of_no_others(
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch, query: str, few: bool
 ) -> None:
     if not few:
-        monkeypatch.setattr(list_db, "NAMED_MAX", 2)
+        monkeypatch.setattr(lists, "NAMED_MAX", 2)
     scene(q)
     for message in ("", "50% of it's \\ ok & #1?", "größer als 3", "Disk 1 is full ", "m" * 300 + "1"):
         fail(q, message)
@@ -108,8 +108,8 @@ def test_among_many_the_newest_are_looked_at_and_it_says_so(
         " select 'default', 'k', 'failed', now(), jsonb_build_object('type', 'New', 'message', g), 1, '{}'"
         " from generate_series(1, 30) g"
     )
-    monkeypatch.setattr(list_db, "SPARSE_WINDOW", 10)
-    monkeypatch.setattr(list_db, "SECONDS", 0.0)
+    monkeypatch.setattr(lists, "SPARSE_WINDOW", 10)
+    monkeypatch.setattr(lists, "SECONDS", 0.0)
 
     answer = http.get("/failures").json()
 

@@ -8,13 +8,20 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from lockgate_service.http.errors import refusal
+from lockgate_service.http.problems import Refusal
+from lockgate_service.pool import Pool
+from lockgate_service.tasks.group_commit import (
+    BYTES_MAX,
+    ITEMS_MAX,
+    WAITING_BYTES_MAX,
+    WAITING_MAX,
+    Gatherer,
+    Submitted,
+)
+from lockgate_service.tasks.messages import NewTask
 from msgspec import Raw
 
-from service.errors import refusal
-from service.gather import BYTES_MAX, ITEMS_MAX, WAITING_BYTES_MAX, WAITING_MAX, Gatherer, Submitted
-from service.messages import NewTask
-from service.pool import Pool
-from service.problem import Refusal
 from tests.contract import Contract, until
 from tests.database import Database
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from lockgate_service.tasks import lists
+from lockgate_service.tasks.messages import Status, Task
 
-from service import list_db
-from service.messages import Status, Task
 from tests.contract import Contract, until
 from tests.contract import Task as Row
 from tests.database import Database
@@ -116,10 +116,10 @@ def test_all_pages_together_are_all_that_was_asked_for(
     crowd: Any, monkeypatch: pytest.MonkeyPatch, window: int, named: int, limit: int
 ) -> None:
     client, rows, start = crowd
-    monkeypatch.setattr(list_db, "WINDOW", window)
-    monkeypatch.setattr(list_db, "SPARSE_WINDOW", window)
-    monkeypatch.setattr(list_db, "NAMED_MAX", named)
-    monkeypatch.setattr(list_db, "SECONDS", 0.0 if window == 7 else 0.03)
+    monkeypatch.setattr(lists, "WINDOW", window)
+    monkeypatch.setattr(lists, "SPARSE_WINDOW", window)
+    monkeypatch.setattr(lists, "NAMED_MAX", named)
+    monkeypatch.setattr(lists, "SECONDS", 0.0 if window == 7 else 0.03)
     every = filters(start)
     for parameters, matches in every if limit == 50 else every[:: 23 if window == 1 else 7]:
         expected = [task.id for task in reversed(rows) if matches(task)]
@@ -129,8 +129,8 @@ def test_all_pages_together_are_all_that_was_asked_for(
 
 def test_a_page_ends_when_its_time_is_up_and_says_where(crowd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client, rows, _ = crowd
-    monkeypatch.setattr(list_db, "WINDOW", 10)
-    monkeypatch.setattr(list_db, "SECONDS", 0.0)
+    monkeypatch.setattr(lists, "WINDOW", 10)
+    monkeypatch.setattr(lists, "SECONDS", 0.0)
 
     first = client.get("/tasks?kind=none").json()
     _, pages = all_pages(client, {"kind": "none"})

@@ -4,10 +4,10 @@ import re
 
 import httpx
 import pytest
+from lockgate_service.stats.metrics import BOUNDS
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import BOUNDS
 from tests.contract import Contract, until
 from tests.docs.markdown import table
 from tests.service.api_keys import bearer, make_key

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from lockgate.embedded import Server
+from lockgate.postgres.server import Server
 from lockgate.schema import VERSION
 from tests.contract import Contract, until
 from tests.database import Database

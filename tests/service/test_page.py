@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from lockgate_service.page.files import FILES
+from lockgate_service.pool import Pool, Rows
 
-from service.page.files import FILES
-from service.pool import Pool, Rows
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.api_keys import bearer, make_key

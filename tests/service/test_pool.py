@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from lockgate_service.http.problems import Refusal
+from lockgate_service.pool import Pool
 
-from service.pool import Pool
-from service.problem import Refusal
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.proxy import Proxy

@@ -1,4 +1,4 @@
-"""`python -m service` as people and supervisors meet it."""
+"""`python -m lockgate_service` as people and supervisors meet it."""
 
 import signal
 import socket
@@ -12,10 +12,10 @@ import httpx
 import psycopg
 import pytest
 from click.testing import CliRunner
+from lockgate_service.__main__ import main
+from lockgate_service.address import is_loopback
 
 from lockgate.schema import VERSION
-from service.__main__ import main
-from service.address import is_loopback
 from tests.contract import until
 from tests.database import Database
 from tests.lockgate.ask import Away
@@ -221,7 +221,8 @@ def test_no_password_is_logged_when_the_login_is_refused(process: ProcessStart, 
 
 
 def test_it_shares_no_module_with_the_runner_or_the_command() -> None:
-    check = "import sys, service.__main__; print([m for m in sys.modules if m.split('.')[0] in ('runner', 'lockgate')])"
+    strangers = "[name for name in sys.modules if name.split('.')[0] in ('lockgate_runner', 'lockgate')]"
+    check = f"import sys, lockgate_service.__main__; print({strangers})"
 
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.queues.messages import Queue
 
-from service.queue_messages import Queue
 from tests.contract import Contract
 from tests.database import Database
 

@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+from lockgate_service.tasks.messages import Status, Task
 
-from service.messages import Status, Task
 from tests.contract import BOOM, Contract
 from tests.database import Database
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.shared import Shared, SharedByKey
+from lockgate_service.single_flight import Shared, SharedByKey
 
 
 def test_those_who_come_while_it_is_read_get_the_same_answer_and_the_next_a_new_one() -> None:

@@ -4,9 +4,9 @@ import re
 
 import httpx
 import pytest
+from lockgate_service.auth import api_key, cookie
+from lockgate_service.auth.browser import BODY_MAX
 
-from service import api_key, cookie
-from service.sign_in import BODY_MAX
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.api_keys import BEARER, bearer, make_key

@@ -1,9 +1,9 @@
 """GET /slots and GET /runners."""
 
 import httpx
+from lockgate_service.queues.messages import Runner, Slot
 from psycopg.types.json import Jsonb
 
-from service.queue_messages import Runner, Slot
 from tests.contract import Contract
 
 

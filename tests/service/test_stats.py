@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.stats.messages import AllStats, Point, QueueStats
 
-from service.stats_messages import AllStats, Point, QueueStats
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.api_keys import bearer, make_key

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.tasks import stream
 
-from service import stream
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import Process, ProcessStart, opened, serving

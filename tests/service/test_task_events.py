@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks.messages import TaskDetail, TaskSummary
 
-from service import task_events
-from service.messages import TaskDetail, TaskSummary
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import ProcessStart, opened, serving, stops

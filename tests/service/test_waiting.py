@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db as service_db
+from lockgate_service.tasks import loader, waiting
+from lockgate_service.tasks.messages import Sight
+from lockgate_service.tasks.waiting import Waiter, Waiters
 
-from service import db as service_db
-from service import reading, waiting
-from service.messages import Sight
-from service.pool import Pool
-from service.waiting import Waiter, Waiters
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.service.conftest import ProcessStart, RunnerStart, opened, serving, stops
@@ -290,10 +290,10 @@ def test_a_place_that_takes_long_to_count_is_left_out(
         return http.get(f"/tasks/{number}").json()["position"]
 
     now = [time.monotonic()]
-    monkeypatch.setattr(reading, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(reading, "POSITION_LIMIT", 0.0)
+    monkeypatch.setattr(loader, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(loader, "POSITION_LIMIT", 0.0)
     assert place() is None
-    monkeypatch.setattr(reading, "POSITION_LIMIT", 4.5)
+    monkeypatch.setattr(loader, "POSITION_LIMIT", 4.5)
     assert place() is None  # and it is not tried again at once
-    now[0] += reading.POSITION_PAUSE
+    now[0] += loader.POSITION_PAUSE
     assert place() == 1

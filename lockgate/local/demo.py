@@ -1,0 +1,157 @@
+"""`lockgate demo`: tasks go through the slots while you watch, and somebody else counts."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import psycopg
+
+from lockgate import schema
+from lockgate.environment import PREFIX
+from lockgate.local import ports
+from lockgate.local.demo_view import Row, View
+from lockgate.local.stack import Stack, StackError
+from lockgate.local.witness import Witness
+from lockgate.postgres.server import Server
+from lockgate.signals import Interruption
+
+Command = TypeVar("Command", bound=Callable[..., None])
+SPARE = 60.0  # seconds on top of what the tasks themselves take at worst
+
+
+def option(name: str, default: int, variable: str, text: str, least: int, most: int) -> Callable[[Command], Command]:
+    kind = click.IntRange(least, most)
+    return click.option(
+        name, type=kind, default=default, show_default=True, envvar=variable, show_envvar=True, help=text
+    )
+
+
+@click.command()
+@option("--tasks", 6, "LOCKGATE_DEMO_TASKS", "How many tasks.", 1, 1000)
+@option("--min", 0, "LOCKGATE_DEMO_MIN", "Seconds a task sleeps at least.", 0, 3600)
+@option("--max", 10, "LOCKGATE_DEMO_MAX", "Seconds a task sleeps at most.", 0, 3600)
+@option("--slots", 2, "LOCKGATE_SLOTS", "How many may execute at once.", 1, 100)
+@option("--runners", 3, "LOCKGATE_RUNNERS", "How many runner processes.", 1, 20)
+def demo(tasks: int, min: int, max: int, slots: int, runners: int) -> None:  # noqa: A002  the options' names
+    """Watch tasks go through the slots, on a database that exists only for the demo.
+
+    Each executing handler is connected to a witness, which counts them without asking the queue. The exit code is 0 if
+    every task succeeded and the witness never saw more at once than there are slots.
+    """
+    if min > max:
+        raise click.UsageError("--min is greater than --max")
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]  # settings of your own installation, handlers and all, are not for the demo's programs
+    with Interruption() as interruption, Witness() as witness, _folder() as folder:
+        try:
+            with _stack(folder, runners, witness) as (stack, operator):
+                view = View({runner.name: number for number, runner in enumerate(stack.runners, 1)})
+                limit = time.monotonic() + tasks * max / slots + SPARE
+                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max), interruption)
+        except KeyboardInterrupt:
+            sys.exit(128 + interruption.number)
+    most = witness.most.get("default", 0)
+    view.conclude(rows, most, slots)
+    if not kept(rows, {execution.task for execution in witness.executions}, most, slots):
+        sys.exit(1)
+
+
+def kept(rows: list[Row], seen: set[int], most: int, slots: int) -> bool:
+    """Whether the promise was kept: all succeeded, the witness saw them all, and never too many at once."""
+    return all(row.status == "succeeded" and row.task in seen for row in rows) and most <= slots
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a temporary folder that the server's user can enter, for root runs it as somebody else."""
+    folder = Path(tempfile.mkdtemp(prefix="lockgate-demo-"))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack, str]]:
+    """Run everything, on free ports; the programs, and the URL of a login that may look."""
+    server = Server(folder / "data", settings={"fsync": "off"})
+    stack: Stack | None = None
+    log = folder / "programs.log"
+    with log.open("wb") as output:
+        try:
+            server.start()
+            schema.apply(server.dsn())
+            logins = schema.create_logins(server.dsn(), server.password)
+            service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
+            settings = {"LOCKGATE_WITNESS": witness.address}
+            port = ports.a_free_one()
+            stack = Stack(service, runner, "127.0.0.1", port, runners, server, False, settings, lambda _: None, output)
+            stack.start()
+            yield stack, server.dsn(logins["operator"])
+        except StackError:
+            click.echo(log.read_text(errors="replace"), err=True)
+            raise
+        finally:
+            # The tasks have ended, or nobody waits for them any more.
+            if stack:
+                stack.stop(lambda: True)
+            else:
+                server.stop("immediate")
+
+
+def _bodies(tasks: int, least: int, most: int) -> list[dict[str, Any] | None]:
+    """The requests: None is a bare `POST /task`, whose task sleeps 0 to 10 seconds."""
+    if (least, most) == (0, 10):
+        return [None] * tasks
+    return [{"kind": "sleep", "payload": {"min": least, "max": most}}] * tasks
+
+
+def _submit(stack: Stack, body: dict[str, Any] | None) -> int:
+    """Return the task's number. Raises StackError."""
+    path = "/task" if body is None else "/tasks"
+    try:
+        said = stack.ask(path, body, "POST")
+    except (OSError, ValueError) as error:
+        raise StackError(f"POST {path}: {error}") from error
+    return int(said if body is None else said["id"])
+
+
+QUERY = """
+select id, status::text, slot, runner, exec_time,
+  extract(epoch from coalesce(start_time, clock_timestamp()) - create_time)::float8,
+  extract(epoch from clock_timestamp() - start_time)::float8
+from task where id = any (%s) order by id
+"""
+
+
+def _watch(
+    stack: Stack,
+    operator: str,
+    view: View,
+    limit: float,
+    slots: int,
+    bodies: list[dict[str, Any] | None],
+    interruption: Interruption,
+) -> list[Row]:
+    """Submit the tasks and show them until all have ended; the rows as they are then. Raises StackError."""
+    with psycopg.connect(operator, connect_timeout=10, autocommit=True) as connection, view:
+        connection.execute("select set_slots('default', %s)", [slots])
+        numbers = [_submit(stack, body) for body in bodies]
+        while True:
+            interruption.check()
+            rows = [Row(*values) for values in connection.execute(QUERY, [numbers])]
+            view.show(rows)
+            if all(row.ended for row in rows):
+                return rows
+            if time.monotonic() > limit:
+                raise StackError("the tasks take too long")
+            stack.look_after()
+            time.sleep(0.1)

@@ -1,0 +1,167 @@
+"""The service and its runners as children of this process, on an embedded server of ours or on somebody's database."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import IO, Any
+
+from lockgate.local.process import SHORT_LIFE, Program, environment
+from lockgate.local.runner_process import RunnerProgram
+from lockgate.local.spare import Spare
+from lockgate.local.supervisor import Supervisor, needed, watch
+from lockgate.postgres.server import Server
+
+ASK_LIMIT = 10.0  # seconds for an answer
+READY_LIMIT = 30.0  # seconds until the service answers
+HURRY_LIMIT = 5.0  # seconds a program gets to end once it was asked twice
+
+# Straight to the service, whatever proxy the environment names.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class StackError(Exception):
+    """The programs cannot be started or kept up; the message says why in one line."""
+
+
+@dataclass
+class Stack:
+    """Start, look after and stop the programs, in the order in which they need each other.
+
+    `spare`: whether to keep one runner more, loaded and waiting, for whichever dies first; `settings`: environment of
+    all programs; `say`: gets a line about whatever happens to them; `output`: where their own words go, None = where
+    ours go.
+    """
+
+    service_url: str
+    runner_url: str
+    host: str
+    port: int
+    runner_count: int
+    server: Server | None = None
+    spare: bool = True
+    settings: dict[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = print
+    output: IO[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        here = {"LOCKGATE_HOST": self.host, "LOCKGATE_PORT": str(self.port)}
+        self.service = Program(
+            "lockgate_service", environment(**self.settings, **here, DATABASE_URL=self.service_url), self.output
+        )
+        of_runners = environment(**self.settings, DATABASE_URL=self.runner_url)
+
+        def make() -> RunnerProgram:
+            return RunnerProgram(of_runners, self.output)
+
+        self._spare = Spare(make) if self.spare else None
+        metrics = of_runners.get("LOCKGATE_METRICS")
+        self.runners = [Supervisor(make, self._spare, _moved(metrics, n)) for n in range(self.runner_count)]
+
+    @property
+    def url(self) -> str:
+        """The service's address as seen from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def start(self) -> None:
+        """Start the service, wait until it is ready, start the runners. Raises StackError."""
+        self.service.start()
+        end = time.monotonic() + READY_LIMIT
+        while not self._is_ready():
+            if how := self.service.ended:
+                raise StackError(f"the service did not start ({how}); its own words are above")
+            if time.monotonic() > end:
+                raise StackError(f"the service is not ready after {READY_LIMIT:.0f} s; its own words are above")
+            time.sleep(0.05)
+        for runner in self.runners:
+            runner.start()
+
+    def ask(self, path: str, body: Any = None, method: str = "GET") -> Any:
+        """Return what the service answers, decoded. Raises OSError, also for an answer that is an error."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)  # noqa: S310  http, our own
+        with OPENER.open(request, timeout=ASK_LIMIT) as answer:
+            return json.load(answer)
+
+    def asks_for_a_key(self) -> bool:
+        """Whether the service refuses who has none."""
+        try:
+            self.ask("/queues")
+        except urllib.error.HTTPError as error:
+            return error.code == HTTPStatus.UNAUTHORIZED
+        except (OSError, ValueError):
+            pass
+        return False
+
+    def _is_ready(self) -> bool:
+        try:
+            self.ask("/health/ready")
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def look_after(self) -> None:
+        """Replace what died since the last look, and say so. Raises StackError for what dies at once."""
+        if self.server and self.server.ended:
+            self.say("the database server died; starting it again")
+            self.server.restart()
+        if how := self.service.ended:
+            if self.service.lived < SHORT_LIFE:
+                raise StackError(f"the service ended soon after its start ({how}); its own words are above")
+            self.say(f"the service died ({how}); starting it again")
+            self.service.start()
+        for runner in self.runners:
+            if runner.refused:
+                raise StackError(f"the runner did not start ({runner.ended}); its own words are above")
+            if how := runner.tend():
+                self.say(f"a runner died ({how}); another has its place")
+        if self._spare:
+            self._spare.tend(needed(self.runners))
+
+    def watch(self, limit: float) -> None:
+        """Wait until a runner has died, at most `limit` seconds."""
+        watch(self.runners, limit)
+
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Stop the runners, then the service, then the server; at once as soon as `hurry()`."""
+        self._stop(self.runners, hurry)
+        self._stop([self.service], hurry)
+        if self.server:
+            self.server.stop("immediate" if hurry() else "fast")
+
+    def _stop(self, programs: Sequence[Program | Supervisor], hurry: Callable[[], bool]) -> None:
+        for program in programs:
+            program.ask()
+        end = time.monotonic() + self._stop_limit()
+        hurried = False
+        for program in programs:
+            while not program.wait(0.05):
+                if hurry() and not hurried:
+                    hurried = True
+                    end = time.monotonic() + HURRY_LIMIT
+                    for each in programs:
+                        each.ask()
+                if time.monotonic() > end:
+                    self.say(f"{program.module} does not stop; killing it")
+                    program.kill()
+
+    def _stop_limit(self) -> float:
+        """Return the seconds after which a program that was asked once to stop no longer keeps its own limits."""
+        own = ((os.environ | self.settings).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
+        return sum(float(given or default) for given, default in zip(own, (30, 5), strict=True)) + 5
+
+
+def _moved(address: str | None, number: int) -> str | None:
+    """[HOST:]PORT, so many ports further on; port 0 is any, and what is no address is for the runner to refuse. Raises
+    StackError."""
+    host, colon, port = (address or "").rpartition(":")
+    if not (port.isascii() and port.isdigit()) or int(port) == 0:
+        return address
+    if int(port) + number > 65535:
+        raise StackError(f"LOCKGATE_METRICS={address}: there is no port for runner {number + 1}")
+    return f"{host}{colon}{int(port) + number}"

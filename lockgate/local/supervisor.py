@@ -1,0 +1,156 @@
+"""A supervised runner: when it dies, a successor takes over its slots without waiting out the grace.
+
+That is safe only once the runner and every executor of it are dead, and the kernel says so: all of them, and nobody
+else, hold the writing end of a pipe, the lifeline. Its end of file is the proof. A successor told the dead runner's
+name may then adopt its tasks at once. Without the proof (a handler forked a child that still holds the pipe) the
+successor starts all the same, and waits out the grace like everybody else.
+
+Every runner is started the same way: it loads its handlers and waits for its cue on a socket. The first one gets it at
+once, and a spare when it becomes the successor. The end of the socket is no cue.
+"""
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from lockgate.local.process import SHORT_LIFE
+from lockgate.local.runner_process import RunnerProgram
+from lockgate.local.spare import Spare
+
+PROOF_LIMIT = 5.0
+"""Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
+
+STEADY = 2.0
+"""Seconds a runner must have had its turn for the next one to get it without a pause."""
+
+PAUSE_MAX = 5.0
+"""Seconds of the longest pause."""
+
+REMEMBERED = 16
+"""Names of dead runners that a successor is told: the last may have died before it adopted from the one before it."""
+
+
+class Supervisor:
+    """One runner, and its successors: made by `make`, or taken from the `spare`. Call `tend` after each `watch`.
+
+    `metrics`: where each of them serves its metrics; None = where its environment says.
+    """
+
+    def __init__(
+        self, make: Callable[[], RunnerProgram], spare: Spare | None = None, metrics: str | None = None
+    ) -> None:
+        self.module = "lockgate_runner"
+        self._make = make
+        self._spare = spare
+        self._metrics = metrics
+        self._runner = make()
+        self._inherit: deque[str] = deque(maxlen=REMEMBERED)
+        self._replaced = 0
+        self._died: float | None = None
+        self._pause = 0.0
+        self._stopping = False
+
+    @property
+    def name(self) -> str:
+        """Of the runner of now."""
+        return self._runner.name
+
+    @property
+    def serving(self) -> bool:
+        """Whether it has one that serves."""
+        return self._runner.serving and self._died is None
+
+    @property
+    def holding(self) -> bool:
+        """Whether its runner holds slots."""
+        return self._runner.holding
+
+    @property
+    def replacing(self) -> bool:
+        """Whether its runner is dead and the successor not yet started."""
+        return self._died is not None
+
+    @property
+    def refused(self) -> bool:
+        """Whether its runner ended by itself, with an error, and another would do the same: see `ended`."""
+        runner = self._runner
+        return (runner.exit_code or 0) > 0 and (not runner.serving or runner.lived < SHORT_LIFE)
+
+    @property
+    def ended(self) -> str | None:
+        """How its runner ended, in words; None while it lives."""
+        return self._runner.ended
+
+    def start(self) -> None:
+        self._runner.start()
+        self._runner.go(keep_executor=self._spare is not None, metrics=self._metrics)
+
+    def tend(self) -> str | None:
+        """Replaces a runner that has died; what it died of, in words, or None if nothing happened."""
+        runner = self._runner
+        if runner.is_gone:
+            runner.wait(0.1)  # the kernel closes what a process has open a moment before it is dead
+        ended = runner.ended
+        if ended is None or self._stopping or self.refused:
+            return None
+        now = time.monotonic()
+        if self._died is None:
+            self._died = now
+            at_once = runner.lived >= STEADY or self._replaced == 0
+            self._pause = 0.0 if at_once else min(self._pause * 2 + 0.1, PAUSE_MAX)
+        proven = runner.is_gone
+        if now < self._died + (self._pause if proven else max(self._pause, PROOF_LIMIT)):
+            return None
+        if proven:
+            self._inherit.append(runner.name)
+        runner.close()
+        self._succeed()
+        return ended
+
+    def _succeed(self) -> None:
+        successor = self._spare.take() if self._spare else None
+        if successor is None:
+            successor = self._make()
+            successor.start()
+        self._runner, self._died = successor, None
+        self._replaced += 1
+        successor.go(self._inherit, keep_executor=self._spare is not None, metrics=self._metrics)
+
+    def news(self) -> Iterator[int]:
+        """Yield the descriptors that become readable when there is something to tend."""
+        if not self._runner.is_gone:
+            yield self._runner.lifeline
+        if self._died is None and not self._runner.serving:
+            yield self._runner.cue.fileno()
+
+    def ask(self) -> None:
+        """Ask the runner to stop; there will be no other."""
+        self._runner.ask()
+        self._end()
+
+    def wait(self, limit: float) -> bool:
+        """Wait for the runner's end, at most `limit` seconds; whether it has ended."""
+        return self._runner.wait(limit)
+
+    def kill(self) -> None:
+        self._end()
+        self._runner.kill()
+
+    def _end(self) -> None:
+        self._stopping = True
+        if self._spare:
+            self._spare.stop()
+
+
+def needed(supervisors: Iterable[Supervisor]) -> bool:
+    """Whether a spare would be of use now: somebody has slots to lose, and all of them have got going."""
+    supervisors = list(supervisors)
+    return all(each.serving for each in supervisors) and any(each.holding for each in supervisors)
+
+
+def watch(supervisors: Iterable[Supervisor], limit: float) -> None:
+    """Wait until there is something to tend, at most `limit` seconds."""
+    supervisors = list(supervisors)
+    news = [descriptor for each in supervisors for descriptor in each.news()]
+    select.select(news, [], [], 0.05 if any(each.replacing for each in supervisors) else limit)

@@ -1,0 +1,68 @@
+"""``python -m lockgate_runner``: one runner process, in the foreground."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from typing import Any
+
+import click
+import psycopg
+
+from lockgate.refusal import Refusal
+from lockgate_runner import log
+from lockgate_runner.activation import Cue
+from lockgate_runner.executor.process import HandlersNotLoaded
+from lockgate_runner.runner import Runner
+from lockgate_runner.session import NotDirect, SchemaTooOld
+from lockgate_runner.settings import Settings, options
+
+
+def default_name() -> str:
+    """A name no other runner process ever has: readable, and random where readable is not enough."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+async def serve(settings: Settings, name: str, cue: Cue | None) -> None:
+    runner = Runner(settings, name, cue)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runner.stop)
+    await runner.run()
+
+
+@click.command()
+@options
+def main(**given: Any) -> None:
+    """Takes tasks out of the queue and executes them, one runner process in the foreground.
+
+    Handlers come from the modules named in LOCKGATE_HANDLERS. SIGTERM or Ctrl-C stops it in order, a second one at
+    once.
+    """
+    settings = Settings(**given)
+    name = settings.name or default_name()
+    log.configure(settings.log_format, settings.log_level, runner=name)
+    cue = None if settings.cue is None else Cue(settings.cue)
+    what = "" if cue is None or cue.is_here else "no spare runner: "
+    try:
+        asyncio.run(serve(settings, name, cue))
+    except HandlersNotLoaded as error:
+        raise Refusal(f"{what}the handlers cannot be loaded: {error}") from None
+    except (NotDirect, SchemaTooOld) as error:
+        raise Refusal(str(error)) from None
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+        raise Refusal("there is no Lockgate schema in this database; run `lockgate migrate`") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refusal(f"the login of DATABASE_URL may not do this: {error.diag.message_primary}") from None
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        # Not libpq's words: they repeat the text, and with it the password.
+        raise Refusal(
+            "DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database"
+        ) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The service, put together: its routes, its life, its errors. Read first."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from litestar import Litestar, Request, Response, Router
+from litestar.di import Provide
+from litestar.routes import HTTPRoute
+
+from lockgate_service import health
+from lockgate_service.address import is_loopback
+from lockgate_service.auth import browser
+from lockgate_service.auth.guard import Connection, Guard, caller_of, needed
+from lockgate_service.auth.keys import Keys
+from lockgate_service.http import problem_types
+from lockgate_service.http.body import OTHERS_MAX, StrictRequest
+from lockgate_service.http.errors import answer
+from lockgate_service.http.params import refuse_strange
+from lockgate_service.http.problems import Refusal
+from lockgate_service.openapi import docs
+from lockgate_service.page import events, page
+from lockgate_service.page.broadcast import Broadcast
+from lockgate_service.pool import Pool
+from lockgate_service.queues import emptying, slots
+from lockgate_service.queues import routes as queues
+from lockgate_service.settings import Settings
+from lockgate_service.stats import metrics
+from lockgate_service.stats import routes as stats
+from lockgate_service.stats.request_metrics import REQUESTS
+from lockgate_service.tasks import actions, batch, bulk, db, failures, quick_start, stream
+from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks import routes as tasks
+from lockgate_service.tasks.deps import Desk
+from lockgate_service.tasks.group_commit import Gatherer
+from lockgate_service.tasks.loader import TaskReaders
+from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.waiting import Waiters
+
+ROUTES = (
+    tasks.create_task,  # POST /tasks
+    batch.create_tasks,  # POST /tasks/batch
+    stream.stream_tasks,  # POST /tasks/stream
+    tasks.list_tasks,  # GET /tasks
+    tasks.get_task,  # GET /tasks/{id}
+    tasks.get_task_output,  # GET /tasks/{id}/output
+    task_events.watch_task,  # GET /tasks/{id}/events
+    actions.cancel_task,  # POST /tasks/{id}/cancel
+    actions.retry_task,  # POST /tasks/{id}/retry
+    actions.change_task,  # PATCH /tasks/{id}
+    actions.delete_task,  # DELETE /tasks/{id}
+    bulk.change_tasks,  # POST /tasks/bulk
+    queues.list_queues,  # GET /queues
+    queues.create_queue,  # POST /queues
+    queues.get_queue,  # GET /queues/{name}
+    queues.change_queue,  # PATCH /queues/{name}
+    queues.pause_queue,  # POST /queues/{name}/pause
+    queues.resume_queue,  # POST /queues/{name}/resume
+    emptying.purge_queue,  # POST /queues/{name}/purge
+    emptying.delete_queue,  # DELETE /queues/{name}
+    slots.list_slots,  # GET /slots
+    slots.list_runners,  # GET /runners
+    slots.list_kinds,  # GET /kinds
+    slots.drain_runner,  # POST /runners/{runner}/drain
+    slots.resume_runner,  # POST /runners/{runner}/resume
+    stats.get_stats,  # GET /stats
+    stats.get_series,  # GET /stats/series
+    failures.list_failures,  # GET /failures
+    events.stream_events,  # GET /events
+    metrics.get_metrics,  # GET /metrics
+    quick_start.create_sleep_task,  # POST /task
+    quick_start.get_task_briefly,  # GET /task/{id}
+    problem_types.list_problems,  # GET /problems
+    problem_types.get_problem,  # GET /problems/{name}
+)
+PAGE = (page.get_page,)  # GET /
+PROBES = (
+    health.get_liveness,  # GET /health/live
+    health.get_readiness,  # GET /health/ready
+)
+
+
+def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Litestar:
+    """Connects to nothing until it is started, and starts whether or not the database is there. Whatever waits or
+    streams ends when `stopping` is set."""
+    pool = Pool(settings.database_url, settings.pool_size)
+    waker = Waker(partial(db.wake, pool))
+    gatherer = Gatherer(pool, waker.wake)
+    readiness = health.Health(pool)
+    keys = Keys(pool, required=asks_for_keys(settings))
+    stopping = stopping or asyncio.Event()
+    waiters = Waiters(pool, stopping)
+    readers = TaskReaders(pool)
+    numbers = stats.Numbers(pool)
+    broadcast = Broadcast(pool, numbers, stopping)
+
+    @contextlib.asynccontextmanager
+    async def life(_: Litestar) -> AsyncIterator[None]:
+        await pool.open()
+        lasting = (
+            waker.run(),
+            keys.run(),
+            first_look(readiness),
+            waiters.run(),
+            waiters.end_all(),
+            broadcast.run(),
+            broadcast.end_all(),
+            asyncio.to_thread(page.prepare),
+        )
+        background = [asyncio.create_task(one) for one in lasting]
+        try:
+            yield
+        finally:
+            await gatherer.close()
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+            await keys.close()
+            await pool.close()
+
+    def provide(thing: object) -> Provide:
+        return Provide(lambda: thing, use_cache=True, sync_to_thread=False)
+
+    def desk_of(request: Connection) -> Desk:
+        return Desk(caller_of(request), pool, gatherer, waiters, readers)
+
+    methods: dict[str, str] = {}
+
+    async def before(request: Request[Any, Any, Any]) -> Response[None] | None:
+        if request.method == "OPTIONS":
+            # Litestar's own answer has the methods of one of several handlers of a path.
+            return Response(None, status_code=204, headers={"Allow": methods[request.scope["path_template"]]})
+        refuse_strange(request)
+        return None
+
+    # What is strange in the address of the page is no error: it is typed, and passed around.
+    people = Router("/", route_handlers=PAGE, exception_handlers={Exception: partial(page.refused, settings.root_path)})
+    app = Litestar(
+        [Router("/", before_request=before, route_handlers=ROUTES), people, browser.ROUTES, *PROBES, docs.static()],
+        request_class=StrictRequest,
+        lifespan=[life],
+        middleware=[REQUESTS.middleware],
+        guards=[Guard(pool, readiness, keys)],
+        dependencies={
+            "pool": provide(pool),
+            "gatherer": provide(gatherer),
+            "health": provide(readiness),
+            "waiters": provide(waiters),
+            "readers": provide(readers),
+            "numbers": provide(numbers),
+            "failed": provide(failures.Failed(pool)),
+            "broadcast": provide(broadcast),
+            "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
+            "keys": provide(keys),
+            "root": provide(settings.root_path),
+            "caller": Provide(caller_of, sync_to_thread=False),
+            "desk": Provide(desk_of, sync_to_thread=False),
+            "waker": provide(waker),
+            "streams": provide(stream.Streams(stopping)),
+        },
+        exception_handlers={Exception: partial(answer, settings.root_path)},
+        openapi_config=docs.openapi(settings.root_path),
+        plugins=[docs.AnyJson()],
+        request_max_body_size=OTHERS_MAX,
+        # `answer` logs what needs it.
+        logging_config=None,
+    )
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            methods[route.path_format] = ", ".join(sorted(route.methods))
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            needed(handler)  # or say so before the first request for it
+    return app
+
+
+def asks_for_keys(settings: Settings) -> bool | None:
+    """Whether a request needs a key; None: once there is one."""
+    if settings.open:
+        return False
+    return None if is_loopback(settings.published or settings.host) else True
+
+
+async def first_look(readiness: health.Health) -> None:
+    """So that the log says at the start what is missing."""
+    with contextlib.suppress(Refusal):
+        await readiness.ready()

@@ -1,0 +1,1 @@
+"""HTTP around every request: middleware, bodies, parameters, headers, errors."""

@@ -1,0 +1,60 @@
+"""The page's own files, under a path that changes with them: browsers keep them for ever."""
+
+import gzip
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.params import PathParameter
+from msgspec import Struct
+
+from lockgate_service.http import own_style
+from lockgate_service.http.problems import Refusal
+
+FOLDER = Path(__file__).parent / "files"
+TYPES = {".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+KEPT = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
+
+
+class File(Struct, frozen=True):
+    """A file as it is sent: the second is for whoever can unpack it."""
+
+    media_type: str
+    plain: bytes
+    packed: bytes
+
+
+def _read(path: Path) -> File:
+    plain = path.read_bytes()
+    return File(TYPES[path.suffix], plain, gzip.compress(plain, mtime=0))
+
+
+def _digest(files: Mapping[str, File]) -> str:
+    digest = blake2b(digest_size=6)
+    for name, file in files.items():
+        digest.update(name.encode() + b"\0" + file.plain + b"\0")
+    return digest.hexdigest()
+
+
+FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
+MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"]
+"""What start.js starts, once the page is painted."""
+VERSION = f"page-{_digest(FILES)}"
+STYLE = (Path(__file__).parent / "page.css").read_text()
+"""Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
+STYLE_SOURCE = own_style.source(STYLE)
+
+
+def takes_packed(request: Request[Any, Any, Any]) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
+
+
+@get(f"/{VERSION}/{{name:str}}", include_in_schema=False)
+async def get_file(request: Request[Any, Any, Any], name: Annotated[str, PathParameter()]) -> Response[bytes]:
+    if (file := FILES.get(name)) is None:
+        raise Refusal(404, f"there is no file {name}")
+    if takes_packed(request):
+        return Response(file.packed, media_type=file.media_type, headers={**KEPT, "content-encoding": "gzip"})
+    return Response(file.plain, media_type=file.media_type, headers=KEPT)

@@ -1,0 +1,53 @@
+// Requests to the API, beside the stream.
+
+import { parse } from "./json.js";
+import { say } from "./toast.js";
+
+const LIMIT_MILLISECONDS = 30_000;
+
+/** Why a request was refused: the message is for people, `problem` is the document. */
+export class Refused extends Error {
+  constructor(status, problem) {
+    super(problem?.detail || `the service answered ${status}`);
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+/** The answer, decoded. `body`: an object, or JSON as text. Raises Refused. */
+export async function send(method, path, body, signal) {
+  const limit = AbortSignal.timeout(LIMIT_MILLISECONDS);
+  const options = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit };
+  if (body !== undefined) {
+    options.body = typeof body === "string" ? body : JSON.stringify(body);
+    options.headers = { "content-type": "application/json" };
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error(signal?.aborted ? "stopped" : "the service cannot be reached");
+  }
+  if (answer.status === 401) location.reload();
+  const text = await answer.text();
+  let value = null;
+  try {
+    value = text ? parse(text) : null;
+  } catch {
+    // not JSON: whatever stands between us and the service says something
+  }
+  if (!answer.ok) throw new Refused(answer.status, value);
+  return value;
+}
+
+/** The same; what goes wrong is said, and gives undefined. */
+export async function tell(method, path, body, done) {
+  try {
+    const value = await send(method, path, body);
+    if (done) say(done);
+    return value ?? true;
+  } catch (error) {
+    say(`Not done: ${error.message}`, true);
+    return undefined;
+  }
+}

@@ -1,0 +1,149 @@
+// Many tasks at once: those that are ticked, or all that the filter applies to.
+
+import { $, $$, fill } from "./dom.js";
+import { plural } from "./text.js";
+import { ask, say } from "./toast.js";
+import { send } from "./api.js";
+import { load } from "./navigation.js";
+
+const ACTIONS = {
+  cancel: { name: "Cancel", done: "cancelled or asked to stop", on: ["scheduled", "queued", "running"] },
+  retry: { name: "Retry", done: "in the queue again", on: ["failed", "cancelled"] },
+  delete: { name: "Delete", done: "deleted", on: ["scheduled", "queued", "succeeded", "failed", "cancelled"] },
+};
+const IDS_MAX = 1000;
+
+let everything = null; // the filter, when all that match are meant
+let counts = {};
+
+const ticks = () => $$("#tasks tbody .tick input");
+const ticked = () =>
+  ticks()
+    .filter((one) => one.checked)
+    .map((one) => one.closest("tr"));
+
+/** As JSON; numbers of tasks digit for digit. */
+function request(action, { ids, ...rest }, dryRun, cursor) {
+  const parts = JSON.stringify({ action, ...rest, dry_run: dryRun, ...(cursor && { cursor }) }).slice(1, -1);
+  return `{${parts}${ids ? `,"ids":[${ids}]` : ""}}`;
+}
+
+async function all(action, which, dryRun, onStep = () => {}) {
+  let matched = 0;
+  let affected = 0;
+  let cursor;
+  do {
+    const found = await send("POST", "tasks/bulk", request(action, which, dryRun, cursor));
+    matched += found.matched;
+    affected += found.affected;
+    cursor = found.next_cursor;
+    onStep(dryRun ? matched : affected);
+  } while (cursor);
+  return { matched, affected };
+}
+
+/** Counts, asks and does it. `which`: { ids } or { filter } or { filter, all }. */
+export async function through(action, which, title) {
+  const { name, done } = ACTIONS[action];
+  const counting = all(action, which, true).then(({ matched }) => ({
+    text: matched
+      ? `${plural(matched, "task", "tasks")} will be ${done}.${action === "delete" ? " There is no way back." : ""}`
+      : "There is none to which this can be done.",
+    yes: `${name} ${plural(matched, "task", "tasks")}`,
+    disabled: !matched,
+  }));
+  if (!(await ask(title, counting, name, action === "delete"))) return false;
+  try {
+    const { affected } = await all(action, which, false, (number) =>
+      say(`${plural(number, "task", "tasks")} ${done} so far`),
+    );
+    say(`${plural(affected, "task", "tasks")} ${done}`);
+  } catch (error) {
+    say(`Not all done: ${error.message}`, true);
+  }
+  return true;
+}
+
+const filter = () => JSON.parse($("#tasks").dataset.filter);
+const which = () => {
+  if (!everything)
+    return {
+      ids: ticked()
+        .map((row) => row.dataset.key)
+        .slice(0, IDS_MAX),
+    };
+  return Object.keys(everything).length ? { filter: everything } : { filter: {}, all: true };
+};
+
+function show() {
+  const bulk = $("#bulk");
+  if (!bulk) return;
+  const chosen = ticked();
+  if (!chosen.length) everything = null;
+  bulk.hidden = !chosen.length;
+  const boxes = ticks();
+  const box = $("#tick-all");
+  box.checked = chosen.length > 0 && chosen.length === boxes.length;
+  box.indeterminate = chosen.length > 0 && chosen.length < boxes.length;
+  fill(bulk, { chosen: everything ? "All that match are selected" : `${chosen.length} selected` });
+  const button = $("#all");
+  button.hidden = Boolean(everything) || chosen.length < boxes.length;
+  button.textContent = Object.keys(filter()).length ? "Select all that match the filter" : "Select all tasks";
+  for (const [action, { name, on }] of Object.entries(ACTIONS)) {
+    const number = everything ? counts[action] : chosen.filter((row) => on.includes(row.dataset.status)).length;
+    const node = $(`[data-bulk=${action}]`, bulk);
+    node.textContent = number === undefined ? `${name} …` : `${name} ${number.toLocaleString("en-US")}`;
+    node.disabled = !number;
+  }
+}
+
+async function selectAll() {
+  everything = filter();
+  counts = {};
+  const mine = everything;
+  show();
+  for (const action of Object.keys(ACTIONS)) {
+    try {
+      const { matched } = await all(action, which(), true, (number) => {
+        if (mine === everything) counts[action] = number;
+        show();
+      });
+      if (mine === everything) counts[action] = matched;
+    } catch (error) {
+      say(`Not counted: ${error.message}`, true);
+    }
+    if (mine !== everything) return;
+    show();
+  }
+}
+
+function clear() {
+  for (const one of ticks()) one.checked = false;
+  everything = null;
+  show();
+}
+
+export const refresh = show;
+
+export function start() {
+  if (!$("#bulk")) return;
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "tick-all") for (const one of ticks()) one.checked = event.target.checked;
+    if (event.target.closest("#tasks table")) {
+      everything = null;
+      show();
+    }
+  });
+  document.addEventListener("selection", clear);
+  document.addEventListener("click", async (event) => {
+    if (event.target.id === "all") selectAll();
+    if (event.target.id === "none") clear();
+    const action = event.target.dataset?.bulk;
+    if (!action) return;
+    const { name } = ACTIONS[action];
+    if (await through(action, which(), everything ? `${name} all that match?` : `${name} the selected tasks?`)) {
+      clear();
+      load(["tasks"]);
+    }
+  });
+}

@@ -1,0 +1,125 @@
+// One task in full, beside the table.
+
+import { $, $$ } from "./dom.js";
+import { shownTask, taskLink } from "./address.js";
+import { go, load } from "./navigation.js";
+import { ask, say } from "./toast.js";
+import { tell } from "./api.js";
+
+const RUNNING_MILLISECONDS = 2000; // how often what a running task prints is looked at
+const SOON_MILLISECONDS = 250;
+
+let opener = null;
+let timer = 0;
+let openFor = shownTask();
+
+const drawer = () => $("#task");
+
+function again(milliseconds) {
+  if (timer) return;
+  timer = setTimeout(() => {
+    timer = 0;
+    if (shownTask() && !document.hidden) load(["task"]);
+  }, milliseconds);
+}
+
+export function take(items, gone) {
+  const id = shownTask();
+  if (id && (items.some((one) => String(one.id) === id) || gone.includes(id))) again(SOON_MILLISECONDS);
+}
+
+/** After a load: focus goes in with the task, and back with its end. */
+export function loaded(isPaused) {
+  const id = shownTask();
+  for (const row of $$("#tasks tr[aria-current]")) if (row.dataset.key !== id) row.removeAttribute("aria-current");
+  if (id) $(`#tasks tr[data-key="${CSS.escape(id)}"]`)?.setAttribute("aria-current", "true");
+  if (id !== openFor) {
+    openFor = id;
+    if (id) {
+      drawer().scrollTop = 0;
+      $("#task-title")?.focus({ preventScroll: true });
+    } else opener?.isConnected && opener.focus({ preventScroll: true });
+  }
+  if (id && drawer().dataset.status === "running" && !isPaused) again(RUNNING_MILLISECONDS);
+}
+
+const close = () => shownTask() && go(taskLink(null));
+
+/** On pages that are not https there is no navigator.clipboard. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "unseen";
+    drawer().append(area);
+    area.select();
+    const isDone = document.execCommand("copy");
+    area.remove();
+    return isDone;
+  }
+}
+
+function curl(body) {
+  const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+  const key = "keyNeeded" in document.body.dataset ? ` -H "Authorization: Bearer $LOCKGATE_KEY"` : "";
+  return `curl -s ${quoted(new URL("tasks", location.href).href)}${key} -H 'content-type: application/json' -d ${quoted(body)}`;
+}
+
+const ACTS = {
+  async cancel(id, status) {
+    const isSure =
+      status !== "running" ||
+      (await ask(`Cancel task ${id}?`, "It is running, and will be asked to stop.", `Cancel task ${id}`));
+    return (
+      isSure &&
+      tell(
+        "POST",
+        `tasks/${id}/cancel`,
+        undefined,
+        `Task ${id} ${status === "running" ? "is asked to stop" : "is cancelled"}`,
+      )
+    );
+  },
+  async kill(id) {
+    const isSure = await ask(
+      `Kill task ${id}?`,
+      "Its handler is ended at once, whatever it is doing.",
+      `Kill task ${id}`,
+      true,
+    );
+    return isSure && tell("POST", `tasks/${id}/cancel`, { force: true }, `Task ${id} is being killed`);
+  },
+  retry: (id) => tell("POST", `tasks/${id}/retry`, undefined, `Task ${id} is in the queue again`),
+  async delete(id) {
+    const isSure = await ask(
+      `Delete task ${id}?`,
+      "It goes with its attempts and what they printed. There is no way back.",
+      `Delete task ${id}`,
+      true,
+    );
+    return isSure && tell("DELETE", `tasks/${id}`, undefined, `Task ${id} is deleted`);
+  },
+  async curl(id, status, button) {
+    const isDone = await copy(curl(button.dataset.body));
+    say(isDone ? "Copied: it makes another task like this one" : "The browser does not let us copy", !isDone);
+    button.focus();
+  },
+};
+
+export function start() {
+  loaded(false);
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest?.("a[href*='task=']");
+    if (link && !drawer().contains(link)) opener = link;
+    const button = event.target.closest?.("#task [data-do]");
+    if (!button) return;
+    const id = drawer().dataset.id;
+    if (await ACTS[button.dataset.do](id, drawer().dataset.status, button)) again(0);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
+  });
+}

@@ -1,0 +1,202 @@
+"""The live page: its first paint, and the parts of it that the page asks for anew."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.response import Stream
+from msgspec import json
+
+from lockgate_service.auth import browser, cookie
+from lockgate_service.auth.caller import Caller
+from lockgate_service.http.errors import answer, refusal
+from lockgate_service.log import logger
+from lockgate_service.page import view
+from lockgate_service.page.broadcast import Broadcast
+from lockgate_service.page.files import MODULES, STYLE, STYLE_SOURCE, VERSION, takes_packed
+from lockgate_service.page.query import STATUSES, Wanted, labels, wanted
+from lockgate_service.page.snapshot import Json, TaskGlance
+from lockgate_service.page.text import moment, plural
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db, lists
+from lockgate_service.tasks.failures import Failed
+from lockgate_service.tasks.loader import TaskReaders
+
+ROWS = 50
+FAILED_SECONDS = 86400  # of what has failed for longer, lists tell
+FAILURES_MAX = 20
+PACKING = 5  # of 9: more takes longer than it saves
+# Nothing but our own files, and no text that becomes a script or a style, whatever is in the database.
+POLICY = (
+    f"default-src 'none'; script-src 'self'; style-src {STYLE_SOURCE}; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+HEADERS = {"content-security-policy": POLICY, "vary": "accept-encoding"}
+HTML = "text/html; charset=utf-8"
+PAUSE_SECONDS = 3  # until a page that could not be shown is tried again
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+_environment.globals |= {
+    "files": f"static/{VERSION}",
+    "modules": MODULES,
+    "style": STYLE,
+    "version": version("lockgate"),
+    "STATUSES": STATUSES,
+    "plural": plural,
+    "json": lambda value: json.encode(value).decode(),
+}
+
+
+def prepare() -> None:
+    """Takes a tenth of a second, and the first who looks need not wait for it."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
+
+
+def refused(root: str, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """For people, a page to sign in, or one that tries again; for programs, what every error is."""
+    why = refusal(error)
+    if why is None or why.status not in (401, 503) or "text/html" not in request.headers.get("accept", ""):
+        return answer(root, request, error)
+    if why.status == 503:
+        return shown(request, "away.html", {"detail": why.detail, "seconds": PAUSE_SECONDS}, 503)
+    said = why if cookie.key_in(request.headers.get("cookie")) else None
+    found = browser.page(said, request.scope["query_string"].decode("latin-1"))
+    found.headers.update(why.headers)
+    return found
+
+
+@get("/", operation_id="getPage", include_in_schema=False)
+async def get_page(
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Caller],
+    broadcast: NamedDependency[Broadcast],
+    pool: NamedDependency[Pool],
+    readers: NamedDependency[TaskReaders],
+    failed: NamedDependency[Failed],
+) -> Response[bytes] | Stream:
+    """Everything at a glance; `?task=17` one task too. What is asked of the database is bounded, and what does not
+    depend on the filter is shared with all who watch."""
+    asked = wanted(request.query_params, caller, datetime.now(UTC))
+    scene = (await broadcast.scene()).of(caller.queue)
+    now = moment(scene["time"]) or 0.0
+    context: dict[str, Any] = {
+        "wanted": asked,
+        "caller": caller,
+        "may_submit": caller.may("submit"),
+        "may_admin": caller.may("admin"),
+        "wrong": labels(asked.wrong),
+        "queues": list(scene["queues"]),
+        "time": scene["time"],
+    }
+
+    async def tasks() -> None:
+        context["list"] = await _list(asked, pool, now)
+
+    async def task() -> None:
+        if asked.task is not None:
+            context["detail"] = await _detail(asked.task, caller, pool, readers, now)
+
+    async def pieces() -> AsyncIterator[str]:
+        yield rendered("top.html", context)
+        groups = await failed.groups(caller.queue, FAILED_SECONDS)
+        sight = {
+            "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
+            "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
+            "counters": view.counters(scene),
+            "oldest": view.ago(scene["all"].get("due_since"), now),
+        }
+        yield rendered("sight.html", context | sight)
+        await asyncio.gather(tasks(), task())
+        rows = {
+            "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
+            "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
+        }
+        yield rendered("lists.html", context | rows)
+
+    if not asked.parts:
+        return streamed(request, pieces())
+    for part, read in (("tasks", tasks), ("task", task)):
+        if part in asked.parts:
+            await read()
+    return shown(request, "parts.html", context)
+
+
+async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
+    if asked.wrong:
+        return {"rows": [], "older": None}
+    found = await lists.page(pool, asked.only, asked.below, ROWS, "glance")
+    rows = [view.row(TaskGlance(*one), now) for one in found.rows]
+    older = asked.link(below=found.rest, trail=asked.older_trail) if found.rest is not None else None
+    return {"rows": rows, "older": older}
+
+
+async def _detail(task_id: int, caller: Caller, pool: Pool, readers: TaskReaders, now: float) -> Json:
+    """Without `task` where there is none that the caller may see."""
+    found = await readers.task(task_id)
+    if found is None or not caller.sees(found.queue):
+        return {"number": task_id}
+    return {"number": task_id} | view.task(found, await db.outputs(pool, task_id) or [], now)
+
+
+def rendered(template: str, context: dict[str, Any]) -> str:
+    return _environment.get_template(template).render(context)
+
+
+def shown(
+    request: Request[Any, Any, Any], template: str, context: dict[str, Any], status: int = 200
+) -> Response[bytes]:
+    body = rendered(template, context).encode()
+    headers = dict(HEADERS)
+    if status == 503:
+        headers["retry-after"] = str(PAUSE_SECONDS)
+    if takes_packed(request):
+        body = gzip.compress(body, PACKING)
+        headers["content-encoding"] = "gzip"
+    return Response(body, status_code=status, headers=headers, media_type=HTML)
+
+
+def streamed(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> Stream:
+    """Each piece as soon as it is there: the browser paints the first while the next are read."""
+    headers = dict(HEADERS)
+    packer = None
+    if takes_packed(request):
+        packer = zlib.compressobj(PACKING, wbits=zlib.MAX_WBITS | 16)  # with the frame of gzip
+        headers["content-encoding"] = "gzip"
+
+    async def sent() -> AsyncIterator[bytes]:
+        async for text in _to_its_end(request, pieces):
+            body = text.encode()
+            yield packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH) if packer else body
+        if packer:
+            yield packer.flush()
+
+    return Stream(sent(), headers=headers, media_type=HTML)
+
+
+async def _to_its_end(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Where a piece cannot be had, says so: it is too late for another status."""
+    try:
+        async for text in pieces:
+            yield text
+    except Exception as error:  # every one
+        why = refusal(error)
+        if why is None:
+            logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
+        detail = why.detail if why else "the log of the service says more"
+        yield rendered("broken_off.html", {"detail": detail, "seconds": PAUSE_SECONDS})

@@ -1,0 +1,334 @@
+"""What the page shows, as its templates take it. The files beside it make the same of the stream of events."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from msgspec import DecodeError, Raw, json, to_builtins
+
+from lockgate_service.page.snapshot import Json, TaskGlance
+from lockgate_service.page.text import (
+    COUNT_MAX,
+    cause,
+    coarse,
+    count,
+    duration,
+    elapsed,
+    moment,
+    plainly,
+    plural,
+    progress,
+)
+from lockgate_service.tasks.messages import Attempt, Failure, Output, TaskDetail
+
+DENSE = 24  # slots: boxes of more are small
+NAMES_MAX = 6
+TEXT_MAX = 65_536  # characters of one text in the drawer
+# What a slot says of itself. Above: its number is more than its queue has now.
+SAYS = {
+    "free": "free",
+    "held": "ready",
+    "running": "",
+    "abandoned": "runner gone: waits out its grace",
+    "silent": "runner silent: waits out its grace",
+}
+STOPPING = "asked to stop"
+ABOVE = "goes when this ends"
+
+
+class Age(NamedTuple):
+    """A time, and how long ago that was as one reads the page; `since` goes on counting."""
+
+    since: str
+    text: str
+    title: str
+
+
+def ago(time: str | None, now: float, form: str = "elapsed") -> Age | None:
+    if time is None:
+        return None
+    then = moment(time)
+    if then is None:
+        return Age("", time, time)
+    text = coarse(now - then) if form == "coarse" else elapsed(now - then)
+    return Age(time, text, plainly(time))
+
+
+def slot(one: Json, slots: int, now: float) -> Json:
+    """A box of the strip."""
+    part, words = progress(one.get("progress"))
+    number, task = one["slot"], one.get("task")
+    above = number > slots
+    says = SAYS[one["status"]]
+    if task is not None and not says:
+        says = STOPPING if one.get("cancel_requested") else ABOVE if above else ""
+    return {
+        "key": f"{one['queue']}/{number}",
+        "slot": number,
+        "status": "stopping" if says == STOPPING else one["status"],
+        "above": above,
+        "says": says,
+        "kind": one.get("kind"),
+        "task": task,
+        "age": ago(one.get("start_time"), now) if task is not None else None,
+        "part": part,
+        "words": words,
+        "runner": one.get("runner"),
+    }
+
+
+def band(queue: Json, scene: Json, now: float) -> Json:
+    """A queue in the strip."""
+    of_queue = [one for one in scene["slots"].values() if one["queue"] == queue["name"]]
+    boxes = [slot(one, queue["slots"], now) for one in of_queue]
+    names = standing(queue, scene, {one.get("runner") for one in of_queue})
+    wait = queue.get("due_since")
+    return {
+        "key": queue["name"],
+        "slots": queue["slots"],
+        "paused": queue["paused"],
+        "load": f"{queue['running']} of {queue['slots']}",
+        "full": queue["running"] >= queue["slots"],
+        "standbys": queue["standbys"],
+        "standing": standing_by(queue, any(one["status"] == "held" for one in boxes)),
+        "names": names[:NAMES_MAX],
+        "others": f"+{len(names) - NAMES_MAX}" if len(names) > NAMES_MAX else "",
+        "waiting": f"{count(queue['queued'])} waiting" if queue["queued"] else "nothing waits",
+        "oldest": ago(wait, now) if wait else None,
+        "dense": len(boxes) > DENSE,
+        "boxes": boxes,
+    }
+
+
+def standing_by(queue: Json, is_held: bool) -> str:
+    """Who could take what waits, in words."""
+    if queue["standbys"]:
+        return f"{plural(queue['standbys'], 'runner stands', 'runners stand')} by"
+    is_short = queue["queued"] and not queue["paused"] and queue["running"] < queue["slots"] and not is_held
+    return "no runner has room" if is_short else ""
+
+
+def standing(queue: Json, scene: Json, holders: set[str | None]) -> Sequence[str]:
+    """The names of those that stand by, as far as they can be told."""
+    held = Counter(one.get("runner") for one in scene["slots"].values())
+    names = [
+        one["runner"]
+        for one in scene["runners"].values()
+        if not one["draining"]
+        and one["runner"] not in holders
+        and held[one["runner"]] < one["concurrency"]
+        and ("queues" not in one or queue["name"] in one["queues"])
+    ]
+    return names[: queue["standbys"]]
+
+
+def counters(scene: Json) -> Json:
+    """By the name of each."""
+    of_all, queues = scene["all"], scene["queues"].values()
+    hour = of_all["hour"]
+
+    def waiting(name: str) -> str:
+        more = any(one[name] > COUNT_MAX for one in queues)
+        return f"{sum(min(one[name], COUNT_MAX) for one in queues):,}{'+' if more else ''}"
+
+    found = {
+        "queued": waiting("queued"),
+        "scheduled": waiting("scheduled"),
+        "running": count(of_all["running"]),
+        **{name: f"{number:,}" for name, number in hour["ended"].items()},
+        "oldest": "",
+    }
+    for name in ("wait", "run"):
+        found |= {f"{name}_{part}": duration(hour[name].get(part)) for part in ("median", "p95")}
+    return found
+
+
+def problems(scene: Json, failures: Sequence[Failure]) -> list[Json]:
+    """What needs somebody: each with a text, and what can be done about it."""
+    found: list[Json] = [
+        {
+            "key": f"slot {one['queue']}/{one['slot']}",
+            "what": f"The runner {one.get('runner') or ''} of slot {one['slot']} of {one['queue']} "
+            f"{'is gone' if one['status'] == 'abandoned' else 'is silent'}",
+            "detail": "Its task is taken over when the grace has passed." if one.get("task") else "",
+            "link": f"?task={one['task']}" if one.get("task") else None,
+            "show": f"Show task {one.get('task')}",
+        }
+        for one in scene["slots"].values()
+        if one["status"] in ("abandoned", "silent")
+    ]
+    for queue in scene["queues"].values():
+        name, waits = queue["name"], queue["queued"]
+        detail = f"{count(waits)} waiting" if waits else ""
+        if queue["paused"]:
+            paused = {"key": f"paused {name}", "what": f"Queue {name} is paused", "detail": detail}
+            found.append(paused | {"do": f"Resume {name}"})
+        elif waits and not queue["runners"]:
+            found.append({"key": f"unserved {name}", "what": f"No runner serves queue {name}", "detail": detail})
+    return found + [_failure(one) for one in failures]
+
+
+def _failure(one: Failure) -> Json:
+    parameters = {name: value for name, value in to_builtins(one.filter).items() if value is not None}
+    return {
+        "key": f"failed {one.queue} {one.kind} {one.failure}",
+        "what": f"{count(one.tasks)} × {one.kind} failed",  # noqa: RUF001  (a times sign)
+        "detail": f"{one.failure or 'without a word'}, in {one.queue}",
+        "link": f"?{urlencode(parameters, doseq=True)}",
+        "show": "Show them",
+        "do": f"Retry all {count(one.tasks)}",
+    }
+
+
+def row(one: TaskGlance, now: float) -> Json:
+    """A line of the table."""
+    part, words = progress(_value(one.progress)) if one.status == "running" else (None, None)
+    took: Age | str | None = None
+    if one.status == "running":
+        took = ago(one.start_time, now)
+    elif one.status == "scheduled":
+        then = moment(one.run_at)
+        took = f"in {coarse(then - now)}" if then is not None and then > now else "due"
+    elif one.exec_time is not None:
+        took = duration(one.exec_time)
+    return {
+        "id": one.id,
+        "status": one.status,
+        "stopping": one.status == "running" and one.cancel_requested is not None,
+        "kind": one.kind,
+        "queue": one.queue,
+        "tags": ", ".join(one.tags),
+        "note": one.error if one.status in ("failed", "scheduled", "queued") else words,
+        "part": part,
+        "attempt": f"{one.attempt} of {one.max_attempts}" if one.attempt else "",
+        "created": ago(one.create_time, now, "coarse"),
+        "took": took,
+        "runner": one.runner,
+    }
+
+
+def runner(one: Json, now: float) -> Json:
+    """A line of the table of runners."""
+    return {
+        "key": str(one["session"]),
+        "runner": one["runner"],
+        "place": f"{one['host']}, process {one['pid']}",
+        "queues": ", ".join(one["queues"]) if "queues" in one else "all",
+        "load": f"{one['running']} of {one['concurrency']}",
+        "since": ago(one["since"], now, "coarse"),
+        "version": one["version"],
+        "draining": one["draining"],
+    }
+
+
+def queue(one: Json, now: float) -> Json:
+    """A line of the table of queues."""
+    return {
+        "key": one["name"],
+        "name": one["name"],
+        "load": f"{one['running']} of {one['slots']}",
+        "queued": count(one["queued"]),
+        "scheduled": count(one["scheduled"]),
+        "oldest": ago(one.get("due_since"), now),
+        "ended": " / ".join(f"{one['hour']['ended'][name]:,}" for name in ("succeeded", "failed", "cancelled")),
+        "runners": f"{one['runners']}",
+        "grace": duration(one["grace"]),
+        "paused": one["paused"],
+    }
+
+
+def task(one: TaskDetail, outputs: Sequence[Output], now: float) -> Json:
+    """A task in the drawer. JSON is shown as the database has it, number for number."""
+    printed = {output.lease: output.text for output in outputs}
+    turns = [_turn(attempt, printed.pop(attempt.lease, None)) for attempt in one.attempts]
+    if one.start_time is not None and one.status not in ("queued", "scheduled"):
+        turns.append(
+            {
+                "title": f"Attempt {one.attempt}",
+                "outcome": one.status,
+                "start": plainly(one.start_time),
+                "took": duration(one.exec_time) if one.exec_time is not None else "",
+                "age": ago(one.start_time, now) if one.status == "running" else None,
+                "where": _where(one.runner, one.slot),
+                "error": _error(one.error),
+                "output": printed.pop(one.lease, None) if one.lease is not None else None,
+            }
+        )
+    part, words = progress(_value(one.progress))
+    again = {"kind": one.kind, "queue": one.queue, "priority": one.priority, "max_attempts": one.max_attempts}
+    again |= {name: value for name in ("timeout", "tags") if (value := getattr(one, name))}
+    return {
+        "task": one,
+        "stopping": one.status == "running" and one.cancel_requested is not None,
+        "turns": turns,
+        "printed": list(printed.values()),
+        "error": None if turns and turns[-1]["error"] else _error(one.error),
+        "part": part,
+        "words": words,
+        "times": [
+            (name, ago(time, now, "coarse"))
+            for name, time in (
+                ("Created", one.create_time),
+                ("Not before", one.run_at if one.status == "scheduled" else None),
+                ("Started", one.start_time),
+                ("Ended", one.finish_time),
+            )
+            if time is not None
+        ],
+        "payload": pretty(one.payload) or "{}",
+        "result": pretty(one.result),
+        "metadata": pretty(one.metadata),
+        "body": _body(again, one.payload),
+    }
+
+
+def _turn(one: Attempt, output: str | None) -> Json:
+    said = {"adopted": "its runner was gone", "returned": "given back", "failed": "failed"}
+    return {
+        "title": f"Attempt {one.attempt}",
+        "outcome": said[one.outcome],
+        "start": plainly(one.start_time) if one.start_time else "",
+        "took": duration(one.exec_time) if one.exec_time is not None else "",
+        "age": None,
+        "where": _where(one.runner, one.slot),
+        "error": _error(one.error),
+        "output": output,
+    }
+
+
+def _where(name: str | None, number: int | None) -> str:
+    return ", ".join(filter(None, (name, f"slot {number}" if number is not None else "")))
+
+
+def _error(error: Raw) -> Json | None:
+    value = _value(error)
+    if not isinstance(value, dict):
+        return None
+    return {"cause": cause(value), "traceback": str(value.get("traceback") or "")}
+
+
+def _value(raw: Raw | None) -> Any:
+    """None for JSON that only Postgres can hold."""
+    try:
+        return None if raw is None else json.decode(raw)
+    except DecodeError:
+        return None
+
+
+def pretty(raw: Raw | None) -> str | None:
+    """On several lines, but otherwise as it is; None if there is nothing in it."""
+    if raw is None or bytes(raw) in (b"null", b"{}"):
+        return None
+    try:
+        text = json.format(bytes(raw), indent=2).decode()
+    except DecodeError:
+        text = bytes(raw).decode()
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}\n…"
+
+
+def _body(fields: Mapping[str, Any], payload: Raw) -> str | None:
+    """Of a request for another task like this one; None if it would be long."""
+    if len(bytes(payload)) > TEXT_MAX:
+        return None
+    return f'{json.encode(fields).decode()[:-1]},"payload":{bytes(payload).decode()}}}'

@@ -1,0 +1,1 @@
+"""Queues, their slots and the runners that hold them."""

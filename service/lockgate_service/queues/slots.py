@@ -1,0 +1,82 @@
+"""What executes where: slots, the runners that hold them or are to let them go, and the kinds they serve."""
+
+from litestar import get, post
+from litestar.di import NamedDependency
+
+from lockgate_service.auth.caller import Caller
+from lockgate_service.http.params import RunnerName
+from lockgate_service.openapi.docs import NO_RUNNER, problems
+from lockgate_service.pool import Pool
+from lockgate_service.queues import db
+from lockgate_service.queues.messages import KindList, Runner, RunnerList, SlotList
+
+
+@get(
+    "/slots",
+    operation_id="listSlots",
+    response_description="All slots.",
+    summary="Slots",
+    tags=["runners"],
+    responses=problems(400, 503),
+)
+async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> SlotList:
+    """Who holds each, and what executes in it. Also those above a number that was lowered, until they are let go."""
+    return SlotList([slot for slot in await db.slots(pool) if caller.sees(slot.queue)])
+
+
+@get(
+    "/runners",
+    operation_id="listRunners",
+    response_description="Sessions of runners.",
+    summary="Runners",
+    tags=["runners"],
+    responses=problems(400, 503),
+)
+async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> RunnerList:
+    """Each with what it serves, whether it is alive, and how much it executes."""
+    found = await db.runners(pool)
+    return RunnerList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@get(
+    "/kinds",
+    operation_id="listKinds",
+    response_description="Kinds that runners serve.",
+    summary="Kinds",
+    tags=["runners"],
+    responses=problems(400, 503),
+)
+async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
+    """Those of the runners that are alive now, each with the JSON Schema of its payload where the handler has type
+    hints."""
+    found = await db.kinds(pool)
+    return KindList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@post(
+    "/runners/{runner:str}/drain",
+    operation_id="drainRunner",
+    response_description="The runner, which takes no more tasks.",
+    summary="Drain a runner",
+    tags=["runners"],
+    status_code=202,
+    responses=problems(400, 503, missing=NO_RUNNER),
+)
+async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """It takes no more tasks, and lets each of its slots go once the task in it has ended: `running` says how many are
+    left. It does not end, so nobody starts it again; stop it when nothing is left, or resume it."""
+    return await db.drain(pool, runner)
+
+
+@post(
+    "/runners/{runner:str}/resume",
+    operation_id="resumeRunner",
+    response_description="The runner, which takes tasks again.",
+    summary="Resume a runner",
+    tags=["runners"],
+    status_code=200,
+    responses=problems(400, 503, missing=NO_RUNNER),
+)
+async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """Ends what a drain began."""
+    return await db.resume_runner(pool, runner)

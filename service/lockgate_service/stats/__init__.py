@@ -1,0 +1,1 @@
+"""Counts and durations, for clients and for Prometheus."""

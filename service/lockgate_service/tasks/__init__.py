@@ -1,0 +1,1 @@
+"""Tasks: submit, read, list, change, wait."""

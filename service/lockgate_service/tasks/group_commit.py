@@ -1,0 +1,131 @@
+"""Gathering: while one insert is under way, the next requests wait and go together into one statement."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec import Struct, json, structs
+
+from lockgate_service.http.problems import unavailable
+from lockgate_service.log import logger
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db
+from lockgate_service.tasks.bisect import in_halves
+from lockgate_service.tasks.messages import Due, KeyedTask, NewTask, Task
+
+ITEMS_MAX = 500  # a statement
+BYTES_MAX = 4 * 1024 * 1024  # a statement
+ALONE_BYTES = 64 * 1024  # an item larger than this may keep Postgres busy, and has a statement of its own
+STATEMENTS_MAX = 2  # under way
+WAITING_MAX = 2000
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+WAIT_LIMIT = 10.0  # seconds, for the whole of `submit`
+CLOSE_LIMIT = 2.0  # seconds
+
+
+class Submitted(Struct, frozen=True):
+    """What became of a task. `task` is None if it was refused or could not be read back."""
+
+    id: int | None
+    outcome: str
+    task: Task | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that waits for its commit."""
+
+    item: bytes
+    keys: tuple[str, str, str]
+    done: asyncio.Future[Submitted] = field(default_factory=asyncio.Future)
+
+
+class Gatherer:
+    """How this process stores tasks that come one by one."""
+
+    def __init__(self, pool: Pool, wake: Callable[[str, Due], None]) -> None:
+        self._pool = pool
+        self._wake = wake
+        self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
+        self._under_way = 0
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def submit(self, task: NewTask, idempotency_key: str | None = None, owner: str = "") -> Submitted:
+        """Returns after the commit. `owner` is the scope of the idempotency key. Raises psycopg.Error, and Refusal
+        (503) if it cannot be done in time."""
+        keyed = KeyedTask(**structs.asdict(task), idempotency_key=idempotency_key, idempotency_scope=owner)
+        waiting = Waiting(json.encode(keyed), (idempotency_key or "", task.dedupe_key or "", owner))
+        if len(self._waiting) >= WAITING_MAX or self._waiting_bytes + len(waiting.item) > WAITING_BYTES_MAX:
+            raise unavailable("too many requests are waiting to be stored")
+        self._waiting.append(waiting)
+        self._waiting_bytes += len(waiting.item)
+        if self._under_way < STATEMENTS_MAX:
+            self._under_way += 1
+            sender = asyncio.create_task(self._send_waiting())
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        try:
+            async with asyncio.timeout(WAIT_LIMIT):
+                return await waiting.done
+        except TimeoutError:
+            raise unavailable(f"the task was not stored within {WAIT_LIMIT:g} s") from None
+
+    async def close(self) -> None:
+        """Lets what is under way come to its end."""
+        if self._senders:
+            await asyncio.wait(self._senders, timeout=CLOSE_LIMIT)
+
+    async def _send_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._send(self._next())
+        finally:
+            # At once, not when the event loop comes to its callbacks: whoever comes in between starts the next sender.
+            self._under_way -= 1
+
+    def _next(self) -> list[Waiting]:
+        """The next statement's worth, without those that nobody waits for any more."""
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < ITEMS_MAX:
+            more = len(self._waiting[0].item)
+            if batch and (size + more > BYTES_MAX or more > ALONE_BYTES):
+                break
+            waiting = self._waiting.popleft()
+            self._waiting_bytes -= more
+            if not waiting.done.done():
+                size += more
+                batch.append(waiting)
+                if more > ALONE_BYTES:
+                    break
+        # Statements under way at the same time meet the same keys in the same order, or they would lock each other out.
+        batch.sort(key=lambda waiting: waiting.keys)
+        return batch
+
+    async def _send(self, batch: list[Waiting]) -> None:
+        """Gives every request of the batch its answer; never raises but when it is cancelled."""
+
+        def refuse(those: list[Waiting], error: Exception) -> None:
+            for waiting in those:
+                if not waiting.done.done():
+                    waiting.done.set_exception(error)
+
+        await in_halves(batch, self._store, refuse)
+
+    async def _store(self, batch: list[Waiting]) -> None:
+        outcomes = await db.submit(self._pool, [waiting.item for waiting in batch])
+        # From here on they are stored, and nothing may say otherwise.
+        try:
+            tasks = await db.stored(self._pool, {task for _, task, _ in outcomes if task is not None})
+        except Exception as error:
+            logger.warning("stored tasks could not be read back", error=str(error))
+            tasks = {}
+        for item, number, outcome in outcomes:
+            task, due = tasks.get(number, (None, None)) if number is not None else (None, None)
+            if outcome == "created" and task is not None and due is not None:
+                self._wake(task.queue, due)
+            waiting = batch[item - 1]
+            if not waiting.done.done():
+                waiting.done.set_result(Submitted(number, outcome, task))

@@ -1,0 +1,52 @@
+"""The shortest way: a task without settings, and its status in plain words."""
+
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from msgspec import Raw
+
+from lockgate_service.http.errors import refused
+from lockgate_service.http.params import TaskId
+from lockgate_service.http.problems import invalid, no_task
+from lockgate_service.openapi.docs import LOCATION, NO_TASK, problems
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db
+from lockgate_service.tasks.deps import Desk
+from lockgate_service.tasks.messages import BriefTask, NewTask
+
+
+@post(
+    "/task",
+    operation_id="createSleepTask",
+    response_description="Stored. The task's number.",
+    summary="Create a task that sleeps 0 to 10 seconds",
+    tags=["simple"],
+    status_code=202,
+    response_headers=[LOCATION],
+    responses=problems(400, 413, 429, 503),
+)
+async def create_sleep_task(request: Request[Any, Any, Any], desk: NamedDependency[Desk]) -> Response[int]:
+    """Takes no body. Answers with the task's number once it is stored."""
+    if (await request.body()).strip() not in (b"", b"{}", b"null"):
+        raise invalid("body", "must be empty: POST /tasks takes a description of a task")
+    task = NewTask("sleep", queue=desk.caller.queue, payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await desk.gatherer.submit(task, owner=desk.caller.owner)
+    if submitted.id is None:
+        raise refused(submitted.outcome, task, None)
+    return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
+
+
+@get(
+    "/task/{task_id:int}",
+    operation_id="getTaskBriefly",
+    response_description="The task.",
+    summary="How a task is doing",
+    tags=["simple"],
+    responses=problems(400, 503, missing=NO_TASK),
+)
+async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
+    """Its status in plain words, and its times."""
+    if (task := await db.brief_task(pool, task_id)) is None:
+        raise no_task(task_id)
+    return task

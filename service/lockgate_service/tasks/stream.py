@@ -1,0 +1,259 @@
+"""Tasks by the million: a body of lines, read no faster than it is stored."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import psycopg
+from litestar import Request, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.types import Receive
+
+from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Keys
+from lockgate_service.http.body import decode
+from lockgate_service.http.errors import refusal
+from lockgate_service.http.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
+from lockgate_service.http.problems import Refusal, Taken, invalid, unavailable
+from lockgate_service.openapi.docs import problems
+from lockgate_service.pool import Pool
+from lockgate_service.tasks.batch import Misfit, check, store
+from lockgate_service.tasks.messages import BatchItem, BatchTask
+from lockgate_service.tasks.notify import Waker
+
+# A transaction.
+ITEMS_MAX = 1000
+BYTES_MAX = 1024 * 1024
+LINE_BYTES_MAX = 2 * 1024 * 1024
+STREAMS_MAX = 4  # at a time: each keeps a connection to the database busy
+# Seconds.
+PAUSE_SECONDS = 0.5  # after which what has come is stored, though it would not fill a transaction
+SILENCE_SECONDS = 60.0
+DRAIN_SECONDS = 2.0  # for what is still coming when we stop: who sends without reading would never see the answer
+MEDIA_TYPE = "application/x-ndjson"
+
+
+@dataclass
+class LinesBody(Operation):
+    """Documents a body that we read ourselves."""
+
+    def __post_init__(self) -> None:
+        lines = OpenAPIMediaType(
+            # Bytes: clients that a generator makes stream them from a file.
+            schema=Schema(
+                type=OpenAPIType.STRING,
+                format=OpenAPIFormat.BINARY,
+                description="A task a line, as in the items of a batch.",
+            ),
+        )
+        self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=False)  # no lines are lines too
+
+
+class Streams:
+    """Those under way in this process."""
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self.stopping = stopping
+        self._number = 0
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Raises Refusal (503)."""
+        if self._number >= STREAMS_MAX:
+            raise unavailable(f"{STREAMS_MAX} streams are being read already")
+        self._number += 1
+        try:
+            yield
+        finally:
+            self._number -= 1
+
+
+@post(
+    "/tasks/stream",
+    operation_class=LinesBody,
+    operation_id="streamTasks",
+    response_description="All of it is stored.",
+    summary="Create any number of tasks",
+    tags=["tasks"],
+    status_code=200,
+    responses=problems(400, 408, 413, 422, 429, 503),
+)
+async def stream_tasks(
+    request: Request[Any, Any, Any],
+    pool: NamedDependency[Pool],
+    waker: NamedDependency[Waker],
+    streams: NamedDependency[Streams],
+    keys: NamedDependency[Keys],
+    caller: NamedDependency[Caller],
+    key: Annotated[
+        str | None,
+        HeaderParameter(
+            name=HEADER,
+            description="Makes it safe to send the lines again: line N without a key has this one, a colon and N.",
+            schema_extra={"pattern": pattern(LENGTH_MAX - 20)},
+        ),
+    ] = None,
+    skip: Annotated[
+        int, QueryParameter(ge=0, description="Lines to pass over: `taken.lines` of the answer before.")
+    ] = 0,
+) -> Taken:
+    """A task a line, each as in the items of a batch. Stored up to 1,000 at a time as they come, so that what was read
+    before a line that is refused, or before the service or the database goes away, stays stored; `taken` of the answer
+    says how far that is. To go on, send the same lines with `skip`; or, with an `Idempotency-Key`, all of them once
+    more."""
+    prefix = idempotency_key(key)
+    if prefix is not None and len(prefix) > LENGTH_MAX - 20:
+        raise invalid(HEADER, f"must have at most {LENGTH_MAX - 20} characters here")
+
+    async def store_for_caller(items: list[BatchTask]) -> list[BatchItem]:
+        await keys.recheck(caller)
+        return await store(pool, waker, caller, items)
+
+    taking = Taking(store_for_caller, partial(check, index=0, caller=caller), prefix, skip)
+    with streams.one_more():
+        lines = Lines(request.receive, streams.stopping)
+        try:
+            async with contextlib.aclosing(lines.read()) as coming:
+                async for some in coming:
+                    await taking.take(some)
+                    if lines.are_pausing:
+                        await taking.flush()
+            await taking.flush()
+            if lines.broken_off is not None:
+                raise lines.broken_off
+        except (Refusal, psycopg.Error) as error:
+            why = refusal(error)
+            if why is None:
+                raise
+            await lines.drain()
+            why.taken = taking.taken
+            raise why from None
+    return taking.taken
+
+
+class Lines:
+    """A body, line by line. Not read before it is asked for: what is sent meanwhile waits at the sender.
+
+    `broken_off`, after the end: why it is not the end of the body.
+    """
+
+    def __init__(self, receive: Receive, stopping: asyncio.Event) -> None:
+        self._receive = receive
+        self._stopping = stopping
+        self._more = True
+        self.are_pausing = False
+        self.broken_off: Refusal | None = None
+
+    async def read(self) -> AsyncGenerator[list[bytes], None]:
+        """Some lines at a time, or none when nothing comes for a moment."""
+        rest = b""
+        quiet = 0.0
+        stop = asyncio.ensure_future(self._stopping.wait())
+        message: asyncio.Future[Any] | None = None
+        try:
+            while self._more and self.broken_off is None:
+                message = message or asyncio.ensure_future(self._receive())
+                await asyncio.wait({message, stop}, timeout=PAUSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    self.broken_off = unavailable("the service is stopping")
+                self.are_pausing = not message.done()
+                if not message.done():
+                    quiet += PAUSE_SECONDS
+                    if quiet >= SILENCE_SECONDS:
+                        self.broken_off = Refusal(408, f"nothing came for {SILENCE_SECONDS:g} s")
+                    yield []
+                    continue
+                came = message.result()
+                message, quiet = None, 0.0
+                self._more = came["type"] == "http.request" and came.get("more_body", False)
+                if came["type"] == "http.disconnect":
+                    self.broken_off = invalid("body", "ended before its end")
+                    break
+                *lines, rest = (rest + came.get("body", b"")).split(b"\n")
+                if not self._more and rest:
+                    lines.append(rest)
+                yield lines
+                if len(rest) > LINE_BYTES_MAX:
+                    self.broken_off = Refusal(413, f"a line is longer than {LINE_BYTES_MAX} bytes")
+        finally:
+            stop.cancel()
+            if message is not None:
+                message.cancel()
+
+    async def drain(self) -> None:
+        """Reads on for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._more:
+                    message: Any = await self._receive()
+                    self._more = message["type"] == "http.request" and message.get("more_body", False)
+
+
+class Taking:
+    """Stores lines a transaction at a time, and knows how far that is."""
+
+    def __init__(
+        self,
+        store: Callable[[list[BatchTask]], Awaitable[list[BatchItem]]],
+        check: Callable[[BatchTask], None],
+        prefix: str | None,
+        skip: int,
+    ) -> None:
+        self._store = store
+        self._check = check
+        self._prefix = prefix
+        self._skip = skip
+        self._read = 0
+        self._items: list[BatchTask] = []
+        self._numbers: list[int] = []
+        self._size = 0
+        self.taken = Taken()
+
+    async def take(self, lines: list[bytes]) -> None:
+        """Raises as `flush` does, and Refusal when it comes to a bad line: all before it is stored then."""
+        for line in lines:
+            if self._read < self._skip or not line.strip():
+                self._read += 1
+                continue
+            try:
+                item = decode(line, BatchTask)
+                self._check(item)
+            except (Refusal, Misfit) as error:
+                await self.flush()
+                raise _at_line(self._read + 1, error.why if isinstance(error, Misfit) else error) from None
+            self._read += 1
+            if self._prefix is not None and item.idempotency_key is None:
+                item.idempotency_key = f"{self._prefix}:{self._read}"
+            self._items.append(item)
+            self._numbers.append(self._read)
+            self._size += len(line)
+            if len(self._items) >= ITEMS_MAX or self._size >= BYTES_MAX:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Stores what has been read. Raises Refusal about a line, before which all is stored then; and psycopg.Error
+        and Refusal (503), then it may be stored or not."""
+        items, numbers = self._items, self._numbers
+        self._items, self._numbers, self._size = [], [], 0
+        try:
+            if items:
+                self._count(await self._store(items))
+        except Misfit as one:
+            if one.index:
+                self._count(await self._store(items[: one.index]))
+            self.taken.lines = numbers[one.index] - 1
+            raise _at_line(numbers[one.index], one.why) from None
+        self.taken.lines = self._read
+
+    def _count(self, stored: list[BatchItem]) -> None:
+        for item in stored:
+            setattr(self.taken, item.outcome, getattr(self.taken, item.outcome) + 1)
+
+
+def _at_line(number: int, why: Refusal) -> Refusal:
+    return Refusal(why.status, f"line {number}: {why.detail}", why.fields, why.conflict)
