@@ -108,7 +108,7 @@ class Field:
         return self.query(text)[0][0]
 
     def start(self, module: str, **settings: Any) -> RunnerProcess:
-        url = self.urls["runner" if module == "runner" else "service"]
+        url = self.urls["runner" if module == "lockgate_runner" else "service"]
         program = RunnerProcess(url, module=module, **{"handlers": ""} | settings)
         self.programs.append(program)
         return program
@@ -283,7 +283,7 @@ def run(server: Server, rabbit: Broker, names: Names, plan: Plan, say: Any = lam
     here.query("select lockgate.change_queue('default', '{\"slots\": 4}')")
     here.query("select lockgate.set_outcomes(true)")
     try:
-        runner = here.start("runner", handlers="tests.runner.handlers", concurrency=4)
+        runner = here.start("lockgate_runner", handlers="tests.runner.handlers", concurrency=4)
         runner.says("slot taken", 60)
         producing = time.monotonic()
         with here.beside(here.produce, here.kill_intakes, here.kill_publishers, here.listen):

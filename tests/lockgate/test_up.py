@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from lockgate.local.stack import _moved
 from lockgate.postgres.server import Server, available
 from tests.contract import until
 from tests.database import PASSWORD, Database
-from tests.lockgate.up import LIMIT, Up, descendants, is_running, lockgate
+from tests.lockgate.up import LIMIT, Up, descendants, is_running, listening, lockgate
 
 pytestmark = pytest.mark.skipif(not available(), reason="the wheel of the embedded server is not installed")
 
@@ -224,20 +223,20 @@ def test_handlers_that_cannot_be_loaded_end_it_with_their_error(folder: Path) ->
 def test_each_runner_has_a_port_for_its_metrics_also_after_it_was_replaced(folder: Path) -> None:
     first = next(port for port in iter(ports.a_free_one, 0) if not ports.obstacle(port + 1))
 
-    def starts() -> list[float]:
-        """When each process began that serves a port; those of which nobody does are left out."""
+    def serving() -> list[int]:
+        """The process that serves each port; those of which nobody does are left out."""
         found = []
         for port in (first, first + 1):
             with contextlib.suppress(httpx.TransportError):
-                text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT).text
-                found += re.findall(r"^process_start_time_seconds (\S+)", text, re.MULTILINE)
-        return [float(one) for one in found]
+                assert "process_start_time_seconds" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT).text
+                found += listening(port)
+        return found
 
     with Up(folder, LOCKGATE_METRICS=f"127.0.0.1:{first}") as up:
-        before = until(lambda: len(found := starts()) == 2 and found, "both to be served", LIMIT)
+        before = until(lambda: len(found := serving()) == 2 and found, "both to be served", LIMIT)
         os.kill(up.child("-m lockgate_runner"), signal.SIGKILL)
         up.says("a runner died")
-        after = until(lambda: len(found := starts()) == 2 and found != before and found, "both again", LIMIT)
+        after = until(lambda: len(found := serving()) == 2 and found != before and found, "both again", LIMIT)
         assert len({*before, *after}) == 3
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +48,18 @@ def descendants(pid: int) -> dict[int, str]:
     for _ in range(4):
         found |= {int(row[0]): row[2] for row in rows if int(row[1]) in found}
     del found[pid]
+    return found
+
+
+def listening(port: int) -> list[int]:
+    """The processes that listen on a port of 127.0.0.1."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "0A"}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is not ours to look at
+            if sockets & {str(file.readlink()) for file in (process / "fd").iterdir()}:
+                found.append(int(process.name))
     return found
 
 

@@ -73,7 +73,7 @@ class Partition:
         scene.q.queue(self.queue, slots=1)
         self.host = scene.network.host()
         # The whole of what there is on a host, where it is the host that goes.
-        module = "runner" if self.comes_back else "lockgate run"
+        module = "lockgate_runner" if self.comes_back else "lockgate run"
         self.runner = scene.start(self.host, module=module, queues=self.queue)
 
     @property

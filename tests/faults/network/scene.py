@@ -42,7 +42,7 @@ class Scene:
         self.network = network
         self.runners: list[RunnerProcess] = []
 
-    def start(self, host: Host, *, module: str = "runner", **settings: Any) -> RunnerProcess:
+    def start(self, host: Host, *, module: str = "lockgate_runner", **settings: Any) -> RunnerProcess:
         """Starts a runner there, with all settings that matter here as they come."""
         url = make_conninfo(self.q.db.runner, host=self.network.server)
         settings |= {"handlers": "tests.faults.network.handlers"}
