@@ -531,5 +531,5 @@ def test_its_numbers_are_there_for_prometheus(rabbit: Broker, names: Names, q: C
 
 
 def test_the_table_of_its_metrics_has_them_all() -> None:
-    written = {row[0].removesuffix("_total") for row in table("docs/operating.md", "### Metrics of an intake")}
+    written = {row[0].removesuffix("_total") for row in table("docs/metrics-and-logs.md", "## Metrics of an intake")}
     assert written == {family.name for family in Families(Counters(), bool).collect()}

@@ -9,9 +9,12 @@ DOCUMENTS = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("api", "clients", "handlers", "operating", "promise", "rabbitmq", "reliability", "scaling")
+        for name in (
+            "api", "clients", "handlers", "metrics-and-logs", "page", "promise", "rabbitmq", "reliability", "running",
+            "scaling", "security", "settings", "when-the-database-is-away",
+        )
     ),
-)
+)  # fmt: skip
 
 
 class Block(NamedTuple):

@@ -75,7 +75,7 @@ def test_sql_works_as_written(q: Contract, db: Database, operator: str, logins: 
 
 
 def test_the_viewer_of_the_example_sees_who_is_silent(db: Database, start: Start, logins: dict[str, str]) -> None:
-    for block in blocks("docs/operating.md", "sql"):
+    for block in blocks("docs/security.md", "sql"):
         if block.text.startswith(ADMINISTRATOR):
             psql(db.admin, re.sub("|".join(LOGINS), lambda found: logins[found[0]], block.text))
     start().says("slot taken")
@@ -258,5 +258,5 @@ def is_nap(pid: str) -> bool:
 
 
 def test_logins_are_those_the_guide_names() -> None:
-    text = (ROOT / "docs/operating.md").read_text()
+    text = (ROOT / "docs/security.md").read_text()
     assert all(f"_{use}`" in text for use in schema.LOGINS)

@@ -42,7 +42,7 @@ def default(option: click.Option) -> str | None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_table_of_a_command_has_its_options_and_defaults(name: str) -> None:
-    rows = table("docs/operating.md", f"### `lockgate {name}`")
+    rows = table("docs/settings.md", f"## `lockgate {name}`")
     assert [row[:2] for row in rows] == [[option.opts[0], option.envvar] for option in options(command(name))]
     for row, option in zip(rows, options(command(name)), strict=True):
         assert row[2] == (default(option) or row[2]), f"default of {row[0]}"
@@ -51,12 +51,12 @@ def test_the_table_of_a_command_has_its_options_and_defaults(name: str) -> None:
 
 
 def test_every_command_is_named() -> None:
-    text = (ROOT / "docs/operating.md").read_text()
+    text = (ROOT / "docs/running.md").read_text()
     assert [name for name in COMMANDS if f"`lockgate {name}`" not in text] == []
 
 
 def test_the_settings_of_a_bare_runner_are_named_too() -> None:
-    text = (ROOT / "docs/operating.md").read_text()
+    text = (ROOT / "docs/settings.md").read_text()
     for option in bare_runner.params:
         assert f"`{option.envvar}`" in text, option.opts
 
@@ -92,7 +92,8 @@ def test_every_variable_of_the_example_is_explained() -> None:
 
 def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
     said: dict[str, set[str]] = {}
-    for path in (ROOT / "runner").glob("*.py"):
+    shared = [path for name in ("log", "metrics") if (path := ROOT / f"lockgate/{name}.py").exists()]
+    for path in (*(ROOT / "runner").rglob("*.py"), *shared):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
@@ -106,26 +107,26 @@ def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
     # Which of these it is, is worked out in one place: see `Runner._record`.
     for outcome in ("finished", "failed", "cancelled", "given back"):
         said.setdefault(outcome, set()).add("info")
-    written = {row[0]: set(row[1].split(", ")) for row in table("docs/operating.md", "## The runner's log")}
+    written = {row[0]: set(row[1].split(", ")) for row in table("docs/metrics-and-logs.md", "## The runner's log")}
     assert written == said
 
 
 def test_settings_of_queues_are_those_of_the_schema() -> None:
     known = re.search(r"where k not in \((.*?)\)", (ROOT / "schema.sql").read_text(), re.DOTALL)
     assert known
-    assert {row[0] for row in table("docs/operating.md", "## Queues and slots")} == set(
-        re.findall(r"'(\w+)'", known[1])
-    )
+    assert {row[0] for row in table("docs/settings.md", "## A queue")} == set(re.findall(r"'(\w+)'", known[1]))
 
 
 def documents() -> list[str]:
-    return [*DOCUMENTS, "ARCHITECTURE.md", *(f"docs/adr/{path.name}" for path in (ROOT / "docs/adr").glob("*.md"))]
+    """Every Markdown file of the checkout, without those of packages that lie in it."""
+    files = (*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md"))
+    return sorted(str(path.relative_to(ROOT)) for path in files if "node_modules" not in path.parts)
 
 
 @pytest.mark.parametrize("document", documents())
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+    for target in re.findall(r"(?:\]\(|src(?:set)?=\")([^)\"]+)[)\"]", path.read_text()):
         if target.startswith("https:"):
             continue
         file, _, heading = target.partition("#")
@@ -134,6 +135,14 @@ def test_links_lead_somewhere(document: str) -> None:
         if heading:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, target
+
+
+def test_every_document_is_in_the_lists_of_the_tests() -> None:
+    """`DOCUMENTS` are those whose examples are executed: all that people read."""
+    others = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/performance.md"}
+    assert {path for path in documents() if not path.startswith(("docs/adr/", "tests/", "bench/"))} - others == {
+        *DOCUMENTS
+    }
 
 
 @pytest.mark.parametrize("document", documents())

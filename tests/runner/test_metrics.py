@@ -107,5 +107,5 @@ def test_an_address_that_is_none_is_refused(start: Start) -> None:
 
 
 def test_the_table_of_metrics_has_them_all() -> None:
-    written = {row[0].removesuffix("_total") for row in table("docs/operating.md", "### Metrics of a runner")}
+    written = {row[0].removesuffix("_total") for row in table("docs/metrics-and-logs.md", "## Metrics of a runner")}
     assert written == {family.name for family in Families(Tally()).collect()}

@@ -11,7 +11,7 @@ LOGINS: tuple[Role, ...] = ("service", "runner", "viewer")
 
 def refused() -> list[tuple[Role, str]]:
     """Login and statement of each row. A name that does not exist would be refused as that, not for want of a right."""
-    rows = table("docs/operating.md", "### What a login is refused")
+    rows = table("docs/security.md", "### What a login is refused")
     return [(login, row[2]) for row in rows for login in LOGINS if row[0] in (login, "all three")]
 
 

@@ -93,7 +93,7 @@ def test_the_table_of_the_documentation_is_the_one_that_is_applied() -> None:
         if (scope := needed(handler))
         for method in handler.http_methods
     ]
-    assert sorted(table("docs/operating.md", "### What a scope is refused")) == sorted(rows)
+    assert sorted(table("docs/security.md", "### What a scope is refused")) == sorted(rows)
 
 
 NO_KEYS = ["", "Bearer", "Basic YTpi", "Bearer lockgate_x", f"Bearer {BEARER}x", f"Token {BEARER}", BEARER]

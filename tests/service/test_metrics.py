@@ -125,5 +125,5 @@ def test_a_key_of_one_queue_is_not_told(start: ServiceStart, q: Contract) -> Non
 
 def test_the_table_of_metrics_has_them_all(http: httpx.Client, q: Contract) -> None:
     ours = {name for name in families(http) if name.startswith("lockgate_") and not name.startswith("lockgate_http")}
-    written = {row[0].removesuffix("_total") for row in table("docs/operating.md", "### Metrics of the service")}
+    written = {row[0].removesuffix("_total") for row in table("docs/metrics-and-logs.md", "## Metrics of the service")}
     assert written == ours
