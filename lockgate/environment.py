@@ -24,8 +24,8 @@ OURS = frozenset(
 # Read by runners, their executors and the programs that speak to RabbitMQ, and no option of any command.
 OTHERS = frozenset(
     {
+        "LOCKGATE_ACTIVATION",
         "LOCKGATE_AMQP_URL_FILE",
-        "LOCKGATE_CUE",
         "LOCKGATE_HANDLERS",
         "LOCKGATE_LIFELINE",
         "LOCKGATE_RUNNER_NAME",

@@ -52,7 +52,7 @@ def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
 
 
 # The supervisor names its runners itself, each with a new name, and tells each when it is needed.
-run.params = [option for option in run.params if option.name not in ("name", "cue")]
+run.params = [option for option in run.params if option.name not in ("name", "activation")]
 OPTIONS = [option for option in run.params if option.name != "spare"]
 """What a runner is told, and how."""
 

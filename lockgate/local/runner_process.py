@@ -15,45 +15,45 @@ from lockgate.local.process import Program
 
 
 class RunnerProgram(Program):
-    """One runner process under a name that no other ever has. It loads its handlers, and waits for its cue."""
+    """One runner process under a name that no other ever has. It loads its handlers, and waits for a go-ahead."""
 
     def __init__(self, environment: Mapping[str, str], output: IO[bytes] | None = None) -> None:
         super().__init__("lockgate_runner", environment, output)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.lifeline: int
         """From the start on. Reads its end of file when the runner and its executors are all dead."""
-        self.cue: socket.socket
-        """From the start on. Takes the cue, and tells whether the runner holds slots."""
+        self.activation: socket.socket
+        """From the start on. Takes the go-ahead, and tells whether the runner holds slots."""
         self._said = b""
         self._asked = False
 
     def start(self) -> None:
         self.lifeline, theirs = os.pipe()
-        self.cue, cue = socket.socketpair()
-        self.cue.setblocking(False)
-        self.pass_fds = (theirs, cue.fileno())
+        self.activation, activation = socket.socketpair()
+        self.activation.setblocking(False)
+        self.pass_fds = (theirs, activation.fileno())
         self.environment = {
             **self.environment,
             "LOCKGATE_RUNNER_NAME": self.name,
             "LOCKGATE_LIFELINE": str(theirs),
-            "LOCKGATE_CUE": str(cue.fileno()),
+            "LOCKGATE_ACTIVATION": str(activation.fileno()),
         }
         try:
             super().start()
         finally:
             os.close(theirs)
-            cue.close()
+            activation.close()
 
     def go(self, inherit: Sequence[str] = (), keep_executor: bool = False, metrics: str | None = None) -> None:
-        """Gives the cue: it is to take tasks.
+        """Sends the go-ahead: the runner starts to take tasks.
 
         `inherit`: names of dead runners whose tasks it may adopt at once; `keep_executor`: whether it is to have an
         executor loaded also when it stands by; `metrics`: where it is to serve them, None = where its environment says.
         """
         self.started = time.monotonic()
         with suppress(OSError):  # it is dead, and that is seen to like any death
-            turn = {"inherit": list(inherit), "keep_executor": keep_executor, "metrics": metrics}
-            self.cue.send(json.dumps(turn).encode() + b"\n")
+            go_ahead = {"inherit": list(inherit), "keep_executor": keep_executor, "metrics": metrics}
+            self.activation.send(json.dumps(go_ahead).encode() + b"\n")
 
     def ask(self) -> None:
         """Asks it to stop; the second time, at once."""
@@ -73,7 +73,7 @@ class RunnerProgram(Program):
 
     def _hear(self) -> bytes:
         with suppress(OSError):
-            self._said = self.cue.recv(4096)[-1:] or self._said
+            self._said = self.activation.recv(4096)[-1:] or self._said
         return self._said
 
     @property
@@ -84,7 +84,7 @@ class RunnerProgram(Program):
     def close(self) -> None:
         """Forgets one that is dead."""
         os.close(self.lifeline)
-        self.cue.close()
+        self.activation.close()
 
     def discard(self) -> None:
         """Ends one that nobody needs: it holds nothing, and has nothing to give back."""

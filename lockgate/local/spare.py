@@ -27,7 +27,7 @@ STEADY = 60.0
 
 
 class Spare:
-    """At most one runner process that waits for its cue. Call `tend` every half second or so."""
+    """At most one runner process that waits for a go-ahead. Call `tend` every half second or so."""
 
     def __init__(self, make: Callable[[], RunnerProgram]) -> None:
         self._make = make
@@ -63,7 +63,7 @@ class Spare:
         return now >= max(self._needed_since + LATER, self._not_before)
 
     def take(self) -> RunnerProgram | None:
-        """The spare, for its cue; None when there is none that lives."""
+        """The spare, to be activated; None when there is none that lives."""
         process = self._process
         if process is None or process.ended is not None:
             return None

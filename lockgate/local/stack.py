@@ -137,7 +137,7 @@ class Stack:
     def _stop(self, programs: Sequence[Program | Supervisor], hurry: Callable[[], bool]) -> None:
         for program in programs:
             program.ask()
-        end = time.monotonic() + self._stop_limit()
+        end = time.monotonic() + self._shutdown_timeout()
         hurried = False
         for program in programs:
             while not program.wait(0.05):
@@ -150,9 +150,9 @@ class Stack:
                     self.say(f"{program.module} does not stop; killing it")
                     program.kill()
 
-    def _stop_limit(self) -> float:
+    def _shutdown_timeout(self) -> float:
         """Return the seconds after which a program that was asked once to stop no longer keeps its own limits."""
-        own = ((os.environ | self.settings).get(name) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
+        own = ((os.environ | self.settings).get(name) for name in ("LOCKGATE_SHUTDOWN_TIMEOUT", "LOCKGATE_KILL_AFTER"))
         return sum(float(given or default) for given, default in zip(own, (30, 5), strict=True)) + 5
 
 

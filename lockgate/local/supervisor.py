@@ -5,8 +5,8 @@ else, hold the writing end of a pipe, the lifeline. Its end of file is the proof
 name may then adopt its tasks at once. Without the proof (a handler forked a child that still holds the pipe) the
 successor starts all the same, and waits out the grace like everybody else.
 
-Every runner is started the same way: it loads its handlers and waits for its cue on a socket. The first one gets it at
-once, and a spare when it becomes the successor. The end of the socket is no cue.
+Every runner is started the same way: it loads its handlers and waits for a go-ahead on a socket. The first one gets
+it at once, and a spare when it becomes the successor. The end of the socket is not a go-ahead.
 """
 
 import select
@@ -122,7 +122,7 @@ class Supervisor:
         if not self._runner.is_gone:
             yield self._runner.lifeline
         if self._died is None and not self._runner.serving:
-            yield self._runner.cue.fileno()
+            yield self._runner.activation.fileno()
 
     def ask(self) -> None:
         """Ask the runner to stop; there will be no other."""

@@ -12,7 +12,7 @@ import psycopg
 
 from lockgate.refusal import Refusal
 from lockgate_runner import log
-from lockgate_runner.activation import Cue
+from lockgate_runner.activation import Activation
 from lockgate_runner.executor.process import HandlersNotLoaded
 from lockgate_runner.runner import Runner
 from lockgate_runner.session import NotDirect, SchemaTooOld
@@ -24,8 +24,8 @@ def default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-async def serve(settings: Settings, name: str, cue: Cue | None) -> None:
-    runner = Runner(settings, name, cue)
+async def serve(settings: Settings, name: str, activation: Activation | None) -> None:
+    runner = Runner(settings, name, activation)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)
@@ -43,10 +43,10 @@ def main(**given: Any) -> None:
     settings = Settings(**given)
     name = settings.name or default_name()
     log.configure(settings.log_format, settings.log_level, runner=name)
-    cue = None if settings.cue is None else Cue(settings.cue)
-    what = "" if cue is None or cue.is_here else "no spare runner: "
+    activation = None if settings.activation is None else Activation(settings.activation)
+    what = "" if activation is None or activation.is_here else "no spare runner: "
     try:
-        asyncio.run(serve(settings, name, cue))
+        asyncio.run(serve(settings, name, activation))
     except HandlersNotLoaded as error:
         raise Refusal(f"{what}the handlers cannot be loaded: {error}") from None
     except (NotDirect, SchemaTooOld) as error:

@@ -1,4 +1,4 @@
-"""A supervised runner's cue: it loads everything, and touches nothing of the queue before its supervisor says so."""
+"""Activation of a supervised runner: it loads its handlers, then waits for its supervisor's go-ahead."""
 
 import asyncio
 import select
@@ -8,12 +8,11 @@ from contextlib import suppress
 import msgspec
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """What a supervisor has to say with the cue.
+class GoAhead(msgspec.Struct, frozen=True):
+    """The supervisor's message that starts a runner.
 
-    ``inherit``: names of runners that are proved dead together with their executors. ``keep_executor``: whether to
-    have an executor loaded also without a slot, so that a slot that comes is of use at once. ``metrics``: where to
-    serve metrics, in the place of what the settings say.
+    ``inherit``: names of runners that are proved dead, with their executors. ``keep_executor``: whether the runner
+    keeps one executor loaded while it holds no slot. ``metrics``: the address of its metrics, instead of the setting's.
     """
 
     inherit: list[str] = []
@@ -21,52 +20,50 @@ class Turn(msgspec.Struct, frozen=True):
     metrics: str | None = None
 
 
-class Cue:
-    """The runner's end of its supervisor's socket: hears one line, and says whether the runner holds slots.
+class Activation:
+    """The runner's end of its supervisor's socket: receives one go-ahead, and reports whether the runner holds slots.
 
     Raises:
-        OSError: that descriptor is no socket.
+        OSError: the descriptor is no socket.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
-        self._said = b""
+        self._reported = b""
 
     @property
     def is_here(self) -> bool:
-        """Whether there is nothing to wait for. What no cue awaits at its start is a spare."""
+        """Whether the supervisor has sent the go-ahead already. A runner that starts without one is a spare."""
         return bool(select.select([self._socket], [], [], 0)[0])
 
-    async def given(self) -> Turn | None:
-        """Waits for it; None when there is nothing to do any more.
-
-        The end of the socket is no cue: the supervisor has no use for this runner, or is dead itself.
+    async def go_ahead(self) -> GoAhead | None:
+        """Waits for the go-ahead; None when the socket ends: the supervisor is dead, or does not need this runner.
 
         Raises:
             msgspec.DecodeError: the supervisor is of another version.
         """
-        heard = b""
-        while not heard.endswith(b"\n"):
+        line = b""
+        while not line.endswith(b"\n"):
             try:
-                more = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+                data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
             except ConnectionError:
                 return None
-            if not more:
+            if not data:
                 return None
-            heard += more
-        return msgspec.json.decode(heard, type=Turn)
+            line += data
+        return msgspec.json.decode(line, type=GoAhead)
 
     def dismiss(self) -> None:
-        """Ends the wait, unless the cue was given already."""
+        """Ends the wait, unless the go-ahead has come already."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def holding(self, slots: bool) -> None:
-        """Tells the supervisor whether this runner holds slots. The first time also says that it could start."""
-        say = b"+" if slots else b"-"
-        if say != self._said:
-            self._said = say
+    def report(self, holds_slots: bool) -> None:
+        """Tells the supervisor whether this runner holds slots. The first report also says that it could start."""
+        report = b"+" if holds_slots else b"-"
+        if report != self._reported:
+            self._reported = report
             with suppress(OSError):
-                self._socket.send(say)
+                self._socket.send(report)

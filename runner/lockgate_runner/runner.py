@@ -16,7 +16,7 @@ import psycopg
 import structlog
 
 from lockgate_runner import db
-from lockgate_runner.activation import Cue
+from lockgate_runner.activation import Activation
 from lockgate_runner.adoption import Neighbours
 from lockgate_runner.claimed import Claimed
 from lockgate_runner.counters import Tally
@@ -63,10 +63,10 @@ log = structlog.get_logger()
 class Runner:
     """One runner process. Times are on the clock of `deadline`."""
 
-    def __init__(self, settings: Settings, name: str, cue: Cue | None = None) -> None:
+    def __init__(self, settings: Settings, name: str, activation: Activation | None = None) -> None:
         self._settings = settings
         self._name = name
-        self._cue = cue
+        self._activation = activation
         """What it waits for once it is loaded; None for a runner without a supervisor."""
         self._waiting = False
         self._keep_executor = False
@@ -112,7 +112,7 @@ class Runner:
         """
         executor = await self._executors.first()
         self._kinds, self._schemas = executor.kinds, executor.schemas
-        if self._cue and not await self._cued(self._cue):
+        if self._activation and not await self._activated(self._activation):
             await self._executors.keep(0)
             return
         if self._metrics:
@@ -139,35 +139,37 @@ class Runner:
             if self._session:
                 await self._session.close()
 
-    async def _cued(self, cue: Cue) -> bool:
+    async def _activated(self, activation: Activation) -> bool:
         """Waits, with nothing but an executor, until a runner is needed in the place of a dead one; whether one is."""
         self._waiting = True
-        self._executors.on_spare_died = cue.dismiss
+        self._executors.on_spare_died = activation.dismiss
         if self._stop_at is not None:
-            cue.dismiss()
-        elif not cue.is_here:
+            activation.dismiss()
+        elif not activation.is_here:
             log.info("spare ready")
-        turn = await cue.given()
+        go_ahead = await activation.go_ahead()
         self._waiting = False
         self._executors.on_spare_died = self._agenda.look
-        if turn is None:
+        if go_ahead is None:
             return False
-        self._keep_executor = turn.keep_executor
-        self._metrics = turn.metrics or self._metrics
-        if turn.inherit:
-            log.info("takes over", predecessor=turn.inherit[-1])
-            self._neighbours.inherit(turn.inherit)
+        self._keep_executor = go_ahead.keep_executor
+        self._metrics = go_ahead.metrics or self._metrics
+        if go_ahead.inherit:
+            log.info("takes over", predecessor=go_ahead.inherit[-1])
+            self._neighbours.inherit(go_ahead.inherit)
         return True
 
     def stop(self) -> None:
-        """Stops: claims no more, lets what runs finish within the stop limit. Called again: stops now."""
+        """Stops: claims no more, lets what runs finish within the shutdown timeout. Called again: stops now."""
         now = watchdog.now()
-        if self._cue and self._waiting:
-            self._cue.dismiss()
-            self._stop_at = now  # the cue may have been given a moment ago
+        if self._activation and self._waiting:
+            self._activation.dismiss()
+            self._stop_at = now  # the go-ahead may have come a moment ago
         elif self._stop_at is None:
-            log.info("stopping", running=sum(slot.executing for slot in self._slots), limit=self._settings.stop_limit)
-            self._stop_at = now + self._settings.stop_limit
+            log.info(
+                "stopping", running=sum(slot.executing for slot in self._slots), limit=self._settings.shutdown_timeout
+            )
+            self._stop_at = now + self._settings.shutdown_timeout
         else:
             self._stop_at = now
             for slot in self._slots:
@@ -179,7 +181,7 @@ class Runner:
         if self._stop_at is None:
             return False
         owing = any(not slot.idle for slot in self._slots)
-        return not owing or watchdog.now() > self._stop_at + self._settings.ask_limit + GRACE
+        return not owing or watchdog.now() > self._stop_at + self._settings.kill_after + GRACE
 
     async def _serve(self, session: Session) -> None:
         """Works on this session until everything is wound up.
@@ -215,8 +217,8 @@ class Runner:
             if self._slots and watchdog.now() >= session.sent + self._ping_every():
                 await session.ping()
             self._extend(session)
-            if self._cue:
-                self._cue.holding(bool(self._slots))
+            if self._activation:
+                self._activation.report(bool(self._slots))
             if self._metrics:
                 self._tally.slots_held = len(self._slots)
                 self._tally.slots_busy = sum(slot.executing for slot in self._slots)
@@ -251,10 +253,10 @@ class Runner:
         if self._stop_at is not None and now >= self._stop_at and not self._stop_said:
             self._stop_said = True
             for slot in self._slots:
-                slot.stop("stop", self._settings.ask_limit)
+                slot.stop("stop", self._settings.kill_after)
         for slot in [slot for slot in self._slots if slot.executing]:
             if slot.timeout_at is not None and now >= slot.timeout_at and slot.reason is None:
-                slot.stop("timeout", self._settings.ask_limit)
+                slot.stop("timeout", self._settings.kill_after)
             if slot.executor and slot.reason is None and self._executors.too_large(slot.executor):
                 slot.stop("memory", 0)
             if slot.executor and slot.kill_at is not None and now >= slot.kill_at:
@@ -497,7 +499,7 @@ class Runner:
     def _cancel(self, slot: Slot, mode: str) -> None:
         if slot.executing and (slot.reason is None or mode == "force"):
             log.info("cancel asked", mode=mode, **slot.tag)
-            slot.stop("cancel", 0 if mode == "force" else self._settings.ask_limit)
+            slot.stop("cancel", 0 if mode == "force" else self._settings.kill_after)
             self._overdue()
 
     # -- looking and claiming -----------------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ class Settings(msgspec.Struct, frozen=True):
     queues: tuple[str, ...]
     concurrency: int
     poll: float
-    stop_limit: float
-    ask_limit: float
+    shutdown_timeout: float
+    kill_after: float
     recycle_tasks: int
     recycle_memory: int
     memory_limit: int
     metrics: str | None
-    cue: int | None
+    activation: int | None
     log_format: str
     log_level: str
 
@@ -76,11 +76,12 @@ OPTIONS: list[Callable[[Any], Any]] = [
         show_envvar=True, help="Seconds between two looks at the queue when no notification comes.",
     ),
     click.option(
-        "--stop-limit", envvar="LOCKGATE_STOP_LIMIT", type=click.FloatRange(0, 86400), default=30.0, show_default=True,
-        show_envvar=True, help="Seconds running tasks get to end after SIGTERM, before they are given back.",
+        "--shutdown-timeout", envvar="LOCKGATE_SHUTDOWN_TIMEOUT", type=click.FloatRange(0, 86400), default=30.0,
+        show_default=True, show_envvar=True,
+        help="Seconds running tasks get to end after SIGTERM, before they are given back.",
     ),
     click.option(
-        "--ask-limit", envvar="LOCKGATE_ASK_LIMIT", type=click.FloatRange(0, 3600), default=5.0, show_default=True,
+        "--kill-after", envvar="LOCKGATE_KILL_AFTER", type=click.FloatRange(0, 3600), default=5.0, show_default=True,
         show_envvar=True, help="Seconds between asking a handler to stop and killing it.",
     ),
     click.option(
@@ -103,7 +104,7 @@ OPTIONS: list[Callable[[Any], Any]] = [
         "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,
         help="Name of this process, never used again. [default: host-pid-random]",
     ),
-    click.option("--cue", envvar="LOCKGATE_CUE", type=click.IntRange(0), hidden=True),
+    click.option("--activation", envvar="LOCKGATE_ACTIVATION", type=click.IntRange(0), hidden=True),
     click.option(
         "--log-format", envvar="LOCKGATE_LOG_FORMAT", type=click.Choice(["auto", "json", "console"]), default="auto",
         show_default=True, show_envvar=True, help="auto: console on a terminal, JSON lines elsewhere.",

@@ -106,14 +106,14 @@ class Slot:
         if self.executor:
             self.executor.live_until(until)
 
-    def stop(self, reason: Reason, ask_limit: float) -> None:
+    def stop(self, reason: Reason, kill_after: float) -> None:
         """Asks the handler to stop, and sets the time for killing it; with no time to ask, kills it."""
         if not self.executing:
             return
-        kill_at = watchdog.now() + ask_limit
+        kill_at = watchdog.now() + kill_after
         if self.reason is None:
             self.reason = reason
-            if ask_limit > 0 and self.executor:
+            if kill_after > 0 and self.executor:
                 self.executor.ask()
         if self.kill_at is None or kill_at < self.kill_at:
             self.kill_at = kill_at

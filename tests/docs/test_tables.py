@@ -16,7 +16,7 @@ from tests.docs.markdown import DOCUMENTS, ROOT, table
 PROGRAMS = ("up", "demo", "serve", "run", "intake", "publish", "migrate")
 """Those that run it. The commands that use it say in their --help what a table would."""
 
-INTERNAL = {"LOCKGATE_CUE", "LOCKGATE_LIFELINE"}
+INTERNAL = {"LOCKGATE_ACTIVATION", "LOCKGATE_LIFELINE"}
 """Said by one of our programs to another, never by people."""
 
 

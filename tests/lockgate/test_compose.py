@@ -47,7 +47,7 @@ def test_a_runner_is_given_longer_than_it_takes_to_stop() -> None:
     found = re.search(r"stop_grace_period: (\d+)s", part("runner"))
     assert found
     limits = options("run")
-    own = sum(float(str(limits[name].default)) for name in ("LOCKGATE_STOP_LIMIT", "LOCKGATE_ASK_LIMIT"))
+    own = sum(float(str(limits[name].default)) for name in ("LOCKGATE_SHUTDOWN_TIMEOUT", "LOCKGATE_KILL_AFTER"))
     assert int(found[1]) >= own + 10
 
 

@@ -255,13 +255,13 @@ MUTANTS = [
         "test_drain.py::test_it_finishes_what_it_has_and_a_standby_takes_over_until_it_is_resumed",
     ),
     runner(
-        "no-stop-limit", "what runs when a runner is told to stop may run for ever",
+        "no-shutdown-timeout", "what runs when a runner is told to stop may run for ever",
         py("runner", "Runner._overdue", "now >= self._stop_at and not self._stop_said", "False"),
-        "test_stopping.py::test_a_task_over_the_stop_limit_is_given_back_uncounted",
+        "test_stopping.py::test_a_task_over_the_shutdown_timeout_is_given_back_uncounted",
     ),
     runner(
         "stopped-is-failed", "a task that a stopping runner gives up has failed",
         py("runner", "Runner._record", 'elif slot.reason == "stop":', "elif False:"),
-        "test_stopping.py::test_a_task_over_the_stop_limit_is_given_back_uncounted",
+        "test_stopping.py::test_a_task_over_the_shutdown_timeout_is_given_back_uncounted",
     ),
 ]  # fmt: skip

@@ -110,8 +110,8 @@ def trouble(site: Site, stack: ExitStack) -> dict[str, int]:
         payload = {"image": f"catalogue/{4711 + number}.tif", "seconds": 3600}
         site.q.submit("thumbnails.render", "media", payload=payload)
     until(running(site, 2), "two tasks to run")
-    worker(site, stack, 2, concurrency=2, queues="media default", ask_limit=600)
-    worker(site, stack, 3, concurrency=2, queues="default", ask_limit=600)
+    worker(site, stack, 2, concurrency=2, queues="media default", kill_after=600)
+    worker(site, stack, 3, concurrency=2, queues="default", kill_after=600)
     stubborn = site.q.submit("backup.verify", payload={"seconds": 3600})
     failed = [
         site.q.submit("import.products", payload={"file": "spring.csv", "at": 118}, max_attempts=1 + (number == 41))

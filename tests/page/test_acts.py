@@ -72,7 +72,7 @@ def test_a_running_task_is_cancelled(site: Site, look: Look, runners: RunnerStar
 
 
 def test_a_task_that_will_not_be_asked_is_killed(site: Site, look: Look, runners: RunnerStart) -> None:
-    runners(ask_limit=600)
+    runners(kill_after=600)
     number = site.q.submit("stubborn", payload={"seconds": 600})
     page = look(f"{site.url}/?task={number}")
     expect(drawer(page, number)).to_contain_text("running")

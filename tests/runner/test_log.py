@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_left_out_and_counted(pipe: tuple[int, int], monkey
     out, into = pipe
     writer = Writer(into, limit=10_000)
     said = SimpleNamespace(warning=lambda event, lines: writer.msg(f"{event}: {lines}"))
-    monkeypatch.setattr("runner.log.log", said)
+    monkeypatch.setattr("lockgate_runner.log.log", said)
     os.write(into, b"x" * (PIPE - 1) + b"\n")
     for number in range(100):
         writer.msg(f"{number:0999d}")

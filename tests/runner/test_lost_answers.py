@@ -78,7 +78,7 @@ def test_the_unanswered_last_finish_of_a_stopping_runner_is_found_to_be_recorded
 
 def test_a_task_given_back_without_an_answer_is_given_back_once(q: Contract, start: Start) -> None:
     with Proxy(q.db.runner) as proxy:
-        runner = start(proxy.dsn, stop_limit=0, ask_limit=0.5)
+        runner = start(proxy.dsn, shutdown_timeout=0, kill_after=0.5)
         runner.says("slot taken")
         lost = proxy.lose_answer_to(b"lockgate.give_back(")
         task = q.submit(kind="nap", payload={"seconds": 60})

@@ -34,7 +34,7 @@ def gauges(url: str, *names: str) -> tuple[float, ...]:
 
 
 def test_a_runner_counts_its_work(q: Contract, start: Start) -> None:
-    runner = start(metrics="127.0.0.1:0", ask_limit=0)
+    runner = start(metrics="127.0.0.1:0", kill_after=0)
     url = address(runner)
     runner.says("slot taken")
     for kind, payload, timeout in [

@@ -15,7 +15,7 @@ from tests.runner.process import RunnerProcess, children, command_line, exists
 
 @pytest.fixture
 def runner(start: Start) -> RunnerProcess:
-    runner = start(ask_limit=0.5)
+    runner = start(kill_after=0.5)
     runner.says("slot taken")
     return runner
 
@@ -139,7 +139,7 @@ def test_an_attempt_over_its_timeout_is_stopped(q: Contract, runner: RunnerProce
 
 @pytest.mark.parametrize("kind", ["nap", "async_nap", "stubborn"])
 def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, start: Start, witness: Witness, kind: str) -> None:
-    runner = start(ask_limit=0.5 if kind == "stubborn" else 60)
+    runner = start(kill_after=0.5 if kind == "stubborn" else 60)
     runner.says("slot taken")
     task = q.submit(kind=kind, payload={"seconds": 100})
     runner.says("taken", task=task)
@@ -152,7 +152,7 @@ def test_a_cancelled_handler_is_asked_and_then_killed(q: Contract, start: Start,
 
 
 def test_a_forced_cancel_kills_at_once(q: Contract, start: Start) -> None:
-    runner = start(ask_limit=60)
+    runner = start(kill_after=60)
     runner.says("slot taken")
     task = q.submit(kind="stubborn", payload={"seconds": 100})
     runner.says("taken", task=task)

@@ -28,8 +28,8 @@ def test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new(
     assert q.db.value("select count(*) from lockgate.occupied()") == 0
 
 
-def test_a_task_over_the_stop_limit_is_given_back_uncounted(q: Contract, start: Start) -> None:
-    runner = start(stop_limit=0.2, ask_limit=0.5)
+def test_a_task_over_the_shutdown_timeout_is_given_back_uncounted(q: Contract, start: Start) -> None:
+    runner = start(shutdown_timeout=0.2, kill_after=0.5)
     runner.says("slot taken")
     task = q.submit(kind="stubborn", payload={"seconds": 60})
     runner.says("taken", task=task)

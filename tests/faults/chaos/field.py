@@ -28,10 +28,10 @@ CONNECTIONS = 400
 MEMORY_LIMIT = 150
 """MiB an executor may occupy."""
 
-ASK_LIMIT = 1.0
+KILL_AFTER = 1.0
 """Seconds between asking a handler to stop and killing it."""
 
-STOP_LIMIT = 1.0
+SHUTDOWN_TIMEOUT = 1.0
 """Seconds a stopping runner leaves its tasks, so that some are given back."""
 
 BUSY = 0.8
@@ -105,8 +105,8 @@ class Field:
                 "LOCKGATE_WITNESS": self.witness.address,
                 "LOCKGATE_CONCURRENCY": str(self._concurrency),
                 "LOCKGATE_MEMORY_LIMIT": str(MEMORY_LIMIT),
-                "LOCKGATE_ASK_LIMIT": str(ASK_LIMIT),
-                "LOCKGATE_STOP_LIMIT": str(STOP_LIMIT),
+                "LOCKGATE_KILL_AFTER": str(KILL_AFTER),
+                "LOCKGATE_SHUTDOWN_TIMEOUT": str(SHUTDOWN_TIMEOUT),
                 "LOCKGATE_LOG_FORMAT": "json",
             }
             for number in range(1, self._runners + 1):

@@ -40,7 +40,7 @@ def run(db: Database) -> Iterator[Run]:
 
 @pytest.fixture
 def program(db: Database, tmp_path: Path) -> Iterator[RunnerProgram]:
-    """A runner that waits for its cue; its words are in `words`."""
+    """A runner that waits for a go-ahead; its words are in `words`."""
     with (tmp_path / "words").open("wb") as words:
         one = RunnerProgram(environment(DATABASE_URL=db.runner, LOCKGATE_LOG_FORMAT="json"), words)
         one.start()
@@ -142,8 +142,8 @@ def test_a_killed_supervisor_takes_its_spare_along(db: Database, run: Run) -> No
     assert len(names(db)) == 1
 
 
-def test_the_end_of_its_supervisor_is_no_cue(db: Database, program: RunnerProgram) -> None:
-    program.cue.close()
+def test_the_end_of_its_supervisor_is_no_go_ahead(db: Database, program: RunnerProgram) -> None:
+    program.activation.close()
     assert program.wait(LIMIT)
     assert program.exit_code == 0
     assert names(db) == set()
