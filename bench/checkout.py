@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bench import machine
 from lockgate.postgres.server import Server
 
 LOGINS = ("service", "runner", "viewer", "operator")
@@ -31,6 +32,11 @@ class Checkout:
         """The short name of its commit, with a plus sign where files differ from it."""
         changed = self._git("status", "--porcelain", "--untracked-files=no")
         return self._git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+    def versions(self) -> str:
+        """Python's version and those of the packages that its speed depends on."""
+        script = f"import sys, importlib.metadata as m; print(sys.version, *map(m.version, {machine.PACKAGES}))"
+        return subprocess.run([self.python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
     def package(self, program: str) -> str:
         """The import name of the package of the ``runner`` or the ``service``; both had no prefix until 07ec170."""

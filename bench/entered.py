@@ -3,14 +3,17 @@
 import json
 import subprocess
 import tempfile
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 import psycopg
 
+from bench.answer import Answer
 from bench.checkout import Checkout
 from bench.machine import ROOT
+from bench.script import INTO, tell
 from lockgate.postgres.server import Server
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -25,10 +28,38 @@ SUBMIT = "select lockgate.submit('default', 'noop') from generate_series(1, 20)"
     "--checkout", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=ROOT,
     help="Of which checkout; with a .venv of its own. [default: this one]",
 )  # fmt: skip
-@click.option("--files", is_flag=True, help="Also print the files.")
-def main(folder: Path, files: bool) -> None:
+@INTO
+def main(folder: Path, into: Path | None) -> None:
     """Count the files that a request enters and the layers that a claim passes; exit 1 above the limits."""
     checkout = Checkout(folder)
+    found, layers = measure(checkout)
+    answer = Answer(
+        "15. Files that a request enters",
+        "python -m bench.entered",
+        "A warm service answers one request at a time under a profile. A file of ours counts when one of its functions "
+        "is entered or resumed on any thread, from the request until 50 ms after its answer, so that the group's "
+        "commit and the notification count too; the files that most of 21 requests enter. A move is from one of our "
+        "files to another, as functions are entered. Layers: our functions from the one in `db.py` that finishes a "
+        "task and claims the next down to libpq.",
+        ground=[f"Commit {checkout.commit}"],
+    )
+    table = answer.table("request", "files", "moves")
+    for request, entered in found.items():
+        count, limit = len(entered["files"]), LIMITS[request]
+        table.add(f"`{request}`", str(count), f"{entered['moves']:.0f}")
+        answer.target(f"files of `{request}`", str(count), f"≤ {limit}", count <= limit)
+    answer.target("layers of a claim", str(len(layers)), f"≤ {LAYERS}", len(layers) <= LAYERS)
+    columns = {f"`{request}`": entered["files"] for request, entered in found.items()} | {"a claim": layers}
+    names = answer.table(*columns)
+    for row in zip_longest(*columns.values(), fillvalue=""):
+        names.add(*row)
+    tell(answer, into)
+    if any(row[-1] != "yes" for row in answer.targets.rows):
+        raise click.exceptions.Exit(1)
+
+
+def measure(checkout: Checkout) -> tuple[dict[str, Any], list[str]]:
+    """What each request enters, and the layers of a claim."""
     with tempfile.TemporaryDirectory(prefix="lockgate-entered-") as place:
         Path(place).chmod(0o755)  # as root, the server runs as another user
         Path(place, "handlers_of_probe.py").write_text(HANDLERS)
@@ -37,20 +68,7 @@ def main(folder: Path, files: bool) -> None:
             found = probe(checkout, place, urls["service"], "service")
             with psycopg.connect(urls["owner"], autocommit=True) as owner:
                 owner.execute(SUBMIT)
-            layers = probe(checkout, place, urls["runner"], "runner", checkout.package("runner"))
-    click.echo(f"Commit {checkout.commit}")
-    for request, entered in found.items():
-        click.echo(
-            f"{request}: {len(entered['files'])} files, {entered['moves']} moves (limit {LIMITS[request]} files)"
-        )
-        if files:
-            click.echo("".join(f"  {file}\n" for file in entered["files"]), nl=False)
-            click.echo("".join(f"  now and then: {file}\n" for file in entered["now and then"]), nl=False)
-    click.echo(f"finish_and_claim: {len(layers)} layers (limit {LAYERS})")
-    if files:
-        click.echo("".join(f"  {layer}\n" for layer in layers), nl=False)
-    if len(layers) > LAYERS or any(len(entered["files"]) > LIMITS[name] for name, entered in found.items()):
-        raise click.exceptions.Exit(1)
+            return found, probe(checkout, place, urls["runner"], "runner", checkout.package("runner"))
 
 
 def probe(checkout: Checkout, place: str, url: str, *arguments: str) -> Any:

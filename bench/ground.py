@@ -39,11 +39,16 @@ class Scale:
 
 @dataclass
 class Program:
-    """A program of ours as it is started by others: ``python -P -m <module>``, its words in a file."""
+    """A program of ours as it is started by others: ``python -P -m <module>``, its words in a file.
+
+    `python`, `folder`: the interpreter and the working directory, for a program of another checkout.
+    """
 
     module: str
     settings: Mapping[str, str]
     log: Path
+    python: Path = Path(sys.executable)
+    folder: Path = ROOT
     process: "subprocess.Popen[bytes]" = field(init=False)
     _asked: bool = field(default=False, init=False)
 
@@ -51,9 +56,9 @@ class Program:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCKGATE_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *self.module.split()],
+                [self.python, "-P", "-m", *self.module.split()],
                 env=inherited | {"LOCKGATE_LOG_FORMAT": "json"} | dict(self.settings),
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     @property
