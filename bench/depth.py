@@ -51,9 +51,9 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "4. Depth",
         "python -m bench.depth",
-        f"One database for each row, filled and vacuumed before. Pages: what `finish_and_claim` touches, median of "
-        f"{STEPS}. Rates: pgbench on two connections, {CLAIMS} claims a round, after which as many are added; the "
-        "databases take turns.",
+        f"Each row has a database of its own, filled and vacuumed before. Pages: the median of {STEPS} calls of "
+        f"`finish_and_claim`. Rates: pgbench claims {CLAIMS} tasks a round on two connections, and then the bench adds "
+        "as many. The databases take turns.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

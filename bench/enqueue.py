@@ -31,11 +31,11 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "3. Storing tasks",
         "python -m bench.enqueue",
-        "`POST /tasks`, answered after the commit, on connections that are kept, each with one request under way, "
-        "against a Litestar handler that decodes the same body in the same way and does nothing; both in one process "
-        f"of uvicorn. Batches of {BATCH:,}, one after another, a commit for each: over HTTP and by a call in SQL, "
-        "against psql that makes the same call with the same text, and that executes `insert … select` of as many "
-        "rows into the same table. Rounds take turns.",
+        "The service answers `POST /tasks` after the commit. Clients keep their connections and have one request under "
+        "way on each. The reference is a Litestar handler that decodes the same body and does nothing. Each of the two "
+        f"runs in one uvicorn process. Batches of {BATCH:,} follow one another, with one commit each, over HTTP and by "
+        "a call in SQL. Their references are psql with the same call and the same text, and psql with an `insert … "
+        "select` of as many rows into the same table. Rounds take turns.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

@@ -19,6 +19,9 @@ from lockgate.postgres.server import Server
 PROBE = Path(__file__).with_name("probe.py")
 LIMITS = {"POST /tasks": 12, "GET /tasks": 9}
 LAYERS = 3
+BEFORE = {"POST /tasks": (21, 55), "GET /tasks": (14, 30)}
+"""Files and moves at commit 07ec170; a claim passed five layers there."""
+
 HANDLERS = "from lockgate import handler\n\n\n@handler\ndef noop(payload: dict) -> None: ...\n"
 SUBMIT = "select lockgate.submit('default', 'noop') from generate_series(1, 20)"
 
@@ -43,12 +46,12 @@ def main(folder: Path, into: Path | None) -> None:
         "task and claims the next down to libpq.",
         ground=[f"Commit {checkout.commit}"],
     )
-    table = answer.table("request", "files", "moves")
+    table = answer.table("request", "files", "moves", "files at 07ec170", "moves at 07ec170")
     for request, entered in found.items():
         count, limit = len(entered["files"]), LIMITS[request]
-        table.add(f"`{request}`", str(count), f"{entered['moves']:.0f}")
+        table.add(f"`{request}`", str(count), f"{entered['moves']:.0f}", *map(str, BEFORE[request]))
         answer.target(f"files of `{request}`", str(count), f"≤ {limit}", count <= limit)
-    answer.target("layers of a claim", str(len(layers)), f"≤ {LAYERS}", len(layers) <= LAYERS)
+    answer.target("layers of a claim (5 at 07ec170)", str(len(layers)), f"≤ {LAYERS}", len(layers) <= LAYERS)
     columns = {f"`{request}`": entered["files"] for request, entered in found.items()} | {"a claim": layers}
     names = answer.table(*columns)
     for row in zip_longest(*columns.values(), fillvalue=""):

@@ -62,8 +62,8 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "12. Indexes",
         "python -m bench.indexes",
-        "What each index of the table `task` is for, and how many microseconds a task it takes: the functions measured "
-        "in the server, without their commits, with a copy of the index and just before without; "
+        "For each index of the table `task`: its use, and its cost in microseconds a task. The bench measures the "
+        "functions in the server, without their commits, with a copy of the index and just before without it: "
         f"{tasks:,} tasks each time, all with both keys, medians of {rounds} differences. Some microseconds are noise.",
     )
     with Ground(scale, {"max_wal_size": "4GB", "autovacuum": "off"}) as ground:

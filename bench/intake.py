@@ -40,11 +40,11 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "9. Tasks from RabbitMQ",
         "python -m bench.intake",
-        f"{scale(MESSAGES, 2000):,} messages, each with a message_id, wait in a quorum queue; then one "
-        "`lockgate intake` starts, with its own settings. From its first commit to its last, without the first batch. "
-        f"Against the same rows with the same keys by `POST /tasks/batch`, {ITEMS_MAX} in a request, on one "
-        f"connection; and against a consumer with the same prefetch ({PREFETCH}) that does nothing but acknowledge. "
-        "Rounds take turns; the broker is on the same machine.",
+        f"{scale(MESSAGES, 2000):,} messages, each with a message_id, wait in a quorum queue when one `lockgate "
+        "intake` with default settings starts. The rate is taken from its first commit to its last, without the first "
+        f"batch. References: the same rows with the same keys by `POST /tasks/batch`, {ITEMS_MAX} in a request, on one "
+        f"connection; and a consumer with the same prefetch ({PREFETCH}) that only acknowledges. Rounds take turns; "
+        "the broker runs on the same machine.",
     )
     with broker() as rabbit, Ground(scale) as ground:
         answer.ground = ground.said()

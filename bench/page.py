@@ -8,9 +8,9 @@ from bench.answer import Answer
 
 HEAD = """# Performance
 
-What was measured, beside what it was hoped to be. Each figure stands beside a reference from the same run, since both
-depend on the machine: compare the ratios. `make bench`, `make soak` and `make bench-peers` write this page anew, but
-for the last section; each names the command that made it, and ends with what it ran on.
+Each section has the figures of one question beside their targets. Each figure stands beside a reference from the same
+run, since both depend on the machine: compare the ratios. `make bench`, `make soak` and `make bench-peers` write their
+sections anew. A section names its command first; its last lines name the machine, the programs and the commit.
 """
 
 

@@ -29,10 +29,10 @@ def measure(scale: Scale, minutes: int) -> Answer:
     answer = Answer(
         "14. An hour on the page",
         "python -m bench.page_hour",
-        f"The page in Chromium, open for {minutes} minutes, while two runners execute tasks of {NAP} s in {SLOTS} "
-        f"slots, of which every fiftieth fails: {2 * SLOTS / NAP:.0f} changes a second, in slots, counters, chart and "
-        "table. Once a minute a task is opened and closed again. Memory is looked at after a collection of garbage; "
-        "that of the browser's process for the page is its PSS.",
+        f"Chromium keeps the page open for {minutes} minutes while two runners execute tasks of {NAP} s in {SLOTS} "
+        f"slots; every fiftieth task fails. That makes {2 * SLOTS / NAP:.0f} changes a second in slots, counters, "
+        "chart and table. Once a minute the bench opens a task and closes it again. Memory is measured after a garbage "
+        "collection; that of the browser's process for the page is its PSS.",
     )
     with Ground(scale) as ground:
         database = ground.main

@@ -35,13 +35,13 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "13. The page",
         "python -m bench.page_load",
-        f"{tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many scheduled; one service, "
-        f"and Chromium on the same machine, {times} times each. The first visit finds nothing in the browser's cache, "
-        "the second all but the page itself. Milliseconds from the click: until all of the answer is there, until "
-        "something of it is painted (First Contentful Paint), and the largest piece that is in sight (Largest "
-        "Contentful Paint). Bytes are those of the network: the page, its files, and "
-        "the first of its stream of events, until it says that it is live. Beside it `/health/live`, which the service "
-        "answers with one line and the browser shows as text: what the two of them take for nothing at all.",
+        f"The table holds {tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many "
+        f"scheduled. One service and Chromium run on the same machine; Chromium opens each page {times} times. The "
+        "first visit finds an empty cache, the second finds all but the page itself. Milliseconds from the click until "
+        "the whole answer has arrived, until the first paint (First Contentful Paint), and until the paint of the "
+        "largest visible piece (Largest Contentful Paint). Bytes are those on the network: the page, its files, and "
+        "the start of its event stream until it says that it is live. `/health/live`, one line that the browser shows "
+        "as text, shows what service and browser take for nothing.",
     )
     with Ground(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as ground:
         with chromium.started() as browser:

@@ -19,9 +19,9 @@ def measure(scale: Scale, minutes: float = 1) -> Answer:
     answer = Answer(
         "5. An old transaction" + (f", {minutes:g} minutes" if minutes != 1 else ""),
         "python -m bench.pinned" + (f" --minutes {minutes:g}" if minutes != 1 else ""),
-        f"pgbench finishes and claims at full speed on two connections for {seconds} s, while one repeatable-read "
-        "transaction, begun before, keeps every dead version and index entry from being removed; and once more without "
-        f"it. Claims per second in the first and in the last {window} s.",
+        f"pgbench finishes and claims at full speed on two connections for {seconds} s. Meanwhile one repeatable-read "
+        "transaction, begun before, keeps vacuum from removing any dead row version or index entry; another run has no "
+        f"such transaction. Claims per second in the first and in the last {window} s.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

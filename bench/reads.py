@@ -48,16 +48,17 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "10. Reads",
         "python -m bench.reads",
-        f"{tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many scheduled; one service, "
-        f"one client, {TIMES} times each. A page asks for 50 tasks; how many it found, and whether it leads on. "
-        "Numbers and failures are read once for all who ask at about the same time: the first shows what that takes.",
+        f"The table holds {tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many "
+        f"scheduled. One client sends each request to one service {TIMES} times. A page asks for 50 tasks; the table "
+        "says how many it found, and whether there is a next page. The service computes numbers and failures once for "
+        "all callers at about the same time; the column of the first request shows what that takes.",
     )
     with Ground(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as ground:
         answer.ground = ground.said()
         fill(ground.main, tasks)
         _, port = serve(ground)
         slowest = ("", 0.0)
-        table = answer.table("request", "first, ms", "median, ms", "p95, ms", "tasks", "leads on")
+        table = answer.table("request", "first, ms", "median, ms", "p95, ms", "tasks", "next page")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             for path in paths(ground.main):
                 taken, answered = timed(client, path)

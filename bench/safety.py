@@ -20,10 +20,11 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "7. The cost of safety",
         "python -m bench.safety",
-        "With and without, in turns. The check of the slot: pgbench on two connections, against a scratch database "
-        "whose `finish_and_claim` does not ask `keep_slot`. Executors: one runner on one slot, against one that "
-        "executes handlers itself. Pings: an idle runner with its slot at the default grace (a ping each half second), "
-        "against a grace of an hour. Standbys: real runner processes beside one that holds the only slot.",
+        "Each guard is measured with and without, in turns. Slot check: pgbench on two connections, against a scratch "
+        "database whose `finish_and_claim` does not check its slot. Executors: one runner with one slot, against one "
+        "that executes handlers in its own process. Pings: an idle runner that holds its slot, with the default grace "
+        "(a ping every half second) and with a grace of an hour. Standbys: runner processes beside the one that holds "
+        "the only slot.",
     )
     with Ground(scale, {"max_connections": "300"}) as ground:
         answer.ground = ground.said()

@@ -52,9 +52,9 @@ def measure(
     answer = Answer(
         "6. Soak",
         "python -m bench.soak",
-        f"{tasks:,} no-ops at {rate} a second, {http} of them over HTTP one by one and the rest in batches; {runners} "
-        f"runners on {slots} slots; ended tasks are kept for {retention} s. Storage parameters of the table: "
-        f"{', '.join(storage) or 'none but those of the schema'}. Memory is PSS.",
+        f"The bench submits {tasks:,} no-ops at {rate} a second, {http} of them over HTTP one by one and the rest in "
+        f"batches. {runners} runners execute them on {slots} slots, and the retention of ended tasks is {retention} s. "
+        f"Storage parameters of the table: {', '.join(storage) or 'none but those of the schema'}. Memory is PSS.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

@@ -34,9 +34,10 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "1. Tasks per second under the cap",
         "python -m bench.throughput",
-        "Real runner processes, each handler in its executor, against pgbench that calls `finish_and_claim` on as many "
-        "connections as there are slots (with `\\sleep 5 ms` in the place of a handler of 5 ms). Rounds take turns, "
-        "each with the same waiting tasks in a vacuumed table. Median and range; CPU in milliseconds per task.",
+        "Runner processes execute no-ops and handlers of 5 ms, each in its executor. The reference is pgbench, which "
+        "calls `finish_and_claim` on as many connections as there are slots, with `\\sleep 5 ms` for a handler of 5 "
+        "ms. The rounds take turns, and each begins with the same number of queued tasks in a vacuumed table. Median "
+        "and range; CPU in milliseconds per task.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

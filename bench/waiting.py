@@ -65,11 +65,12 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "11. Waiting",
         "python -m bench.waiting",
-        f"{tasks:,} tasks that wait, one service; for each task a stream of `GET /tasks/N/events`, then also a "
-        "`GET /tasks/N` with `Prefer: wait=60`. CPU is that of the service and of Postgres as a whole, in milliseconds "
-        "a second, while nothing happens. Then all tasks end in one statement: when those who wait hear of it, from "
-        "its commit on. In the end, with as many waiting again, TERM: seconds until the process is gone, what of its "
-        "CPU that took, and how many were neither answered nor told that their stream ends.",
+        f"{tasks:,} tasks wait, and one service answers. A client opens `GET /tasks/N/events` for each task, then also "
+        "`GET /tasks/N` with `Prefer: wait=60`. CPU is that of the service and of all of Postgres, in milliseconds a "
+        "second, while nothing happens. Then one statement ends all tasks; the delay runs from its commit until each "
+        "client has heard of it. At the end, with as many clients again, the service gets a TERM: seconds until the "
+        "process has ended, its CPU in this time, and how many clients got neither an answer nor the end of their "
+        "stream.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

@@ -31,11 +31,11 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "2. Idle wake-up",
         "python -m bench.wakeup",
-        "One runner with its two slots and executors waits; a task is submitted, and its handler returns what the "
-        "monotonic clock of the machine said at its first line. Milliseconds from sending it off. Beside it the "
-        "bare `pg_notify` from one session to another that listens, a bare commit (a wake-up needs two, one after the "
-        "other), and the time of the request by itself. They take turns, some 30 ms apart, so that each finds "
-        "everything asleep.",
+        "One runner waits with two slots and their executors. The bench submits a task, and its handler returns the "
+        "machine's monotonic clock as read in its first line. Times are milliseconds from the submission. For "
+        "comparison: a bare `pg_notify` from one session to another, a bare commit (a wake-up needs two, one after the "
+        "other), and the request itself. The measurements take turns about 30 ms apart, so that each finds everything "
+        "asleep.",
     )
     with Ground(scale) as ground, ground.runners(1, ground.main, LOCKGATE_CONCURRENCY="2"):
         answer.ground = ground.said()

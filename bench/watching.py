@@ -43,11 +43,11 @@ def measure(scale: Scale) -> Answer:
     answer = Answer(
         "8. Watching",
         "python -m bench.watching",
-        f"Viewers of `GET /events` on one service, while two runners execute tasks of {NAP} s in {SLOTS} slots, about "
-        f"{SLOTS / NAP:.0f} a second: each changes counters, slots and the list of tasks. CPU is that of the service "
-        "and of Postgres as a whole; what they use without a viewer, for the same tasks, is the first line. A task is "
-        "told of when the line that shows it has reached a viewer, counted from the commit of its submission. In the "
-        "end the service is told to stop by TERM.",
+        f"Viewers read `GET /events` of one service while two runners execute tasks of {NAP} s in {SLOTS} slots, about "
+        f"{SLOTS / NAP:.0f} a second. Each task changes counters, slots and the list of tasks. CPU is that of the "
+        "service and of all of Postgres; the first line has what both use for the same tasks without a viewer. The "
+        "delay runs from the commit of a submission until a line with that task has reached a viewer. At the end the "
+        "service gets a TERM.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()

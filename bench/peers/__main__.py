@@ -89,13 +89,13 @@ def measure(scale: Scale, python: str = ">=3.12") -> Answer:
     answer = Answer(
         "8. Beside its peers",
         "python -m bench.peers",
-        "Each peer in an environment and in databases of its own on the same server, with the settings that its "
-        "documentation recommends for this (bench/peers/adapters says which and why, one file each). Handlers do the "
-        "same everywhere: nothing or a sleep of 5 ms, and a line with the times of their begin and end. Handlers of "
-        "peers run in the worker itself, those of Lockgate in their executors. The first thousand tasks of a queue are "
-        "stored by the peer's own bulk call; what its first filling needs beyond these are copies of them. Tables are "
-        "vacuumed before each round; rounds take turns. Lockgate keeps its cap also where the others have none. Median "
-        "and range.",
+        "Each peer has its own environment and its own databases on the same server, with the settings that its "
+        "documentation recommends (bench/peers/adapters has them and the reason, one file for each peer). Handlers do "
+        "the same everywhere: nothing or a sleep of 5 ms, and one line with the times of their start and end. Peers "
+        "run handlers in the worker itself, Lockgate runs them in its executors. The peer's own bulk call stores the "
+        "first thousand tasks of a queue; all further tasks of the first filling are copies of these. The bench "
+        "vacuums the tables before each round, and rounds take turns. Lockgate keeps its cap also where the others "
+        "have none. Median and range.",
     )
     with Ground(scale) as ground:
         answer.ground = ground.said()
