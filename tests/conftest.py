@@ -73,15 +73,11 @@ def db(pg_template: Template) -> Iterator[Database]:
 
 
 @pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def own_server() -> Iterator[Server]:
     """A server of the test's own, that it may restart. fsync stays on."""
-    folder: Path = tmp_path_factory.mktemp("pg")
-    for parent in (folder, *folder.parents[:3]):
-        if parent.name.startswith(("pg", "popen-", "pytest-")):
-            parent.chmod(0o755)  # as root, the server runs as somebody who has to get there
-    with Server(folder / "data") as server:
-        apply(server.dsn("lockgate"))
-        yield server
+    with server.of_its_own() as own:
+        apply(own.dsn("lockgate"))
+        yield own
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 
 from lockgate.postgres.server import Server
-from tests.versions import MEMORY, installations
+from tests.server import MEMORY
+from tests.versions import installations
 
 RELEASES = Path(__file__).parent / "releases"
 

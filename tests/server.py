@@ -33,6 +33,9 @@ docker: Any = import_module("docker")  # ships no types
 IMAGE = "postgres:18"
 PULL_SECONDS_MAX = 60
 
+DISK = Path("/tmp")  # noqa: S108  folders of our own are made there
+MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else DISK  # noqa: S108  a database per test is 300 files
+
 # Speed, at the price of the data when the machine goes down: for servers that are thrown away anyway. Commits stay
 # synchronous as the functions of schema.sql set it.
 THROW_AWAY: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
@@ -161,8 +164,20 @@ def embedded_version() -> str:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  a folder of our own is made there
-    with TemporaryDirectory(prefix="lockgate-test-", dir=memory) as folder:
-        Path(folder).chmod(0o755)  # started by root, the server is another user
-        with Server(Path(folder) / "data", settings=THROW_AWAY) as server:
-            yield server.dsn(database="postgres")
+    with of_its_own(THROW_AWAY, MEMORY) as server:
+        yield server.dsn(database="postgres")
+
+
+@contextmanager
+def folder(where: Path = DISK) -> Iterator[Path]:
+    """An empty one that a server may be started in."""
+    with TemporaryDirectory(prefix="lockgate-test-", dir=where) as name:
+        Path(name).chmod(0o755)  # started by root, the server is another user
+        yield Path(name)
+
+
+@contextmanager
+def of_its_own(settings: Mapping[str, str] = {}, where: Path = DISK, binaries: Path | None = None) -> Iterator[Server]:
+    """An embedded server. `binaries`: the folder of another installation's programs."""
+    with folder(where) as home, Server(home / "data", settings=settings, binaries=binaries) as server:
+        yield server

@@ -7,17 +7,14 @@ one that was asked for is not here.
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import psycopg
 
 from lockgate.postgres import binaries
-from lockgate.postgres.server import Server
+from tests import server
 
 TESTS = ["tests/schema", "tests/runner/test_promise.py", "-k", "schema or three_runners or short_freeze"]
-MEMORY = "/dev/shm" if Path("/dev/shm").exists() else None  # noqa: S108 - a database per test is 300 small files
-THROW_AWAY = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
 def installations() -> list[Path]:
@@ -34,14 +31,12 @@ def version(folder: Path) -> tuple[int, ...]:
 
 def passes(folder: Path) -> bool:
     """Runs the tests on a server of these programs."""
-    with tempfile.TemporaryDirectory(prefix="lockgate-version-", dir=MEMORY) as home:
-        Path(home).chmod(0o755)
-        with Server(Path(home) / "data", settings=THROW_AWAY, binaries=folder) as server:
-            with psycopg.connect(server.dsn(database="postgres"), autocommit=True) as admin:
-                admin.execute("create database test")
-            environment = {k: v for k, v in os.environ.items() if k != "REQUIRE_DOCKER"}
-            environment["TEST_DATABASE_URL"] = server.dsn(database="test")
-            done = subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], env=environment, check=False)
+    with server.of_its_own(server.THROW_AWAY, server.MEMORY, folder) as one:
+        with psycopg.connect(one.dsn(database="postgres"), autocommit=True) as admin:
+            admin.execute("create database test")
+        environment = {k: v for k, v in os.environ.items() if k != "REQUIRE_DOCKER"}
+        environment["TEST_DATABASE_URL"] = one.dsn(database="test")
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], env=environment, check=False)
     return done.returncode == 0
 
 

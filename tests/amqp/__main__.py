@@ -2,13 +2,10 @@
 
 import os
 import sys
-import tempfile
-from pathlib import Path
 
 import click
 
-from lockgate.postgres.server import Server
-from lockgate.schema import apply
+from tests import server
 from tests.amqp.broker import Names, NotHere, broker
 from tests.amqp.chaos import Plan, run
 
@@ -22,13 +19,10 @@ def main(messages: int, bad: int, kill_every: float, rate: float) -> None:
     """Publish messages while the intake is killed again and again, the publisher of ends too, and the broker and
     Postgres crash once each. Exit code 1 if one was lost, doubled, unheard, or heard too early."""
     try:
-        with broker() as rabbit, tempfile.TemporaryDirectory(prefix="lockgate-amqp-", dir="/var/tmp") as folder:
-            Path(folder).chmod(0o755)  # as root, the server runs as somebody who has to get there
-            with Server(Path(folder) / "data") as server:
-                apply(server.dsn("lockgate"))
-                names = Names(f"chaos.{os.getpid()}")
-                plan = Plan(messages, bad, bad // 2, kill_every, rate, restart_broker=rabbit.container is not None)
-                report = run(server, rabbit, names, plan, lambda line: click.echo(f"… {line}", err=True))
+        with broker() as rabbit, server.of_its_own() as own:
+            names = Names(f"chaos.{os.getpid()}")
+            plan = Plan(messages, bad, bad // 2, kill_every, rate, restart_broker=rabbit.container is not None)
+            report = run(own, rabbit, names, plan, lambda line: click.echo(f"… {line}", err=True))
     except NotHere as why:
         raise click.ClickException(str(why)) from None
     for line in report.lines():

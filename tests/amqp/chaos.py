@@ -14,24 +14,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiormq
-import psycopg
 from aiormq.abc import AbstractChannel
 from lockgate_service.amqp.broker import TROUBLE
 from pamqp.commands import Basic
 
+from lockgate.local.witness import Witness
 from lockgate.postgres.server import Server
-from lockgate.schema import create_logins
 from tests.amqp.broker import Broker, Names
 from tests.contract import until
 from tests.runner.process import RunnerProcess
+from tests.system import LIMIT, System
 
+SLOTS = 4
 CALL_LIMIT = 30.0
 SETTLED_LIMIT = 600.0
 BAD = (
     b"no JSON", b'{"kind":"echo","colour":"red"}', b'{"kind":1}', b'{"kind":"echo","queue":"nowhere"}',
     b'{"kind":"echo","priority":1000}', b"[]",
 )  # fmt: skip
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @dataclass
@@ -80,44 +80,30 @@ class Report:
         yield from self.breaches[:20]
 
 
-class Field:
-    """Everything of one run: a context that starts it and ends it."""
+class Field(System[Server]):
+    """A system with a broker."""
 
-    def __init__(self, server: Server, rabbit: Broker, names: Names, plan: Plan) -> None:
-        self.server, self.rabbit, self.names, self.plan = server, rabbit, names, plan
+    def __init__(self, server: Server, rabbit: Broker, names: Names, plan: Plan, witness: Witness) -> None:
+        super().__init__(server, witness, handlers="tests.runner.handlers", patience=5)
+        self.rabbit, self.names, self.plan = rabbit, names, plan
         self.report = Report(plan)
-        logins = create_logins(server.dsn(database="lockgate"), server.password)
-        self.urls = {use: server.dsn(login, "lockgate") for use, login in logins.items()}
-        self.owner_url = server.dsn(database="lockgate")
-        self.over = threading.Event()
         self.producing = threading.Event()
+        self.enough = threading.Event()
         self.heard: dict[int, dict[str, Any]] = {}
         self.copies = 0
-        self.programs: list[RunnerProcess] = []
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
 
-    def query(self, text: str) -> list[tuple[Any, ...]]:
-        """Again until the server answers."""
-        while True:
-            with suppress(*AWAY), psycopg.connect(self.owner_url, autocommit=True, connect_timeout=5) as connection:
-                return connection.execute(text.encode()).fetchall()
-            time.sleep(0.2)
-
     def value(self, text: str) -> Any:
-        return self.query(text)[0][0]
-
-    def start(self, module: str, **settings: Any) -> RunnerProcess:
-        url = self.urls["runner" if module == "lockgate_runner" else "service"]
-        program = RunnerProcess(url, module=module, **{"handlers": ""} | settings)
-        self.programs.append(program)
-        return program
+        return self.insist(text)[0][0]
 
     def intake(self) -> RunnerProcess:
-        return self.start("lockgate_service.amqp.intake", amqp_url=self.rabbit.url, amqp_queue=self.names.queue)
+        address = {"amqp_url": self.rabbit.url, "amqp_queue": self.names.queue}
+        return self.start("lockgate_service.amqp.intake", use="service", **address)
 
     def publisher(self) -> RunnerProcess:
-        return self.start("lockgate_service.amqp.publish", amqp_url=self.rabbit.url, amqp_events=self.names.exchange)
+        address = {"amqp_url": self.rabbit.url, "amqp_events": self.names.exchange}
+        return self.start("lockgate_service.amqp.publish", use="service", **address)
 
     @contextmanager
     def beside(self, *jobs: Any) -> Iterator[None]:
@@ -135,11 +121,9 @@ class Field:
         try:
             yield
         finally:
-            self.over.set()
+            self.enough.set()
             for thread in self.threads:
                 thread.join(60)
-            for program in self.programs:
-                program.close()
         if self.errors:
             raise self.errors[0]
 
@@ -158,7 +142,7 @@ class Field:
         programs = [start() for _ in range(number)]
         kills = 0
         due = time.monotonic() + every
-        while not self.over.wait(0.05):
+        while not self.enough.wait(0.05):
             found = [program for program in programs if program.events(event)]
             if time.monotonic() > due and found and self.producing.is_set():
                 found[0].kill()
@@ -214,13 +198,13 @@ class Field:
         asyncio.run(self._listen())
 
     async def _listen(self) -> None:
-        while not self.over.is_set():
+        while not self.enough.is_set():
             with suppress(*TROUBLE, RuntimeError):
                 connection = aiormq.Connection(f"{self.rabbit.url}?heartbeat=5")
                 async with asyncio.timeout(CALL_LIMIT):
                     await connection.connect()
                 channel = await connection.channel()
-                while not self.over.is_set():
+                while not self.enough.is_set():
                     got: list[dict[str, Any]] = []
                     tag = None
                     while len(got) < 500:
@@ -255,15 +239,15 @@ class Field:
             return
         tasks = ",".join(str(event["task"]) for event in new)
         ended = dict(
-            self.query(f"select id, coalesce(lease, 0) || ' ' || status from lockgate.task where id in ({tasks})")
+            self.insist(f"select id, coalesce(lease, 0) || ' ' || status from lockgate.task where id in ({tasks})")
         )
-        attempts = {row[0] for row in self.query(f"select task from lockgate.attempt where task in ({tasks})")}
+        attempts = {row[0] for row in self.insist(f"select task from lockgate.attempt where task in ({tasks})")}
         for event in new:
             said = f"{event['lease']} {event['status']}"
             if ended.get(event["task"]) != said and event["task"] not in attempts:
                 self.report.breaches.append(f"heard of task {event['task']}: {said}; it is {ended.get(event['task'])}")
             if event["status"] == "failed":
-                self.query(
+                self.insist(
                     f"select lockgate.retry(id) from lockgate.task where id = {event['task']} and status = 'failed'"
                     f" and attempt = 1 and lease = {event['lease']}"
                 )
@@ -278,21 +262,21 @@ def run(server: Server, rabbit: Broker, names: Names, plan: Plan, say: Any = lam
         rabbit.declare(queue, arguments=quorum)
     rabbit.declare_exchange(names.exchange)
     rabbit.bind(ear, names.exchange, "#")
-    here = Field(server, rabbit, names, plan)
-    here.producing.set()
-    here.query("select lockgate.change_queue('default', '{\"slots\": 4}')")
-    here.query("select lockgate.set_outcomes(true)")
     try:
-        runner = here.start("lockgate_runner", handlers="tests.runner.handlers", concurrency=4)
-        runner.says("slot taken", 60)
-        producing = time.monotonic()
-        with here.beside(here.produce, here.kill_intakes, here.kill_publishers, here.listen):
-            faults(here, say)
-            until(lambda: not here.producing.is_set(), "all to be published", SETTLED_LIMIT, every=0.2)
-            here.report.publishing = time.monotonic() - producing
-            say("published; now until all is done")
-            settled(here)
-        judge(here)
+        with Witness() as witness, Field(server, rabbit, names, plan, witness) as here:
+            here.producing.set()
+            here.insist("select lockgate.change_queue('default', %s)", f'{{"slots": {SLOTS}}}')
+            here.insist("select lockgate.set_outcomes(true)")
+            here.start("lockgate_runner", concurrency=SLOTS).says("slot taken", LIMIT)
+            producing = time.monotonic()
+            with here.beside(here.produce, here.kill_intakes, here.kill_publishers, here.listen):
+                faults(here, say)
+                until(lambda: not here.producing.is_set(), "all to be published", SETTLED_LIMIT, every=0.2)
+                here.report.publishing = time.monotonic() - producing
+                say("published; now until all is done")
+                settled(here)
+            here.clear()
+            judge(here)
     finally:
         rabbit.delete(ear)
     here.report.seconds = time.monotonic() - begin
@@ -320,7 +304,7 @@ def settled(here: Field) -> None:
     goal = here.plan.messages + min(here.plan.failing, here.plan.bad or here.plan.failing)
 
     def done() -> bool:
-        unfinished, waiting = here.query(
+        unfinished, waiting = here.insist(
             "select (select count(*) from lockgate.task where finish_time is null), "
             "(select count(*) from lockgate.outcome)"
         )[0]
@@ -331,7 +315,9 @@ def settled(here: Field) -> None:
 
 def judge(here: Field) -> None:
     report, plan = here.report, here.plan
-    keys = Counter(row[0] for row in here.query("select idempotency_key from lockgate.task"))
+    if (most := max(here.witness.most.values())) > SLOTS:
+        report.breaches.append(f"{most} executed at once, on {SLOTS} slots")
+    keys = Counter(row[0] for row in here.insist("select idempotency_key from lockgate.task"))
     report.tasks, report.message_ids = sum(keys.values()), len(keys)
     if report.tasks != plan.messages or report.message_ids != plan.messages:
         report.breaches.append(f"{report.tasks} tasks of {report.message_ids} messages, not {plan.messages}")
@@ -344,8 +330,8 @@ def judge(here: Field) -> None:
         report.breaches.append(f"{report.invalid} messages are in the invalid queue, not {plan.bad}")
     if any(not got.headers.get("lockgate-reason") for got in refused):
         report.breaches.append("a message is in the invalid queue without a reason")
-    ended = here.query("select id, status::text, coalesce(lease, 0) from lockgate.task")
-    again = here.query("select task, lease from lockgate.attempt where outcome = 'failed'")
+    ended = here.insist("select id, status::text, coalesce(lease, 0) from lockgate.task")
+    again = here.insist("select task, lease from lockgate.attempt where outcome = 'failed'")
     heard = {(event["task"], event["lease"] or 0) for event in here.heard.values()}
     report.ends, report.events, report.event_copies = len(ended) + len(again), len(here.heard), here.copies
     for task, status, lease in ended:

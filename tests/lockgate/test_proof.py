@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from tests.contract import Contract, until
-from tests.faults.recovery.supervised import Supervised
 from tests.runner.process import children, command_line
 from tests.runner.test_outcomes import ended
+from tests.system import Supervised
 
 LIMIT = 60.0
 
@@ -19,7 +19,7 @@ LIMIT = 60.0
 def run(q: Contract) -> Iterator[Supervised]:
     """A `lockgate run` whose queue has an hour of grace."""
     q.queue(grace=3600)
-    run = Supervised(q.db.runner, module="lockgate run", concurrency=2)
+    run = Supervised(q.db.runner, concurrency=2)
     run.says("slot taken", LIMIT, count=2)
     yield run
     run.close()

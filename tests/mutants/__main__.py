@@ -47,7 +47,7 @@ def main(names: tuple[str, ...], only_list: bool, no_control: bool, show: bool) 
             console.print(f"{mutant.name:28} {mutant.weakens}", highlight=False)
         return
     begin = time.monotonic()
-    with scratch.folder() as folder, database() as url:
+    with server.folder() as folder, database() as url:
         intact = folder / "intact"
         scratch.copy_checkout(intact)
         if not no_control:

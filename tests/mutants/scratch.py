@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEST_LIMIT = 60.0
@@ -37,14 +36,6 @@ class Run:
     @property
     def green(self) -> bool:
         return not self.failed and not self.broken
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """An empty folder for copies."""
-    with TemporaryDirectory(prefix="lockgate-mutants-") as name:
-        Path(name).chmod(0o755)  # started by root, an embedded server is another user
-        yield Path(name)
 
 
 def copy_checkout(target: Path) -> None:

@@ -140,6 +140,20 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def runners_of(supervisor: int) -> list[int]:
+    """The runners below a `lockgate run`, the one that serves first: a spare is only started beside that."""
+    found = [pid for pid in children(supervisor) if "-m lockgate_runner" in command_line(pid)]
+    return sorted(found, key=lambda pid: (_started(pid), pid))
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in ticks since the boot; a great number when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return sys.maxsize
+
+
 def exists(pid: int) -> bool:
     """Whether that process lives; a dead one that nobody has reaped does not."""
     try:

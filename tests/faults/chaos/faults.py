@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 
 from lockgate.schema import apply
-from tests.faults.chaos.field import AWAY, CONNECTIONS, STOPPED_IN, Doing, Field
+from tests.faults.chaos.field import CONNECTIONS, STOPPED_IN, Doing, Field
 from tests.faults.chaos.record import LATE
 from tests.faults.chaos.supervised import FULL, Supervised, group, send, soon, state
+from tests.system import AWAY
 
 Fault = Callable[[Field, random.Random], str | None]
 FAULTS: dict[str, Fault] = {}
@@ -44,7 +45,7 @@ def kill_runner(field: Field, dice: random.Random) -> str | None:
         runner = one and one.runner()
         if not runner:
             return None
-        doing = field.executing(runner)
+        doing = field.under_way(runner)
         at = time.monotonic()
         if not _kill([runner]):
             return None
@@ -69,14 +70,14 @@ def kill_supervisor(field: Field, dice: random.Random) -> str | None:
         if not one:
             return None
         tree = one.tree()
-        doing = field.executing(one.runner() or 0)
+        doing = field.under_way(one.runner() or 0)
         at = time.monotonic()
         one.kill()
         gone = soon(lambda: all(state(pid) in ("", "Z") for pid in tree), 5)
         if not gone:
             field.breach("outlived its supervisor", f"{[pid for pid in tree if state(pid) not in ('', 'Z')]} of {tree}")
         field.sleep(dice.uniform(0, 2))
-        field.start(one)
+        field.launch(one)
         field.executes_again("tree", doing, at)
         return f"{one}, {len(tree)} processes{_tasks(doing)}"
 
@@ -103,13 +104,13 @@ def start_anew(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         if not one:
             return None
-        doing = field.executing(one.runner() or 0)
+        doing = field.under_way(one.runner() or 0)
         one.ask()
         ended = one.wait(STOPPED_IN)
         if not ended:
             field.breach("a runner does not stop", f"{one}: {one.tree()}")
             one.kill()
-        field.start(one)
+        field.launch(one)
         return f"{one}{_tasks(doing)}" if ended else None
 
 
@@ -119,7 +120,7 @@ def freeze_briefly(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         runner = one and one.runner()
         seconds = dice.uniform(0.05, 0.4) * field.grace
-        return _freeze(field, [runner], seconds, field.executing(runner)) if runner else None
+        return _freeze(field, [runner], seconds, field.under_way(runner)) if runner else None
 
 
 @fault
@@ -128,7 +129,7 @@ def freeze_long(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         runner = one and one.runner()
         seconds = dice.uniform(1, 3) * field.grace + LATE
-        return _freeze(field, [runner], seconds, field.executing(runner)) if runner else None
+        return _freeze(field, [runner], seconds, field.under_way(runner)) if runner else None
 
 
 @fault
@@ -139,7 +140,7 @@ def stop_group(field: Field, dice: random.Random) -> str | None:
         if not one or not runner:
             return None
         leader, seconds = dice.choice([runner, one.pid]), dice.uniform(0.5, 2.5) * field.grace
-        doing = field.executing(runner) if leader == runner else []
+        doing = field.under_way(runner) if leader == runner else []
         return _freeze(field, [pid for pid in one.tree() if group(pid) == leader], seconds, doing)
 
 
@@ -151,7 +152,7 @@ def freeze_executor(field: Field, dice: random.Random) -> str | None:
         if not one or not executors:
             return None
         doing = (
-            field.executing(one.runner() or 0) if len(executors) == 1 else []
+            field.under_way(one.runner() or 0) if len(executors) == 1 else []
         )  # else: whose they are is not known here
         return _freeze(field, [dice.choice(executors)], dice.choice([0.2, 0.4, 2]) * field.grace, doing)
 
@@ -162,7 +163,7 @@ def freeze_tree(field: Field, dice: random.Random) -> str | None:
     with field.borrow(dice) as one:
         if not one:
             return None
-        return _freeze(field, one.tree(), dice.uniform(0.2, 2.5) * field.grace, field.executing(one.runner() or 0))
+        return _freeze(field, one.tree(), dice.uniform(0.2, 2.5) * field.grace, field.under_way(one.runner() or 0))
 
 
 @fault
@@ -176,7 +177,7 @@ def block_output(field: Field, dice: random.Random) -> str | None:
         try:
             begin = time.monotonic()
             while one.unread() < FULL and time.monotonic() < begin + 3 * field.grace and not field.over.is_set():
-                field.submit("print_much", payload={"lines": 300})
+                field.send("print_much", payload={"lines": 300})
                 field.sleep(0.5)
             if one.unread() < FULL:
                 return None
@@ -251,25 +252,25 @@ def _tasks(doing: list[Doing]) -> str:
 @fault
 def segfault(field: Field, dice: random.Random) -> str | None:
     """A handler with a segmentation fault."""
-    return _attempt_ends(field, field.submit("segfault"), "ExecutorDied")
+    return _attempt_ends(field, field.send("segfault"), "ExecutorDied")
 
 
 @fault
 def eat_memory(field: Field, dice: random.Random) -> str | None:
     """A handler that occupies more and more memory."""
-    return _attempt_ends(field, field.submit("eat_memory"), "MemoryExceeded")
+    return _attempt_ends(field, field.send("eat_memory"), "MemoryExceeded")
 
 
 @fault
 def ignore_timeout(field: Field, dice: random.Random) -> str | None:
     """A handler that takes longer than it may and will not be asked to stop."""
-    return _attempt_ends(field, field.submit("overrun"), "Timeout")
+    return _attempt_ends(field, field.send("overrun"), "Timeout")
 
 
 @fault
 def ignore_cancel(field: Field, dice: random.Random) -> str | None:
     """A cancel, by asking or by force, for a handler that will not be asked to stop."""
-    task, force = field.submit("ignore", payload={"seconds": 3600}), dice.random() < 0.5
+    task, force = field.send("ignore", payload={"seconds": 3600}), dice.random() < 0.5
     if task is None:
         return None
     executing = soon(partial(_executes, field, task), SEEN_WITHIN)
@@ -448,7 +449,7 @@ def server_away(field: Field, dice: random.Random) -> str | None:
 
 def _away(field: Field, mode: Any, seconds: float) -> str:
     def away() -> str:
-        doing = field.executing()
+        doing = field.under_way()
         field.server.stop(mode)
         stopped = time.monotonic()
         field.sleep(seconds)

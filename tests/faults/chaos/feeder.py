@@ -2,13 +2,14 @@
 
 import json
 import random
-import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import psycopg
+
+from tests.system import AWAY, Submitter
 
 WAITING = 20
 """Tasks it keeps waiting."""
@@ -46,7 +47,7 @@ def item(kind: str, **more: Any) -> dict[str, Any]:
     return body | more
 
 
-class Feeder:
+class Feeder(Submitter):
     """Tells ``keys`` what it is about to send, and ``accepted`` what was answered.
 
     ``connect`` opens a connection; the faults end it as they like.
@@ -55,19 +56,13 @@ class Feeder:
     def __init__(
         self, connect: Callable[[], "psycopg.Connection[Any]"], seed: int, keys: set[str], accepted: set[int]
     ) -> None:
+        super().__init__(self._next, self._stored, lambda: self._idle)
         self._connect = connect
         self._random = random.Random(seed)
         self._keys = keys
         self._accepted = accepted
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._feed, name="feeder", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
+        self._connection: psycopg.Connection[Any] | None = None
+        self._idle = 0.0
 
     def send(self, connection: "psycopg.Connection[Any]", items: list[dict[str, Any]]) -> list[int]:
         """Submits them; their numbers. Raises psycopg.Error; sent again, they are still stored once."""
@@ -98,22 +93,23 @@ class Feeder:
             body["priority"] = self._random.randint(-5, 5)
         return body
 
-    def _feed(self) -> None:
-        connection: psycopg.Connection[Any] | None = None
-        pending: list[dict[str, Any]] = []
-        while not self._stop.is_set():
-            try:
-                connection = connection or self._connect()
-                row = connection.execute("select count(*) from lockgate.task where status = 'queued'").fetchone()
-                if not pending and row and row[0] >= WAITING:
-                    self._stop.wait(0.1)
-                    continue
-                pending = pending or [self._any() for _ in range(self._random.choice([1, 1, 1, 5]))]
-                self.send(connection, pending)
-                pending = []
-            except (psycopg.OperationalError, psycopg.InterfaceError):
-                if connection:
-                    with suppress(psycopg.Error):
-                        connection.close()
-                connection = None
-                self._stop.wait(0.2)
+    def _next(self) -> list[dict[str, Any]] | None:
+        """One task or some, once fewer than WAITING wait."""
+        waiting = WAITING
+        with suppress(*AWAY):
+            row = self._connected().execute("select count(*) from lockgate.task where status = 'queued'").fetchone()
+            waiting = row[0] if row else WAITING
+        self._idle = 0.1 if waiting >= WAITING else 0.0
+        return None if waiting >= WAITING else [self._any() for _ in range(self._random.choice([1, 1, 1, 5]))]
+
+    def _stored(self, items: list[dict[str, Any]]) -> bool:
+        with suppress(*AWAY):
+            self.send(self._connected(), items)
+            return True
+        return False
+
+    def _connected(self) -> "psycopg.Connection[Any]":
+        """A connection that has not been ended, as far as is known. Raises psycopg.OperationalError."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection

@@ -2,23 +2,22 @@
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
 
 from lockgate.local.witness import Execution, Witness
 from lockgate.postgres.server import Server
-from lockgate.schema import apply, create_logins
 from tests.faults.chaos.disk import Disk
 from tests.faults.chaos.feeder import Feeder, item
-from tests.faults.chaos.record import AUDIT, Breach, Kill, Record
+from tests.faults.chaos.record import Breach, Kill, Record
 from tests.faults.chaos.supervised import Supervised, left_behind, soon
+from tests.system import AWAY, UNENDED, System
 
 T = TypeVar("T")
 
@@ -37,9 +36,6 @@ SHUTDOWN_TIMEOUT = 1.0
 BUSY = 0.8
 """How often a fault looks for a runner that executes something."""
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
-"""What a statement raises while the server is away, or is about to be."""
-
 STOPPED_IN = 40.0
 """Seconds after which a runner that was told to stop, and has a server to say goodbye to, must be gone."""
 
@@ -51,7 +47,7 @@ class Doing(NamedTuple):
     grace: float
 
 
-class Field:
+class Field(System[Server]):
     """Everything of one run."""
 
     def __init__(
@@ -66,15 +62,14 @@ class Field:
         concurrency: int,
         grace: float,
     ) -> None:
+        settings = {"max_connections": str(CONNECTIONS), "max_wal_size": "64MB", "min_wal_size": "32MB"}
+        super().__init__(
+            Server(disk.path, settings=settings), witness, handlers="tests.faults.chaos.handlers", patience=2
+        )
         self.disk = disk
-        self.witness = witness
         self.slots = slots
         self.grace = grace
         self.record = Record()
-        self.over = threading.Event()
-        """Set when everybody should come to an end."""
-        settings = {"max_connections": str(CONNECTIONS), "max_wal_size": "64MB", "min_wal_size": "32MB"}
-        self.server = Server(disk.path, settings=settings)
         self.feeder = Feeder(self.owner, seed, self.record.keys, self.record.accepted)
         self.supervised: list[Supervised] = []
         self._folder = folder
@@ -84,24 +79,20 @@ class Field:
         self._server_thread = ThreadPoolExecutor(1, "server")
         self._starting_thread = ThreadPoolExecutor(1, "starting")
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> Self:
         try:
             self.on_server(self.server.start)
-            apply(self.server.dsn())
-            logins = create_logins(self.server.dsn(), self.server.password)
-            with self.owner() as owner:
-                owner.execute(AUDIT)
-                owner.execute("set scram_iterations = 1")
-                owner.execute("create role crowd login superuser password 'x'")
-                owner.execute(
-                    "update lockgate.queue set grace = %s, slots = %s, backoff_base = 0.1, backoff_max = 1,"
-                    " max_attempts = 100",
-                    (self.grace, self.slots),
-                )
+            super().__enter__()
+            self.insist("set scram_iterations = 1; create role crowd login superuser password 'x'")
+            self.insist(
+                "update lockgate.queue set grace = %s, slots = %s, backoff_base = 0.1, backoff_max = 1,"
+                " max_attempts = 100",
+                *(self.grace, self.slots),
+            )
             self.record.slots.append((time.monotonic(), self.slots))
             environment = {k: v for k, v in os.environ.items() if not k.startswith(("LOCKGATE_", "DATABASE_"))} | {
-                "DATABASE_URL": self.server.dsn(logins["runner"]),
-                "LOCKGATE_HANDLERS": "tests.faults.chaos.handlers",
+                "DATABASE_URL": self.url("runner"),
+                "LOCKGATE_HANDLERS": self.handlers,
                 "LOCKGATE_WITNESS": self.witness.address,
                 "LOCKGATE_CONCURRENCY": str(self._concurrency),
                 "LOCKGATE_MEMORY_LIMIT": str(MEMORY_LIMIT),
@@ -112,7 +103,7 @@ class Field:
             for number in range(1, self._runners + 1):
                 one = Supervised(number, environment, self._folder / f"runner-{number}.log")
                 self.supervised.append(one)
-                self.start(one)
+                self.launch(one)
             self.feeder.start()
         except BaseException:
             self.__exit__()
@@ -133,27 +124,9 @@ class Field:
 
     # -- for the faults -----------------------------------------------------------------------------------------------
 
-    def owner(self) -> "psycopg.Connection[Any]":
-        """A connection of the one who may do everything. Raises psycopg.Error while the server is away."""
-        return psycopg.connect(self.server.dsn(), autocommit=True, connect_timeout=2)
-
     def crowd(self) -> "psycopg.Connection[Any]":
         """A connection of one of many, which may have any there is and costs little to make. Raises psycopg.Error."""
         return psycopg.connect(self.server.dsn(), user="crowd", password="x", connect_timeout=2)
-
-    def ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Rows, or none while the server is away."""
-        with suppress(*AWAY), self.owner() as owner:
-            return owner.execute(query, parameters).fetchall()
-        return []
-
-    def insist(self, query: str, *parameters: object) -> None:
-        """Executes it, as often as it takes."""
-        while not self.over.is_set():
-            with suppress(*AWAY), self.owner() as owner:
-                owner.execute(query, parameters)
-                return
-            self.sleep(0.2)
 
     def sleep(self, seconds: float) -> None:
         """Unless it is over before."""
@@ -163,14 +136,14 @@ class Field:
         """Does something to the server, on the thread that lives as long as it. One after another."""
         return self._server_thread.submit(work).result()
 
-    def start(self, one: Supervised) -> None:
+    def launch(self, one: Supervised) -> None:
         self._starting_thread.submit(one.start).result()
 
     def revive(self, one: Supervised) -> None:
         """Does what a service manager would for one that gave up, as when its first executor is killed."""
         if not one.pid:
             self.record.gave_up += 1
-            self.start(one)
+            self.launch(one)
 
     @contextmanager
     def borrow(
@@ -182,7 +155,7 @@ class Field:
         """
         candidates = dice.sample(self.supervised, len(self.supervised))
         if dice.random() < BUSY:
-            candidates.sort(key=lambda one: not self.executing(one.runner() or 0))
+            candidates.sort(key=lambda one: not self.under_way(one.runner() or 0))
         for one in candidates:
             if one.lock.acquire(blocking=False):
                 try:
@@ -194,7 +167,7 @@ class Field:
                     one.lock.release()
         yield None
 
-    def executing(self, runner: int | None = None) -> list[Doing]:
+    def under_way(self, runner: int | None = None) -> list[Doing]:
         """What executes at this moment by the witness and the table; of one runner's process, or of all."""
         graces = dict(
             self.ask(
@@ -216,7 +189,7 @@ class Field:
             waiting -= {e.task for e in self.witness.executions[-100:] if e.begin > at}
             self.sleep(0.02)
 
-    def submit(self, kind: str, **more: Any) -> int | None:
+    def send(self, kind: str, **more: Any) -> int | None:
         """Submits one that goes first; its number, or None while the server is away."""
         with suppress(*AWAY), self.owner() as owner:
             return self.feeder.send(owner, [item(kind, priority=50, **more)])[0]
@@ -256,5 +229,4 @@ class Field:
             self.breach("a process is left behind", process)
 
 
-UNENDED = "select count(*) from lockgate.task where status in ('scheduled', 'queued', 'running')"
 HELD = "select queue, slot, pid from lockgate.occupied()"

@@ -17,25 +17,6 @@ if TYPE_CHECKING:
 LATE = 1.0
 """Seconds by which the witness, a thread on a busy machine, may hear of a killed executor too late."""
 
-AUDIT = """
-create table lockgate.audit (
-  number bigint generated always as identity primary key, at timestamptz not null default clock_timestamp(),
-  task bigint not null, before text not null, after text not null, lease bigint, new_lease bigint, slot int,
-  attempt int, max_attempts int);
-create function lockgate.audit() returns trigger language plpgsql as $$
-begin
-  insert into lockgate.audit (task, before, after, lease, new_lease, slot, attempt, max_attempts)
-  values (old.id, old.status, case when tg_op = 'DELETE' then 'deleted' else new.status::text end, old.lease, new.lease,
-          coalesce(new.slot, old.slot), new.attempt, new.max_attempts);
-  return null;
-end $$;
-create trigger audit_change after update on lockgate.task for each row
-  when (new.status is distinct from old.status or new.lease is distinct from old.lease)
-  execute function lockgate.audit();
-create trigger audit_delete after delete on lockgate.task for each row execute function lockgate.audit();
-"""
-"""Written by the transaction that changes a task, so neither can be without the other."""
-
 
 @dataclass(frozen=True)
 class Change:

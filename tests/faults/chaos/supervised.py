@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lockgate.local.leash import leash
-from tests.runner.process import CHECKOUT, children, command_line
+from tests.runner.process import CHECKOUT, children, command_line, runners_of
 
 PIPE = 4096
 """Bytes that fit into the pipe: few, so that it is full soon once nobody reads."""
@@ -66,15 +66,12 @@ class Supervised:
         return self.process.pid if self.process and self.process.poll() is None else 0
 
     def runner(self) -> int | None:
-        """The process id of its runner now: the oldest, since a spare is only started beside one that serves."""
-        return min(self._runners(), key=_started, default=None)
+        """The process id of its runner now."""
+        return next(iter(runners_of(self.pid)), None)
 
     def spares(self) -> list[int]:
         """Runners that wait to take its place."""
-        return sorted(self._runners(), key=_started)[1:]
-
-    def _runners(self) -> list[int]:
-        return [pid for pid in children(self.pid) if "-m lockgate_runner" in command_line(pid)] if self.pid else []
+        return runners_of(self.pid)[1:]
 
     def executors(self) -> list[int]:
         return self._below("lockgate_runner.executor.child")
@@ -121,14 +118,6 @@ class Supervised:
         os.close(self._in)
         self.reading.set()
         self._reader.join(2)
-
-
-def _started(pid: int) -> int:
-    """When that process was started, in ticks of the kernel's clock."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return sys.maxsize
 
 
 def state(pid: int) -> str:

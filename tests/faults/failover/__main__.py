@@ -3,8 +3,6 @@
 import secrets
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 from typing import get_args
 
 import click
@@ -12,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lockgate.local.witness import Witness
+from tests import server
 from tests.faults.failover.field import End, Field, Round
 from tests.faults.failover.pair import Pair
 
@@ -35,16 +34,14 @@ def main(rounds: int, seed: int | None, slots: int, runners: int, grace: float, 
     seed = secrets.randbelow(100_000) if seed is None else seed
     console = Console()
     console.print(f"seed {seed}: {rounds} rounds, {slots} slots, {runners} runners, grace {grace:g} s")
-    with tempfile.TemporaryDirectory(prefix="lockgate-failover-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # started by root, the servers are another user
-        with (
-            Pair(folder) as pair,
-            Witness() as witness,
-            Field(pair, witness, seed, slots=slots, runners=runners, grace=grace) as field,
-        ):
-            done = [field.fail_over(end, absent) for _ in range(rounds)]
-            breaches = field.breaches()
+    with (
+        server.folder() as folder,
+        Pair(folder) as pair,
+        Witness() as witness,
+        Field(pair, witness, seed, slots=slots, runners=runners, grace=grace) as field,
+    ):
+        done = [field.fail_over(end, absent) for _ in range(rounds)]
+        breaches = field.breaches()
     console.print(picture(done))
     refused = ", ".join(f"{times} times {what}" for what, times in field.refusals.items()) or "never"
     console.print(

@@ -1,31 +1,22 @@
 """The system across failovers: a pair of servers, the service, runners, people who submit, a witness outside."""
 
 import random
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import httpx
 
 from lockgate.local.witness import Witness
-from lockgate.schema import apply, create_logins
 from tests.contract import until
 from tests.faults.failover.pair import LIMIT, Pair
-from tests.runner.process import RunnerProcess, exists
-from tests.service.conftest import Process
+from tests.runner.process import exists
+from tests.system import Submitter, System
 
-AUDIT = """
-create table public.ended (task bigint not null, status text not null);
-create function public.ended() returns trigger language plpgsql as
-$$ begin insert into public.ended values (new.id, new.status); return null; end $$;
-create trigger ended after update on lockgate.task for each row
-  when (new.status in ('succeeded', 'failed', 'cancelled') and old.status is distinct from new.status)
-  execute function public.ended();
-"""
 End = Literal["kill", "silence", "stop"]
 """How a primary goes; see the methods of Pair."""
 
@@ -45,8 +36,8 @@ class Round:
     interrupted: int
 
 
-class Field:
-    """Everything of one run. The service and the runners know the pair by the one URL that leads to both servers.
+class Field(System[Pair]):
+    """The service and the runners know the pair by the one URL that leads to both servers.
 
     `accepted`: the number of each task that the service has said 202 or 200 of, and when it was asked. `refusals`: what
     else it said, or what became of the request.
@@ -55,47 +46,33 @@ class Field:
     def __init__(
         self, pair: Pair, witness: Witness, seed: int, *, slots: int = 2, runners: int = 3, grace: float = 5.0
     ) -> None:
-        self.pair = pair
-        self.witness = witness
+        super().__init__(pair, witness, handlers="tests.runner.handlers")
         self.slots = slots
         self.accepted: dict[int, float] = {}
         self.refusals: Counter[str] = Counter()
         self._dice = random.Random(seed)
-        self._enough = threading.Event()
-        apply(pair.primary.dsn())
-        logins = create_logins(pair.primary.dsn(), pair.primary.password)
-        with pair.owner() as owner:
-            owner.execute(AUDIT)
-            owner.execute("update lockgate.queue set slots = %s, grace = %s, max_attempts = 20", (slots, grace))
-        self.service = Process("--port", "0", DATABASE_URL=pair.dsn(logins["service"]))
-        self.runners = [
-            RunnerProcess(pair.dsn(logins["runner"]), witness.address, module="lockgate run") for _ in range(runners)
-        ]
-        self._submitters = [
-            threading.Thread(target=self._submit, args=(random.Random(f"{seed}-{number}"),))
-            for number in range(SUBMITTERS)
-        ]
+        self._runners = runners
+        self._grace = grace
+        self._seed = seed
+        self._submitters: list[Submitter] = []
 
     def __enter__(self) -> Self:
+        super().__enter__()
         try:
-            for runner in self.runners:
+            self.insist("update lockgate.queue set slots = %s, grace = %s, max_attempts = 20", self.slots, self._grace)
+            self.service = self.serve()
+            for runner in [self.start() for _ in range(self._runners)]:
                 runner.says("connected", LIMIT)
-            for submitter in self._submitters:
-                submitter.start()
+            for number in range(SUBMITTERS):
+                client = self.stack.enter_context(httpx.Client(base_url=self.service.url, timeout=20))
+                self._submitters.append(self._submitter(client, random.Random(f"{self._seed}-{number}")))
+                self.stack.callback(self._submitters[-1].stop)
+                self._submitters[-1].start()
             until(lambda: len(self.witness.executions) > self.slots, "the first executions", LIMIT)
         except BaseException:
             self.__exit__()
             raise
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        self.service.close()
-        for runner in self.runners:
-            runner.close()
-        for submitter in self._submitters:
-            if submitter.ident:
-                submitter.join(LIMIT)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -106,47 +83,50 @@ class Field:
         """
         time.sleep(self._dice.uniform(0.2, 1.5))  # the moment, not a wait for anything
         before = self._attempts()
-        ends = {"kill": self.pair.kill_primary, "silence": self.pair.silence_primary, "stop": self.pair.stop_primary}
+        ends = {
+            "kill": self.server.kill_primary,
+            "silence": self.server.silence_primary,
+            "stop": self.server.stop_primary,
+        }
         ends[end]()
         dead = time.monotonic()
         time.sleep(absent)  # as long as somebody needs to notice
-        self.pair.promote()
+        self.server.promote()
         promoted = time.monotonic()
         accepted = first(lambda: self.accepted.values(), promoted, "a task to be accepted")
         began = first(lambda: [execution.begin for execution in self.witness.executions], promoted, "a task to begin")
-        self.pair.add_standby()
+        self.server.add_standby()
         return Round(promoted - dead, accepted - dead, began - dead, self._attempts() - before)
 
     def begin(self, seconds: float) -> int:
         """Submits a task that takes as long as that, and waits until it executes; its number."""
-        with self.pair.owner() as owner:
+        with self.server.owner() as owner:
             submit = "select lockgate.submit('default', 'nap', jsonb_build_object('seconds', %s::float), priority => 1)"
             [task] = owner.execute(submit, (seconds,)).fetchone() or [0]
         until(lambda: task in [each.task for each in self.witness.current()], "the task to begin", LIMIT)
         return int(task)
 
     def _attempts(self) -> int:
-        with self.pair.owner() as owner:
-            row = owner.execute("select count(*) from lockgate.attempt").fetchone()
-        return row[0] if row else 0
+        [(count,)] = self.insist("select count(*) from lockgate.attempt")
+        return int(count)
 
-    def _submit(self, dice: random.Random) -> None:
-        """Submits one task after the other, each again and again under its key until it is said to be stored."""
-        with httpx.Client(base_url=self.service.url, timeout=20) as client:
-            while not self._enough.is_set():
-                self._enough.wait(dice.uniform(0, 2 * PAUSE))
-                task = {"kind": "nap", "payload": {"seconds": dice.choice([0.0, 0.0, 0.01, 0.05, 0.1, 0.2])}}
-                key = str(uuid.UUID(int=dice.getrandbits(128)))
-                while not self._accepted(client, task, key):
-                    time.sleep(0.05)
+    def _submitter(self, client: httpx.Client, dice: random.Random) -> Submitter:
+        """Gives each task a key, under which it is submitted until it is said to be stored."""
 
-    def _accepted(self, client: httpx.Client, task: dict[str, Any], key: str) -> bool:
+        def make() -> tuple[dict[str, Any], str]:
+            task = {"kind": "nap", "payload": {"seconds": dice.choice([0.0, 0.0, 0.01, 0.05, 0.1, 0.2])}}
+            return task, str(uuid.UUID(int=dice.getrandbits(128)))
+
+        return Submitter(make, partial(self._accepted, client), lambda: dice.uniform(0, 2 * PAUSE))
+
+    def _accepted(self, client: httpx.Client, one: tuple[dict[str, Any], str]) -> bool:
         """Whether the service has the task now, or nobody asks any more."""
+        task, key = one
         try:
             answer = client.post("/tasks", json=task, headers={"Idempotency-Key": key})
         except httpx.TransportError as error:
             self.refusals[repr(error)] += 1
-            return self._enough.is_set()
+            return self.over.is_set()
         if answer.status_code in (200, 202):
             self.accepted[answer.json()["id"]] = time.monotonic()
             return True
@@ -157,15 +137,12 @@ class Field:
 
     def breaches(self) -> dict[str, Any]:
         """What of the promise was broken: nothing, hopefully. Ends the submitting, and waits for every task to end."""
-        self._enough.set()
         for submitter in self._submitters:
-            submitter.join(LIMIT)
-        with self.pair.owner() as owner:
-            unended = "select count(*) from lockgate.task where status in ('scheduled', 'queued', 'running')"
-            until(lambda: owner.execute(unended).fetchone() == (0,), "every task to end", LIMIT, 0.1)
-            statuses = dict(owner.execute("select id, status::text from lockgate.task").fetchall())
-            ends = Counter(task for (task,) in owner.execute("select task from public.ended"))
-            pids = {pid for (pid,) in owner.execute("select distinct pid from lockgate.runner")}
+            submitter.stop()
+        self.all_end()
+        statuses = dict(self.insist("select id, status::text from lockgate.task"))
+        pids = {pid for (pid,) in self.insist("select distinct pid from lockgate.runner")}
+        ends = Counter(self.ends())
         found = {
             "accepted and lost": self.accepted.keys() - statuses.keys(),
             "accepted and not executed": self.accepted.keys() - {each.task for each in self.witness.executions},

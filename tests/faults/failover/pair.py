@@ -62,8 +62,11 @@ class Pair:
     def dsn(self, user: str = SUPERUSER) -> str:
         """The URL that leads to whichever of the two is the primary. It never changes."""
         hosts = ",".join(f"{HOST}:{server.port}" for server in self._servers)
-        login = f"{quote(user)}:{quote(self.primary.password(user))}"
+        login = f"{quote(user)}:{quote(self.password(user))}"
         return f"postgresql://{login}@{hosts}/lockgate?target_session_attrs=read-write"
+
+    def password(self, user: str) -> str:
+        return self.primary.password(user)
 
     def owner(self) -> "psycopg.Connection[Any]":
         """A session of the administrator on the primary. Raises psycopg.Error."""

@@ -38,10 +38,10 @@ class InFlight:
         self._scene = scene
         scene.q.queue(self.queue, slots=SLOTS)
         self.host = scene.network.host()
-        self.runner = scene.start(self.host, queues=self.queue, concurrency=SLOTS)
+        self.runner = scene.begin(self.host, queues=self.queue, concurrency=SLOTS)
 
     def executions(self, task: int) -> list[Execution]:
-        return [execution for execution in list(self._scene.witness.executions) if execution.task == task]
+        return self._scene.executions(task)
 
     def rows(self, tasks: list[int]) -> list[Task]:
         return self._scene.q.tasks("id = any(%s)", tasks)

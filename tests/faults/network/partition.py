@@ -74,14 +74,14 @@ class Partition:
         self.host = scene.network.host()
         # The whole of what there is on a host, where it is the host that goes.
         module = "lockgate_runner" if self.comes_back else "lockgate run"
-        self.runner = scene.start(self.host, module=module, queues=self.queue)
+        self.runner = scene.begin(self.host, module=module, queues=self.queue)
 
     @property
     def comes_back(self) -> bool:
         return self._kind.make is not Host.vanish
 
     def executions(self, task: int) -> list[Execution]:
-        return [execution for execution in list(self._scene.witness.executions) if execution.task == task]
+        return self._scene.executions(task)
 
     def brief(self) -> None:
         """A partition that is over before any deadline is."""

@@ -67,7 +67,7 @@ def lines(scene: Scene) -> dict[str, Line]:
         line = lines[kind] = Line([scene.network.host() for _ in range(SLOTS)], kind.replace(" ", "-"))
         scene.q.queue(line.queue, slots=SLOTS, backoff_base=0.1, max_attempts=20)
         for host in line.hosts:
-            scene.start(host, queues=line.queue)
+            scene.begin(host, queues=line.queue)
     for runner in scene.runners:
         runner.says("slot taken", LIMIT)
     scene.stand_by((line.queue for line in lines.values()), executors=1)

@@ -4,7 +4,7 @@ import time
 
 from tests.contract import until
 from tests.faults.recovery.figures import Figures
-from tests.faults.recovery.ground import GRACE, Ground, pause
+from tests.faults.recovery.ground import GRACE, ground, pause
 
 AWAY = 60.0
 """Seconds."""
@@ -15,22 +15,22 @@ def away(rounds: int) -> Figures:
     dead: list[float] = []
     again: list[float] = []
     figures = Figures(f"The database is away for {AWAY:g} s")
-    with Ground(slots=2) as ground:
-        ground.start(4)
+    with ground(slots=2) as it:
+        it.begin(4)
         for _ in range(rounds):
-            long = ground.submit("once", times=2)
-            short = ground.submit("brief", {"least": 0.1, "most": 0.1}, times=20)
-            until(lambda: {e.task for e in ground.witness.current()} == set(long), "both to execute", 60)  # noqa: B023
+            long = it.submit("once", times=2)
+            short = it.submit("brief", {"least": 0.1, "most": 0.1}, times=20)
+            until(lambda: {e.task for e in it.witness.current()} == set(long), "both to execute", 60)  # noqa: B023
             stopped = time.monotonic()
-            ground.server.stop("fast")
-            until(lambda: not ground.witness.current(), "the handlers to be dead", AWAY)
-            dead += [e.end - stopped for e in ground.witness.executions if e.task in long and e.end is not None]
+            it.server.stop("fast")
+            until(lambda: not it.witness.current(), "the handlers to be dead", AWAY)
+            dead += [e.end - stopped for e in it.witness.executions if e.task in long and e.end is not None]
             pause(stopped + AWAY - time.monotonic())
-            ground.server.start()
+            it.server.start()
             answers = time.monotonic()
-            again += [ground.begins(task, answers, 60) - answers for task in long]
-            ground.ends([*long, *short], 60)
+            again += [it.begins(task, answers, 60) - answers for task in long]
+            it.succeed([*long, *short], 60)
         figures.times("stopped → the handler is dead", dead, most=GRACE)
         figures.times("it answers → the task executes again", again, most=GRACE + 2)
-        ground.count(figures, again=2 * rounds)
+        it.count(figures, again=2 * rounds)
     return figures

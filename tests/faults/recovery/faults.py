@@ -12,7 +12,7 @@ import psycopg
 
 from tests.contract import until
 from tests.faults.recovery.figures import Figures
-from tests.faults.recovery.ground import GRACE, Ground, pause
+from tests.faults.recovery.ground import GRACE, Ground, ground, pause
 from tests.faults.recovery.load import SPAN, WARM_UP, ended, rates, submit, wait_until
 
 LASTS = 10.0
@@ -36,15 +36,15 @@ SHARE = 0.95
 COLUMNS = ("fault", "tasks/s before", "during", "after", "after / before", "as before after", "bound")
 
 
-def restart(ground: Ground) -> None:
+def restart(it: Ground) -> None:
     """Postgres is restarted"""
-    ground.server.restart("fast")
+    it.server.restart("fast")
 
 
-def end_sessions(ground: Ground) -> None:
+def end_sessions(it: Ground) -> None:
     """two sessions a second are ended"""
     for _ in range(int(LASTS / EVERY)):
-        with suppress(psycopg.Error), ground.owner() as owner:
+        with suppress(psycopg.Error), it.owner() as owner:
             owner.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
                 " and backend_type = 'client backend' order by random() limit 1"
@@ -52,24 +52,24 @@ def end_sessions(ground: Ground) -> None:
         pause(EVERY)
 
 
-def take_connections(ground: Ground) -> None:
+def take_connections(it: Ground) -> None:
     """300 idle connections are taken"""
     with ExitStack() as held:
         for _ in range(IDLE):
-            held.enter_context(ground.owner())
+            held.enter_context(it.owner())
         pause(LASTS)
 
 
-def kill_one(ground: Ground) -> None:
+def kill_one(it: Ground) -> None:
     """one of two runners is killed"""
-    os.kill(ground.supervised[0].runner(), signal.SIGKILL)
+    os.kill(it.runners[0].runner(), signal.SIGKILL)
 
 
-def kill_again_and_again(ground: Ground) -> None:
+def kill_again_and_again(it: Ground) -> None:
     """one of two runners is killed, every second"""
     for _ in range(int(LASTS / KILL_EVERY)):
         with suppress(ProcessLookupError):
-            os.kill(random.choice(ground.supervised).runner(), signal.SIGKILL)
+            os.kill(random.choice(it.runners).runner(), signal.SIGKILL)
         pause(KILL_EVERY)
 
 
@@ -82,21 +82,21 @@ def faults(rounds: int) -> Figures:
     for fault in FAULTS:
         measured = []
         for _ in range(rounds):
-            with Ground(slots=2, settings={"max_connections": str(IDLE + 30)}) as ground:
-                ground.start(2)
-                for one in ground.supervised:
+            with ground(slots=2, settings={"max_connections": str(IDLE + 30)}) as it:
+                it.begin(2)
+                for one in it.runners:
                     one.spare()
-                submit(ground)
-                until(lambda: ground.witness.executions, "the first task", 30)
+                submit(it)
+                until(lambda: it.witness.executions, "the first task", 30)
                 since = time.time() + WARM_UP
                 wait_until(since + SPAN)
                 began = time.time()
-                fault(ground)
+                fault(it)
                 over = time.time()
                 wait_until(over + SETTLES + SPAN)
-                measured.append(rates(ended(ground), since, (began, over), SETTLES))
-                ground.cancel_rest()
-                ground.count(figures, name=str(fault.__doc__))
+                measured.append(rates(ended(it), since, (began, over), SETTLES))
+                it.cancel_rest()
+                it.count(figures, name=str(fault.__doc__))
         before, during, after = (
             statistics.median(getattr(each, name) for each in measured) for name in ("before", "during", "after")
         )

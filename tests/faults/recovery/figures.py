@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lockgate.postgres import binaries
-from tests.faults.recovery.supervised import Supervised
+from tests.system import Supervised
 
 COUNTS = ("", "tasks", "lost", "failed", "ended twice", "executed again", "most at once")
 TIMES = ("seconds", "rounds", "median", "p99", "max", "bound")

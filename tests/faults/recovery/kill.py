@@ -8,7 +8,7 @@ import time
 
 from lockgate.local.supervisor import STEADY
 from tests.faults.recovery.figures import Figures, Laps
-from tests.faults.recovery.ground import Ground, pause
+from tests.faults.recovery.ground import ground, pause
 
 AIM = 0.5
 """Seconds, of the median."""
@@ -28,21 +28,21 @@ def kill(rounds: int) -> Figures:
 def measure(figures: Figures, rounds: int, spare: bool) -> Laps:
     laps = Laps()
     dice = random.Random(rounds)
-    with Ground(slots=2) as ground:
-        ground.start(2, spare="on" if spare else "off")
+    with ground(slots=2) as it:
+        it.begin(2, spare="on" if spare else "off")
         for number in range(rounds):
-            ground.submit("once", times=2 if number == 0 else 1)
-            for one in ground.supervised:
-                ground.executing(one)
+            it.submit("once", times=2 if number == 0 else 1)
+            for one in it.runners:
+                it.executing(one)
                 if spare:
                     one.spare()
             pause(STEADY + dice.random())
-            victim = ground.supervised[number % 2]
-            task = ground.executing(victim)
+            victim = it.runners[number % 2]
+            task = it.executing(victim)
             wall, killed = time.time(), time.monotonic()
             os.kill(victim.runner(), signal.SIGKILL)
-            begun = ground.begins(task, killed, 60)
+            begun = it.begins(task, killed, 60)
             laps.add(begun - killed, victim, wall)
-        ground.cancel_rest()
-        ground.count(figures, "with a spare" if spare else "without")
+        it.cancel_rest()
+        it.count(figures, "with a spare" if spare else "without")
     return laps

@@ -67,17 +67,17 @@ def rate(ends: list[float], begin: float, end: float, window: float = WINDOW) ->
     return statistics.median(counts) / window
 
 
-def submit(ground: Ground) -> list[int]:
+def submit(it: Ground) -> list[int]:
     """Submits all of it, and has the table looked through, so that autovacuum does not do it in between."""
-    tasks = ground.submit("brief", {"least": LEAST, "most": MOST}, times=AHEAD)
-    with ground.owner() as owner:
+    tasks = it.submit("brief", {"least": LEAST, "most": MOST}, times=AHEAD)
+    with it.owner() as owner:
         owner.execute("vacuum analyze lockgate.task")
     return tasks
 
 
-def ended(ground: Ground) -> list[float]:
+def ended(it: Ground) -> list[float]:
     """When tasks succeeded, of time.time(): the server has the clock of this machine."""
-    with ground.owner() as owner:
+    with it.owner() as owner:
         rows = owner.execute(
             "select extract(epoch from finish_time)::float8 from lockgate.task where status = 'succeeded'"
         )

@@ -4,7 +4,7 @@ import time
 
 from tests.contract import until
 from tests.faults.recovery.figures import Figures
-from tests.faults.recovery.ground import Ground, pause
+from tests.faults.recovery.ground import ground, pause
 
 AWAY = 3.0
 """Seconds from the order to stop until the server answers again, about."""
@@ -21,22 +21,22 @@ def restart(rounds: int) -> Figures:
     away: list[float] = []
     kept: list[float] = []
     figures = Figures(f"The database is restarted, and away for {AWAY:g} s")
-    with Ground(slots=2) as ground:
-        ground.start(4)
+    with ground(slots=2) as it:
+        it.begin(4)
         for _ in range(rounds):
-            long = ground.submit("brief", {"least": 8, "most": 8}, times=2)
-            short = ground.submit("brief", {"least": 0.1, "most": 0.1}, times=SHORT)
-            until(lambda: {e.task for e in ground.witness.current()} == set(long), "both to execute", 60)  # noqa: B023
+            long = it.submit("brief", {"least": 8, "most": 8}, times=2)
+            short = it.submit("brief", {"least": 0.1, "most": 0.1}, times=SHORT)
+            until(lambda: {e.task for e in it.witness.current()} == set(long), "both to execute", 60)  # noqa: B023
             pause(1)
             stopped = time.monotonic()
-            ground.server.stop("fast")
+            it.server.stop("fast")
             pause(stopped + AWAY - STARTING - time.monotonic())
-            ground.server.start()
+            it.server.start()
             away.append(time.monotonic() - stopped)
             answers = time.time()
-            ground.ends([*long, *short], 60)
-            kept += [later for one in ground.supervised for event, later in one.told(answers) if event == "slot kept"]
+            it.succeed([*long, *short], 60)
+            kept += [later for one in it.runners for event, later in one.told(answers) if event == "slot kept"]
         figures.times("stopped → it answers again", away)
         figures.times("it answers → a runner has its slot back", kept)
-        ground.count(figures, again=0)
+        it.count(figures, again=0)
     return figures

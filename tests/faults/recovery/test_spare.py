@@ -12,9 +12,9 @@ from lockgate.local.process import environment
 from lockgate.local.runner_process import RunnerProgram
 from tests.contract import Contract, until
 from tests.database import Database
-from tests.faults.recovery.supervised import Supervised
 from tests.lockgate.up import descendants
 from tests.runner.process import CHECKOUT, children, command_line, exists
+from tests.system import Supervised
 
 Run = Callable[..., Supervised]
 LIMIT = 60.0
@@ -28,7 +28,7 @@ def run(db: Database) -> Iterator[Run]:
     started: list[Supervised] = []
 
     def one(cwd: Path = CHECKOUT, **settings: str) -> Supervised:
-        started.append(Supervised(db.runner, module="lockgate run", cwd=cwd, **settings))
+        started.append(Supervised(db.runner, cwd=cwd, **settings))
         started[-1].says("connected", limit=LIMIT)
         return started[-1]
 

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from tests.faults.recovery.figures import Figures, Laps
-from tests.faults.recovery.ground import GRACE, Ground, pause
+from tests.faults.recovery.ground import GRACE, ground, pause
 from tests.lockgate.up import descendants
 
 
@@ -16,27 +16,27 @@ def tree(rounds: int) -> Figures:
     laps = Laps()
     figures = Figures("A whole tree is killed, another runner stands by")
     dice = random.Random(rounds)
-    with Ground(slots=2) as ground:
-        ground.start(2)
+    with ground(slots=2) as it:
+        it.begin(2)
         for number in range(rounds):
-            ground.submit("once", times=2 if number == 0 else 1)
-            busy = list(ground.supervised)
+            it.submit("once", times=2 if number == 0 else 1)
+            busy = list(it.runners)
             for one in busy:
-                ground.executing(one)
-            (standby,) = ground.start(1)
+                it.executing(one)
+            (standby,) = it.begin(1)
             pause(1 + dice.random())  # a moment of its own between two polls
             victim = busy[number % 2]
-            task = ground.executing(victim)
+            task = it.executing(victim)
             below = list(descendants(victim.pid))
             wall, killed = time.time(), time.monotonic()
             for pid in (victim.pid, *below):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            begun = ground.begins(task, killed, GRACE + 30)
+            begun = it.begins(task, killed, GRACE + 30)
             laps.add(begun - killed, standby, wall)
-            ground.close(victim)
-        ground.cancel_rest()
-        ground.count(figures)
+            it.close(victim)
+        it.cancel_rest()
+        it.count(figures)
     figures.times("SIGKILL → its task executes again", laps.seconds, most=GRACE + 2)
     figures.stages(laps)
     return figures
