@@ -5,8 +5,8 @@ from importlib import import_module
 
 import click
 
-from lockgate import environment
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError, explained
+from lockgate.options import misspelt
 
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
 SECTIONS = {
@@ -57,20 +57,15 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         asks_help = {"-h", "--help"} & set(ctx.args)
-        if not asks_help and (complaint := environment.complaint(os.environ)):
-            raise Refusal(complaint)
+        # `run` first: a supervisor lives for long, and need not have a web server in its memory.
+        commands = (command for name in ("run", *COMMANDS) if (command := self.get_command(ctx, name)))
+        if not asks_help and (complaint := misspelt(os.environ, commands)):
+            raise UserError(complaint)
         try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+            with explained():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None  # as a shell says it
-        except Exception as error:
-            from lockgate.errors import one_line
-
-            if said := one_line(error):
-                raise Refusal(said) from error
-            raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

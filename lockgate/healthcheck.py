@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from lockgate.errors import UserError
 from lockgate.options import database_url
-from lockgate.refusal import Refusal
 
 LIMIT = 3  # seconds for an answer
 STATUS_AGE_MAX = 15  # seconds; it is written every second
@@ -37,11 +37,11 @@ def serve(port: int) -> None:
         answer = connection.getresponse()
         said = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Refusal(f"the service does not answer: {error}") from error
+        raise UserError(f"the service does not answer: {error}") from error
     finally:
         connection.close()
     if answer.status != 200:
-        raise Refusal(f"the service is not ready: {said.get('detail')}")
+        raise UserError(f"the service is not ready: {said.get('detail')}")
 
 
 STATUS_FILE = click.option(
@@ -73,15 +73,15 @@ def _of_status_file(file: Path) -> None:
         said = json.loads(file.read_text())
         age = time.time() - said["time"]
     except (OSError, ValueError, KeyError) as error:
-        raise Refusal(f"no word of it: {error}") from error
+        raise UserError(f"no word of it: {error}") from error
     if age > STATUS_AGE_MAX:
-        raise Refusal(f"its last word is {age:.0f} s old")
+        raise UserError(f"its last word is {age:.0f} s old")
     if not said["works"]:
-        raise Refusal("it waits for the broker or the database: its log says for which")
+        raise UserError("it waits for the broker or the database: its log says for which")
 
 
 @healthcheck.command("run")
-@database_url("That of the runner.", required=True, default="the content of the file DATABASE_URL_FILE")
+@database_url("That of the runner.")
 @click.option("--poll", envvar="LOCKGATE_POLL", show_envvar=True, type=float, default=1.0, show_default=True)
 def run(database_url: str, poll: float) -> None:
     """Whether a runner of this host has a session, and has said something on it of late.
@@ -96,6 +96,6 @@ def run(database_url: str, poll: float) -> None:
         row = connection.execute(NEWEST, [f"lockgate-runner {socket.gethostname()}-"[:63]]).fetchone()
     silent = row[0] if row else None
     if silent is None:
-        raise Refusal("no runner of this host has a session")
+        raise UserError("no runner of this host has a session")
     if silent > 2 * poll + 5:
-        raise Refusal(f"the runner has been silent for {silent:.0f} s")
+        raise UserError(f"the runner has been silent for {silent:.0f} s")

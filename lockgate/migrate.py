@@ -9,7 +9,7 @@ from lockgate.options import database_url
 
 
 @click.command()
-@database_url("Whose schema to update.", required=True, default="the content of the file DATABASE_URL_FILE")
+@database_url("Whose schema to update.")
 @click.option(
     "--login-password",
     envvar="LOCKGATE_LOGIN_PASSWORD",

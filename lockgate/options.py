@@ -1,36 +1,97 @@
-"""Where the database is: options of several commands."""
+"""The options that several programs have, and the check of the environment for misspelt ones."""
 
+import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from lockgate import log
+from lockgate.errors import UserError
+
+Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
+
+PREFIX = "LOCKGATE_"
+# Variables that are read, and are no option of any command.
+WITHOUT_OPTION = frozenset(
+    {
+        "LOCKGATE_ACTIVATION",
+        "LOCKGATE_AMQP_URL_FILE",
+        "LOCKGATE_HANDLERS",
+        "LOCKGATE_LIFELINE",
+        "LOCKGATE_RUNNER_NAME",
+        "LOCKGATE_WITNESS",
+    }
+)
 
 
-def from_file() -> str | None:
-    """Return the content of the file DATABASE_URL_FILE, for secrets that are mounted as files; None without one."""
-    name = os.environ.get("DATABASE_URL_FILE")
-    try:
-        return Path(name).read_text().strip() if name else None
-    except OSError as error:
-        raise click.UsageError(f"DATABASE_URL_FILE: {error}") from None
+def misspelt(environment: Mapping[str, str], commands: Iterable[click.Command]) -> str | None:
+    """Return what is wrong with the names of these variables, in one line; None if each is an option of a command.
+
+    Takes no more commands than it needs: to import one may take long.
+    """
+    known = set(WITHOUT_OPTION)
+    unknown = {name for name in environment if name.startswith(PREFIX)} - known
+    for command in commands if unknown else ():
+        known |= {str(option.envvar) for option in command.params}
+        unknown -= known
+        if not unknown:
+            return None
+    if not unknown:
+        return None
+    near = difflib.get_close_matches(min(unknown), known, n=1)
+    return f"{', '.join(sorted(unknown))}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def database_url(text: str, required: bool, default: str) -> Callable[[Command], Command]:
-    """Return the option --database-url: its help, whether there must be one, what is said of its default."""
+def url_option(
+    option: str,
+    variable: str,
+    text: str,
+    *,
+    required: bool = True,
+    default: str | None = None,
+    is_one: Callable[[str], bool] = bool,
+    form: str = "",
+) -> Callable[[Command], Command]:
+    """Return the option for the URL of a server, which may hold a password: it can come from the file that the
+    variable with _FILE at its end names, and no message repeats it.
+
+    `default`: what the help says of it; `is_one`: whether a text is of that `form`.
+    """
+
+    def checked(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+        if url is not None and form and not is_one(url):
+            raise UserError(f"{variable} is not of the form {form}", exit_code=2)
+        return url
+
+    def from_file() -> str | None:
+        name = os.environ.get(f"{variable}_FILE")
+        if not name:
+            if required:  # not left to click's `required`, which takes what this returns for a value
+                raise click.UsageError(f"Missing option '{option}' (or {variable}, or {variable}_FILE).")
+            return None
+        try:
+            return Path(name).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{variable}_FILE: {error}", exit_code=2) from None
+
     return click.option(
-        "--database-url",
-        envvar="DATABASE_URL",
+        option,
+        envvar=variable,
         show_envvar=True,
         metavar="URL",
-        required=required,
         default=from_file,
-        show_default=default,
+        show_default=default or f"the content of the file {variable}_FILE",
+        callback=checked,
         help=text,
     )
+
+
+def database_url(text: str, **how: Any) -> Callable[[Command], Command]:
+    """Return the option --database-url, with this help; `how`: see `url_option`."""
+    return url_option("--database-url", "DATABASE_URL", text, **how)
 
 
 def default_data() -> Path:
@@ -51,3 +112,42 @@ def data_option(text: str) -> Callable[[Command], Command]:
         show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
         help=text,
     )
+
+
+def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """Return [HOST:]PORT as given: it may have to be handed on. Raises click.BadParameter."""
+    if not text:
+        return None
+    port = text.rpartition(":")[2]
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise click.BadParameter(f"{text!r} is not of the form [HOST:]PORT, as in 9101 or 0.0.0.0:9101")
+    return text
+
+
+METRICS = click.option(
+    "--metrics",
+    envvar="LOCKGATE_METRICS",
+    show_envvar=True,
+    metavar="[HOST:]PORT",
+    callback=_address,
+    show_default="nowhere",
+    help="Where to serve metrics for Prometheus, at /metrics.",
+)
+LOG_FORMAT = click.option(
+    "--log-format",
+    envvar="LOCKGATE_LOG_FORMAT",
+    show_envvar=True,
+    type=click.Choice(log.FORMATS),
+    default="auto",
+    show_default=True,
+    help="auto: console on a terminal, JSON lines elsewhere.",
+)
+LOG_LEVEL = click.option(
+    "--log-level",
+    envvar="LOCKGATE_LOG_LEVEL",
+    show_envvar=True,
+    type=click.Choice(log.LEVELS),
+    default="info",
+    show_default=True,
+    help="The least that is logged.",
+)

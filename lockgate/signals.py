@@ -1,14 +1,30 @@
 """Ctrl-C and TERM: the first interrupts, a second hurries."""
 
+import asyncio
+import contextlib
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interruption:
+@contextlib.contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """In the running event loop, call `stop` at each TERM and Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+class Signals:
     """While in this context, the first signal raises KeyboardInterrupt in the main thread; later ones only count.
 
     Python drops what is raised in a destructor or in a hook after a fork, here without a word about it: a loop that

@@ -6,8 +6,7 @@ import click
 import psycopg
 
 from lockgate.commands.database import Database, asks_database
-from lockgate.errors import one_line
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError, explain
 
 TASKS = click.argument("tasks", metavar="ID...", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True)
 
@@ -31,7 +30,7 @@ def cancel(database: Database, tasks: tuple[int, ...], force: bool) -> None:
             if status == "running":
                 return f"task {task} is running and is {'being killed' if force else 'asked to stop'}"
             if status != "cancelled":
-                raise Refusal(f"task {task} has already {status}")
+                raise UserError(f"task {task} has already {status}")
             return f"task {task} is cancelled"
 
         _each(tasks, one)
@@ -60,11 +59,11 @@ def _each(tasks: Iterable[int], do: Callable[[int], str]) -> None:
     for task in tasks:
         try:
             click.echo(do(task))
-        except (Refusal, psycopg.Error) as error:
+        except (UserError, psycopg.Error) as error:
             # Ours are about this one task; with any other the rest would fare no better.
             if isinstance(error, psycopg.Error) and not (error.sqlstate or "").startswith("LG"):
                 raise
             refused = True
-            click.echo(f"lockgate: {one_line(error)}", err=True)
+            click.echo(f"lockgate: {explain(error)}", err=True)
     if refused:
         raise click.exceptions.Exit(1)

@@ -13,9 +13,9 @@ from click.core import ParameterSource
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import schema
+from lockgate.errors import UserError
 from lockgate.options import data_option, database_url
 from lockgate.postgres.data_dir import DataFolder
-from lockgate.refusal import Refusal
 
 # What the URL says comes before these. A network that vanishes without a word is noticed within ten seconds.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
@@ -36,23 +36,23 @@ class Database:
     data: Path
 
     def address(self) -> str:
-        """Return the URL to connect to. Raises Refusal."""
+        """Return the URL to connect to. Raises UserError."""
         if self.url:
             return self.url
         folder = DataFolder(self.data)
         try:
             entry = folder.read("pgpass").split(":") if folder.is_held() else []
         except OSError as error:
-            raise Refusal(f"the data folder {self.data} cannot be read: {error.strerror}") from error
+            raise UserError(f"the data folder {self.data} cannot be read: {error.strerror}") from error
         if len(entry) != 5:
-            raise Refusal(
+            raise UserError(
                 f"no database: DATABASE_URL is not set, and no `lockgate up` is running on {self.data} (--data)"
             )
         host, port, name, user, password = entry
         return f"postgresql://{quote(user)}:{quote(password)}@{host}:{port}/{quote(name)}"
 
     def connect(self, **settings: str | int | None) -> psycopg.Connection[tuple[Any, ...]]:
-        """Connect, in autocommit, and see to it that the schema is one to talk to. Raises Refusal, psycopg.Error.
+        """Connect, in autocommit, and see to it that the schema is one to talk to. Raises UserError, psycopg.Error.
 
         `settings`: of libpq, over what the URL says. Nothing is set on the session: a pooler may be between.
         """
@@ -69,9 +69,9 @@ class Database:
 def _check(version: int) -> None:
     """Refuse a schema that lacks what we ask for. A newer one has it all: functions are only ever added."""
     if version == 0:
-        raise Refusal("this database has no Lockgate schema: run `lockgate migrate`")
+        raise UserError("this database has no Lockgate schema: run `lockgate migrate`")
     if version < schema.VERSION:
-        raise Refusal(
+        raise UserError(
             f"the schema of this database has version {version}, older than this program's {schema.VERSION}: "
             "run `lockgate migrate`"
         )

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import errors
 
 from lockgate.commands.database import Database
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError
 
 LIMIT = 10.0  # seconds; runners look at least once in a poll, which is 1 s unless somebody changed it
 PAUSE = 0.2
@@ -23,7 +23,7 @@ from lockgate.queue_overview q where queue = %s
 
 
 def delete_queue(database: Database, name: str) -> None:
-    """Set its slots to 0, wait for its runners, delete it; or else give it its slots back. Raises Refusal."""
+    """Set its slots to 0, wait for its runners, delete it; or else give it its slots back. Raises UserError."""
     with database.connect() as connection:
         slots = _slots(connection, name)
         gone = False
@@ -34,16 +34,16 @@ def delete_queue(database: Database, name: str) -> None:
             if not gone:
                 _restore(connection, database, name, slots)
     if not gone:
-        raise Refusal(f'runners still hold slots of queue "{name}" after {LIMIT:.0f} s; it stays as it was')
+        raise UserError(f'runners still hold slots of queue "{name}" after {LIMIT:.0f} s; it stays as it was')
 
 
 def _slots(connection: psycopg.Connection[Any], name: str) -> int:
-    """Return how many it has. Raises Refusal if it cannot be deleted anyway."""
+    """Return how many it has. Raises UserError if it cannot be deleted anyway."""
     row = connection.execute(TASKS, [name]).fetchone()
     if row is None:
-        raise Refusal(f'there is no queue "{name}"')
+        raise UserError(f'there is no queue "{name}"')
     if row[1]:
-        raise Refusal(f'queue "{name}" is not empty: cancel what waits or runs, then `lockgate queues purge {name}`')
+        raise UserError(f'queue "{name}" is not empty: cancel what waits or runs, then `lockgate queues purge {name}`')
     return int(row[0])
 
 

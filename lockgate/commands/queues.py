@@ -11,7 +11,7 @@ from lockgate.commands.database import Database, asks_database
 from lockgate.commands.delete_queue import delete_queue
 from lockgate.commands.queue_settings import SETTINGS, parse, setting_options, spell
 from lockgate.commands.seconds import spoken
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError
 
 HEADS = (
     "queue", "slots", "running", "queued", "scheduled", "oldest wait", "timeout", "attempts", "retention", "remark",
@@ -121,7 +121,7 @@ def purge(database: Database, name: str) -> None:
     deleted = 0
     with database.connect() as connection:
         if connection.execute("select 1 from lockgate.queue_detail where queue = %s", [name]).fetchone() is None:
-            raise Refusal(f'there is no queue "{name}"')
+            raise UserError(f'there is no queue "{name}"')
         while row := connection.execute("select lockgate.purge(%s, %s)", [name, BATCH]).fetchone():
             deleted += row[0]
             if row[0] == 0:

@@ -14,9 +14,8 @@ from rich.live import Live
 from lockgate.commands import snapshot, status_view
 from lockgate.commands.database import Database, asks_database
 from lockgate.commands.snapshot import Snapshot
-from lockgate.errors import one_line
-from lockgate.refusal import Refusal
-from lockgate.signals import Interruption
+from lockgate.errors import UserError, explain
+from lockgate.signals import Signals
 
 PERIOD = 1.0  # seconds between two looks
 SILENCE_LIMIT = 3.0  # seconds without an answer until that is said
@@ -39,13 +38,13 @@ def status(database: Database, once: bool) -> None:
         console.print(status_view.fitting(console, first, where, _clock()))
         return
     watch = Watch(database, first)
-    with Interruption() as interruption:
+    with Signals() as signals:
         try:
             threading.Thread(target=watch.look, name="watch", daemon=True).start()
             _show(console, watch, where)
         except KeyboardInterrupt:
-            if interruption.number != 2:  # Ctrl-C is how one leaves; others mean something else
-                sys.exit(128 + interruption.number)
+            if signals.number != 2:  # Ctrl-C is how one leaves; others mean something else
+                sys.exit(128 + signals.number)
 
 
 def _show(console: Console, watch: "Watch", where: str) -> None:
@@ -83,8 +82,8 @@ class Watch:
                 connection = connection or self.database.connect(connect_timeout=CONNECT_LIMIT)
                 self.latest = snapshot.take(connection)
                 self.clock, self._seen, self._error = _clock(), time.monotonic(), None
-            except (psycopg.Error, Refusal) as error:
-                self._error = one_line(error) or f"{type(error).__name__}: {error}"
+            except (psycopg.Error, UserError) as error:
+                self._error = explain(error) or f"{type(error).__name__}: {error}"
                 if connection:
                     connection.close()
                 connection = None

@@ -10,7 +10,7 @@ from lockgate.commands.database import Database, asks_database
 from lockgate.commands.payload import Payload
 from lockgate.commands.seconds import YEARS, Seconds
 from lockgate.commands.wait import wait_for
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError
 
 STATEMENT = """
 select lockgate.submit(
@@ -74,7 +74,7 @@ def submit(database: Database, wait: bool, wait_limit: float | None, **task: Any
         except psycopg.OperationalError as error:
             if not connection.broken:
                 raise
-            raise Refusal(
+            raise UserError(
                 "the connection broke: whether there is a task now is unknown. With the same --idempotency-key "
                 "it can be submitted again safely"
             ) from error

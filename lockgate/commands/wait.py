@@ -8,8 +8,7 @@ import psycopg
 
 from lockgate.commands.database import Database
 from lockgate.commands.table import printable
-from lockgate.errors import one_line
-from lockgate.refusal import Refusal
+from lockgate.errors import UserError, explain
 
 PAUSE_LEAST, PAUSE_MOST = 0.05, 1.0  # seconds between two looks: few tasks end at once, and few wait for the second
 TIMED_OUT, INTERRUPTED = 124, 130  # exit codes, as of timeout(1) and of a shell
@@ -39,7 +38,7 @@ def wait_for(database: Database, task: int, limit: float | None) -> None:
     if end.status != "succeeded":
         error = end.error or {}
         why = f": {error.get('type')}: {error.get('message')}" if error else ""
-        raise Refusal(printable(f"task {task} {'was ' * (end.status == 'cancelled')}{end.status}{why}"))
+        raise UserError(printable(f"task {task} {'was ' * (end.status == 'cancelled')}{end.status}{why}"))
     click.echo("null" if end.result is None else end.result)
 
 
@@ -55,13 +54,13 @@ def _end(database: Database, task: int, limit: float | None) -> End | None:
                 connection = connection or database.connect()
                 row = connection.execute(QUERY, [task]).fetchone()
                 if row is None:
-                    raise Refusal(f"task {task} was deleted")
+                    raise UserError(f"task {task} was deleted")
                 if row[0] in ("succeeded", "failed", "cancelled"):
                     return End(*row)
                 away = False
             except psycopg.OperationalError as error:
                 if not away:
-                    click.echo(f"lockgate: {one_line(error)}; trying again", err=True)
+                    click.echo(f"lockgate: {explain(error)}; trying again", err=True)
                 away = True
                 if connection:
                     connection.close()

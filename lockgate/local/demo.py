@@ -14,13 +14,13 @@ import click
 import psycopg
 
 from lockgate import schema
-from lockgate.environment import PREFIX
 from lockgate.local import ports
 from lockgate.local.demo_view import Row, View
 from lockgate.local.stack import Stack, StackError
 from lockgate.local.witness import Witness
+from lockgate.options import PREFIX
 from lockgate.postgres.server import Server
-from lockgate.signals import Interruption
+from lockgate.signals import Signals
 
 Command = TypeVar("Command", bound=Callable[..., None])
 SPARE = 60.0  # seconds on top of what the tasks themselves take at worst
@@ -49,14 +49,14 @@ def demo(tasks: int, min: int, max: int, slots: int, runners: int) -> None:  # n
         raise click.UsageError("--min is greater than --max")
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # settings of your own installation, handlers and all, are not for the demo's programs
-    with Interruption() as interruption, Witness() as witness, _folder() as folder:
+    with Signals() as signals, Witness() as witness, _folder() as folder:
         try:
             with _stack(folder, runners, witness) as (stack, operator):
                 view = View({runner.name: number for number, runner in enumerate(stack.runners, 1)})
                 limit = time.monotonic() + tasks * max / slots + SPARE
-                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max), interruption)
+                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max), signals)
         except KeyboardInterrupt:
-            sys.exit(128 + interruption.number)
+            sys.exit(128 + signals.number)
     most = witness.most.get("default", 0)
     view.conclude(rows, most, slots)
     if not kept(rows, {execution.task for execution in witness.executions}, most, slots):
@@ -139,14 +139,14 @@ def _watch(
     limit: float,
     slots: int,
     bodies: list[dict[str, Any] | None],
-    interruption: Interruption,
+    signals: Signals,
 ) -> list[Row]:
     """Submit the tasks and show them until all have ended; the rows as they are then. Raises StackError."""
     with psycopg.connect(operator, connect_timeout=10, autocommit=True) as connection, view:
         connection.execute("select set_slots('default', %s)", [slots])
         numbers = [_submit(stack, body) for body in bodies]
         while True:
-            interruption.check()
+            signals.check()
             rows = [Row(*values) for values in connection.execute(QUERY, [numbers])]
             view.show(rows)
             if all(row.ended for row in rows):

@@ -9,9 +9,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 
-from lockgate.environment import OURS
 from lockgate.local.leash import leash
 
+# Of the command `lockgate`, which does not hand them on to the programs it starts.
+OURS = frozenset(
+    {
+        "LOCKGATE_DATA",
+        "LOCKGATE_DEMO_MAX",
+        "LOCKGATE_DEMO_MIN",
+        "LOCKGATE_DEMO_TASKS",
+        "LOCKGATE_LOGIN_PASSWORD",
+        "LOCKGATE_LOGIN_PASSWORD_FILE",
+        "LOCKGATE_LOGIN_PREFIX",
+        "LOCKGATE_RUNNERS",
+        "LOCKGATE_SLOTS",
+        "LOCKGATE_SPARE",
+    }
+)
 SHORT_LIFE = 5.0  # seconds; what ends sooner than this after its start would do so again
 
 

@@ -12,7 +12,7 @@ from lockgate.local.process import environment
 from lockgate.local.runner_process import RunnerProgram
 from lockgate.local.spare import Spare, spare_option
 from lockgate.local.supervisor import Supervisor, needed, watch
-from lockgate.signals import Interruption
+from lockgate.signals import Signals
 
 
 @click.command()
@@ -32,11 +32,11 @@ def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
 
     kept = Spare(make) if spare else None
     supervisor = Supervisor(make, kept)
-    with Interruption() as interruption:
+    with Signals() as signals:
         try:
             supervisor.start()
             while not supervisor.refused:
-                interruption.check()
+                signals.check()
                 if how := supervisor.tend():
                     click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
                 if kept:
@@ -46,7 +46,7 @@ def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
         except KeyboardInterrupt:
             asked = 0
             while not supervisor.wait(0.05):
-                if asked < min(interruption.count, 2):
+                if asked < min(signals.count, 2):
                     supervisor.ask()
                     asked += 1
 

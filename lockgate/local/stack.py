@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import IO, Any
 
+from lockgate.errors import UserError
 from lockgate.local.process import SHORT_LIFE, Program, environment
 from lockgate.local.runner_process import RunnerProgram
 from lockgate.local.spare import Spare
@@ -24,7 +25,7 @@ HURRY_LIMIT = 5.0  # seconds a program gets to end once it was asked twice
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class StackError(Exception):
+class StackError(UserError):
     """The programs cannot be started or kept up; the message says why in one line."""
 
 

@@ -13,7 +13,7 @@ from lockgate.local.spare import spare_option
 from lockgate.local.stack import Stack, StackError
 from lockgate.options import data_option, database_url
 from lockgate.postgres.server import Server
-from lockgate.signals import Interruption
+from lockgate.signals import Signals
 
 
 @click.command()
@@ -57,7 +57,7 @@ def up(
     """
     server = None if database_url else Server(data)
     stack: Stack | None = None
-    with Interruption() as interruption:
+    with Signals() as signals:
         try:
             if server:
                 server.start()
@@ -69,14 +69,14 @@ def up(
             stack.start()
             _greet(stack, psql)
             while True:
-                interruption.check()
+                signals.check()
                 stack.look_after()
                 stack.watch(0.1)
         except KeyboardInterrupt:
             _say("stopping; once more to hurry")
         finally:
             if stack:
-                stack.stop(lambda: interruption.hurry)
+                stack.stop(lambda: signals.hurry)
             elif server:
                 server.stop()
 

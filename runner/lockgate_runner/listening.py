@@ -1,11 +1,12 @@
 """The wake session: listens, and says where to look. Losing it costs nothing but earliness."""
 
 import asyncio
-import random
 from collections.abc import Callable
 
 import psycopg
 import structlog
+
+from lockgate.backoff import Backoff
 
 CHECK_EVERY = 5.0
 """Seconds of silence after which the connection is asked whether it lives, and seconds it has to answer."""
@@ -32,7 +33,7 @@ async def listen(url: str, name: str, heard: Callable[[str], None], pace: Callab
 
     ``pace`` says how many times as long as others it may go without asking whether the connection lives.
     """
-    pause = 0.1
+    backoff = Backoff(0.1, 5.0)
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -48,7 +49,7 @@ async def listen(url: str, name: str, heard: Callable[[str], None], pace: Callab
                 connection.add_notify_handler(lambda notification: heard(notification.payload))  # beside an answer
                 await connection.execute(LISTEN)
                 heard("")
-                pause = 0.1
+                backoff.reset()
                 while True:
                     # By libpq itself: the way through psycopg's `notifies` is longer, and a task waits for it.
                     while notification := connection.pgconn.notifies():
@@ -59,9 +60,9 @@ async def listen(url: str, name: str, heard: Callable[[str], None], pace: Callab
                         async with asyncio.timeout(CHECK_EVERY):
                             await connection.execute("select 1")
         except (psycopg.Error, OSError, TimeoutError) as error:
+            pause = backoff.next()
             log.warning("wake session lost", error=str(error).strip(), retry_in=round(pause, 2))
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        pause = min(pause * 2, 5.0)
+            await asyncio.sleep(pause)
 
 
 async def _readable(descriptor: int, limit: float) -> bool:

@@ -116,9 +116,10 @@ class Runner:
             await self._executors.keep(0)
             return
         if self._metrics:
-            from lockgate_runner.metrics import serve  # 20 ms that others do not wait for
+            from lockgate.metrics import serve  # 20 ms that others do not wait for
+            from lockgate_runner.metrics import Families
 
-            serve(self._metrics, self._tally)
+            serve(self._metrics, Families(self._tally))
         try:
             while not self._wound_up():
                 try:

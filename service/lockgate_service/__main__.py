@@ -17,13 +17,15 @@ import click
 import psycopg
 import uvicorn
 
-from lockgate_service import log
+from lockgate import log
+from lockgate.errors import UserError
+from lockgate.options import LOG_FORMAT, LOG_LEVEL
 from lockgate_service.app import asks_for_keys, create_app
 from lockgate_service.auth import db
 from lockgate_service.http import prefer
 from lockgate_service.http.middleware import edged
 from lockgate_service.http.problems import Refusal
-from lockgate_service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL, CannotStart
+from lockgate_service.options import DATABASE_URL
 from lockgate_service.pool import Pool
 from lockgate_service.server import protocol
 from lockgate_service.settings import Settings
@@ -167,7 +169,7 @@ def main(**options: Any) -> None:
     machine can connect, it refuses to start before there is a key (`lockgate keys add`), or --open.
     """
     settings = Settings(**options)
-    log.configure(settings.log_format, settings.log_level)
+    log.configure(settings.log_format, settings.log_level, name="service")
     serve(settings)
 
 
@@ -175,10 +177,9 @@ def serve(settings: Settings) -> None:
     """Returns after an orderly stop."""
     listener = listen(settings.host, settings.port)
     if asks_for_keys(settings) and asyncio.run(has_keys(settings.database_url)) is False:
-        raise CannotStart(
+        raise UserError(
             f"whoever can reach {settings.published or settings.host} could do everything: "
             "make a key first (lockgate keys add NAME), or say so (--open)",
-            exit_code=1,
         )
     stopping = asyncio.Event()
     config = uvicorn.Config(
@@ -208,6 +209,7 @@ def end(waiting: int) -> None:
     """Does not return."""
     log.logger.warning("cut off", waiting=waiting)
     log.logger.info("stopped")
+    log.flush()
     os._exit(0)
 
 
@@ -226,14 +228,14 @@ async def has_keys(database_url: str) -> bool | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises CannotStart if that address cannot be had."""
+    """Raises UserError if that address cannot be had."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotStart(f"port {port} on {host} is taken", exit_code=1) from None
-        raise CannotStart(f"cannot listen on port {port} of {host}: {error.strerror or error}", exit_code=1) from None
+            raise UserError(f"port {port} on {host} is taken") from None
+        raise UserError(f"cannot listen on port {port} of {host}: {error.strerror or error}") from None
     # asyncio does this only for sockets it made itself; without it every answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -6,9 +6,9 @@ from litestar import get
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from lockgate.log import logger
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import unavailable
-from lockgate_service.log import logger
 from lockgate_service.openapi.docs import problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db

@@ -1,8 +1,6 @@
 """What the service is told at its start, and nothing that changes later."""
 
 from msgspec import Struct
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -18,11 +16,3 @@ class Settings(Struct, frozen=True, kw_only=True):
     published: str | None = None
     trusted_proxies: str | None = None
     root_path: str = ""
-
-
-def is_database_url(text: str) -> bool:
-    """Whether libpq can read this as a connection string; it may still lead nowhere."""
-    try:
-        return bool(conninfo_to_dict(text))
-    except ProgrammingError:
-        return False

@@ -8,9 +8,9 @@ import click
 import pytest
 from lockgate_runner.__main__ import main as bare_runner
 
-from lockgate import environment
 from lockgate.__main__ import COMMANDS
 from lockgate.__main__ import main as lockgate
+from lockgate.options import WITHOUT_OPTION
 from tests.docs.markdown import DOCUMENTS, ROOT, table
 
 PROGRAMS = ("up", "demo", "serve", "run", "intake", "publish", "migrate")
@@ -63,7 +63,7 @@ def test_the_settings_of_a_bare_runner_are_named_too() -> None:
 
 def variables() -> dict[str, set[str | None]]:
     """Every variable that is read, and the defaults it has, one per command that has it."""
-    found: dict[str, set[str | None]] = {name: {None} for name in {*environment.OTHERS, "DATABASE_URL_FILE"} - INTERNAL}
+    found: dict[str, set[str | None]] = {name: {None} for name in {*WITHOUT_OPTION, "DATABASE_URL_FILE"} - INTERNAL}
     for each in (*map(command, COMMANDS), bare_runner):
         for option in [option for option in options(each) if option.envvar]:
             found.setdefault(str(option.envvar), set()).add(default(option))

@@ -1,6 +1,5 @@
 """The command line: help, settings by name, and what goes wrong in one line."""
 
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from lockgate import environment
 from lockgate.__main__ import COMMANDS, SECTIONS, main
 from lockgate.local import ports
+from lockgate.options import misspelt
 from lockgate.postgres import binaries
 from tests.lockgate.up import lockgate
 
@@ -58,11 +57,10 @@ def test_the_version_is_said() -> None:
 
 
 def test_the_variable_of_every_option_is_known() -> None:
-    programs = [getattr(import_module(module), name) for module, name in (p.split(":") for p in environment.PROGRAMS)]
-    options = [option for command in (*commands().values(), *programs) for option in command.params]
+    options = [option for command in commands().values() for option in command.params]
     named = {str(option.envvar): "1" for option in options if option.envvar}
-    assert environment.complaint(named) is None
-    assert environment.complaint(named | {"LOCKGATE_SLOTSS": "1"}) == (
+    assert misspelt(named, commands().values()) is None
+    assert misspelt(named | {"LOCKGATE_SLOTSS": "1"}, commands().values()) == (
         "LOCKGATE_SLOTSS: no such setting; did you mean LOCKGATE_SLOTS?"
     )
 

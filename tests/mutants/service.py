@@ -143,7 +143,7 @@ MUTANTS = [
     ),
     mutant(
         "dropped-aloud", "a Ctrl-C that Python drops is told of with a traceback",
-        py("lockgate/signals", "Interruption.__enter__", "sys.unraisablehook = self._drop", "pass"),
+        py("lockgate/signals", "Signals.__enter__", "sys.unraisablehook = self._drop", "pass"),
         "lockgate/test_interruption.py",
     ),
     mutant(

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
-from lockgate_runner.log import Writer
 
+from lockgate.log import Writer
 from tests.contract import Contract, until
 from tests.runner.process import CHECKOUT
 
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_left_out_and_counted(pipe: tuple[int, int], monkey
     out, into = pipe
     writer = Writer(into, limit=10_000)
     said = SimpleNamespace(warning=lambda event, lines: writer.msg(f"{event}: {lines}"))
-    monkeypatch.setattr("lockgate_runner.log.log", said)
+    monkeypatch.setattr("lockgate.log.logger", said)
     os.write(into, b"x" * (PIPE - 1) + b"\n")
     for number in range(100):
         writer.msg(f"{number:0999d}")

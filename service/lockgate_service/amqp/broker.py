@@ -1,15 +1,15 @@
 """The way to RabbitMQ: connections with a limit on every wait, and pauses before trying again."""
 
 import asyncio
-import random
 
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelInvalidStateError
 from yarl import URL
 
+from lockgate.backoff import Backoff
+from lockgate.log import logger
 from lockgate_service.amqp import lenient
-from lockgate_service.log import logger
 
 # Seconds.
 CONNECT_LIMIT = 10.0
@@ -54,19 +54,9 @@ async def close(connection: AbstractConnection) -> None:
         logger.debug("connection not closed in good order", error=words(error))
 
 
-class Pauses:
-    """How long to wait before the next try: longer each time, and not the same for everybody."""
-
-    def __init__(self) -> None:
-        self._next = PAUSE_MIN
-
-    def next(self) -> float:
-        """Seconds."""
-        pause, self._next = self._next, min(2 * self._next, PAUSE_MAX)
-        return pause * random.uniform(0.5, 1.5)  # noqa: S311  (jitter)
-
-    def reset(self) -> None:
-        self._next = PAUSE_MIN
+def backoff() -> Backoff:
+    """The pauses between tries to reach the broker or the database."""
+    return Backoff(PAUSE_MIN, PAUSE_MAX)
 
 
 def words(error: BaseException) -> str:

@@ -2,15 +2,15 @@
 
 import click
 
+from lockgate.options import url_option
 from lockgate_service.amqp.url import is_amqp_url
-from lockgate_service.options import url_option
 
 AMQP_URL = url_option(
     "--amqp-url",
     "LOCKGATE_AMQP_URL",
-    is_amqp_url,
-    "amqp://user:password@host:5672/vhost",
     "Where RabbitMQ is.",
+    is_one=is_amqp_url,
+    form="amqp://user:password@host:5672/vhost",
 )
 STATUS_FILE = click.option(
     "--status-file",

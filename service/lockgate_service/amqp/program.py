@@ -5,15 +5,13 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
-from lockgate_service.log import logger
+from lockgate.errors import UserError
+from lockgate.log import logger
 
 # Seconds.
 STATUS_EVERY = 1.0
@@ -22,7 +20,7 @@ COUNTED_EVERY = 60.0
 
 @contextlib.contextmanager
 def run() -> Iterator[None]:
-    """Around the import and the life of such a program. Raises click.ClickException without the client for RabbitMQ."""
+    """Around the import and the life of such a program. Raises UserError without the client for RabbitMQ."""
     # What they say about a lost broker, we say in a line of our own.
     for noisy in ("aiormq", "aiormq.connection", "aiormq.channel"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -32,21 +30,8 @@ def run() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in ("aiormq", "pamqp", "yarl"):
             raise
-        raise click.ClickException("this needs the client for RabbitMQ: pip install 'lockgate[amqp]'") from None
+        raise UserError("this needs the client for RabbitMQ: pip install 'lockgate[amqp]'") from None
     logger.info("stopped")
-
-
-@contextlib.contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` at the first TERM or Ctrl-C."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 async def count(counters: Callable[[], Mapping[str, float]]) -> None:

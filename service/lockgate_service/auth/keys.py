@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from lockgate.log import logger
 from lockgate_service.auth import db
 from lockgate_service.auth.api_key import in_authorization, shown
 from lockgate_service.auth.caller import ANYBODY, Caller
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import unauthenticated
-from lockgate_service.log import logger
 from lockgate_service.pool import Pool
 
 # Seconds.

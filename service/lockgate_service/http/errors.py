@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from msgspec import Struct
 from psycopg import errors
 
+from lockgate.log import logger
 from lockgate_service.http.problems import (
     MEDIA_TYPE,
     RETRY_SECONDS,
@@ -19,7 +20,6 @@ from lockgate_service.http.problems import (
     problem,
     unavailable,
 )
-from lockgate_service.log import logger
 from lockgate_service.tasks.messages import NewTask
 
 

@@ -9,8 +9,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import json
 
+from lockgate.log import logger
 from lockgate_service.http.problems import MEDIA_TYPE, RETRY_SECONDS, problem, unavailable
-from lockgate_service.log import logger
 
 Header = tuple[bytes, bytes]
 

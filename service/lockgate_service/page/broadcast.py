@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Raw, Struct, json
 
+from lockgate.log import logger
 from lockgate_service.http.problems import unavailable
-from lockgate_service.log import logger
 from lockgate_service.page import snapshot_db
 from lockgate_service.page.snapshot import Json, Scene, TaskGlance, event, merge_patch
 from lockgate_service.pool import Pool

@@ -10,10 +10,10 @@ from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
+from lockgate.log import logger
 from lockgate_service.auth.caller import Caller
 from lockgate_service.auth.keys import Keys
 from lockgate_service.http.errors import refusal
-from lockgate_service.log import logger
 from lockgate_service.openapi.docs import problems
 from lockgate_service.page.broadcast import Broadcast, Queue
 

@@ -15,10 +15,10 @@ from litestar.di import NamedDependency
 from litestar.response import Stream
 from msgspec import json
 
+from lockgate.log import logger
 from lockgate_service.auth import browser, cookie
 from lockgate_service.auth.caller import Caller
 from lockgate_service.http.errors import answer, refusal
-from lockgate_service.log import logger
 from lockgate_service.page import view
 from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.page.files import MODULES, STYLE, STYLE_SOURCE, VERSION, takes_packed

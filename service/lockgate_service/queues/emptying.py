@@ -6,9 +6,9 @@ import time
 from litestar import delete, post
 from litestar.di import NamedDependency
 
+from lockgate.log import logger
 from lockgate_service.http.params import QueueName
 from lockgate_service.http.problems import no_queue
-from lockgate_service.log import logger
 from lockgate_service.openapi.docs import NO_QUEUE, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db

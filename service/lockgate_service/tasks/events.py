@@ -12,12 +12,12 @@ from litestar.params import HeaderParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import json
 
+from lockgate.log import logger
 from lockgate_service.auth.caller import Caller
 from lockgate_service.auth.keys import Keys
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.params import TaskId
 from lockgate_service.http.problems import no_task
-from lockgate_service.log import logger
 from lockgate_service.openapi.docs import NO_TASK, problems
 from lockgate_service.tasks.loader import TaskReaders
 from lockgate_service.tasks.messages import TaskDetail, TaskSummary

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
+from lockgate.log import logger
 from lockgate_service.http.problems import Refusal
-from lockgate_service.log import logger
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.messages import TaskDetail, TaskSummary

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
-from lockgate_service.log import logger
+from lockgate.log import logger
 from lockgate_service.tasks.messages import Due
 
 # A notification serialises commits on the server, so there is at most one per queue in this time.

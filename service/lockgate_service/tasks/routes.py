@@ -9,6 +9,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from msgspec import json, structs
 
+from lockgate.log import logger
 from lockgate_service.auth.caller import Caller
 from lockgate_service.http import prefer
 from lockgate_service.http.body import TASKS_MAX
@@ -18,7 +19,6 @@ from lockgate_service.http.idempotency import HEADER, LENGTH_MAX, idempotency_ke
 from lockgate_service.http.params import TIME, TaskId, task_filter
 from lockgate_service.http.problems import invalid, no_task
 from lockgate_service.http.times import to_utc
-from lockgate_service.log import logger
 from lockgate_service.openapi.docs import LOCATION, NO_TASK, described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists

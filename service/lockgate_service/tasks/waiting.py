@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from litestar.types import Receive
 
+from lockgate.log import logger
 from lockgate_service.http.problems import unavailable
-from lockgate_service.log import logger
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.messages import Sight

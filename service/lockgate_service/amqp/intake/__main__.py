@@ -6,21 +6,12 @@ from typing import Any
 
 import click
 
-from lockgate_service import log
+from lockgate import log
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS
 from lockgate_service.amqp.intake.settings import Settings
 from lockgate_service.amqp.options import AMQP_URL, STATUS_FILE
 from lockgate_service.amqp.program import run
-from lockgate_service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL
-
-
-def listening_address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
-    """[HOST:]PORT, as given. Raises click.BadParameter."""
-    if not text:
-        return None
-    port = text.rpartition(":")[2]
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise click.BadParameter(f"{text!r} is not of the form [HOST:]PORT, as in 9101 or 0.0.0.0:9101")
-    return text
+from lockgate_service.options import DATABASE_URL
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,15 +68,7 @@ def listening_address(_: click.Context, __: click.Parameter, text: str | None) -
     help="Messages in hand at most, each of up to 4 MiB.",
 )
 @STATUS_FILE
-@click.option(
-    "--metrics",
-    envvar="LOCKGATE_METRICS",
-    show_envvar=True,
-    metavar="[HOST:]PORT",
-    callback=listening_address,
-    show_default="nowhere",
-    help="Where to serve metrics for Prometheus, at /metrics.",
-)
+@METRICS
 @LOG_FORMAT
 @LOG_LEVEL
 def main(bindings: tuple[str, ...], **options: Any) -> None:
@@ -94,7 +77,7 @@ def main(bindings: tuple[str, ...], **options: Any) -> None:
     Starts whether or not Postgres and the broker can be reached, and waits for them.
     """
     settings = Settings(**options, bindings=bindings or ("#",))
-    log.configure(settings.log_format, settings.log_level)
+    log.configure(settings.log_format, settings.log_level, name="service")
     with run():
         from lockgate_service.amqp.intake.life import live
 

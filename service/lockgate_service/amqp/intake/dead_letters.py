@@ -10,11 +10,11 @@ from aiormq.abc import AbstractChannel
 from pamqp import encode
 from pamqp.commands import Basic
 
-from lockgate_service.amqp.broker import CALL_LIMIT, TROUBLE, Pauses, words
+from lockgate.log import logger
+from lockgate_service.amqp.broker import CALL_LIMIT, TROUBLE, backoff, words
 from lockgate_service.amqp.intake.counters import Counters
 from lockgate_service.amqp.intake.delivery import Delivery
 from lockgate_service.http.problems import Refusal, problem
-from lockgate_service.log import logger
 
 REASON_LENGTH_MAX = 1000
 HEADERS_BYTES_MAX = 64 * 1024  # they travel in one frame, which has 128 KiB
@@ -73,7 +73,7 @@ class InvalidQueue:
         return found
 
     async def _move(self, message: Delivery, why: Refusal) -> None:
-        pauses = Pauses()
+        pauses = backoff()
         properties = readdressed(message, why)
         while True:
             try:

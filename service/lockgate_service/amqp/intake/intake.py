@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 
+from lockgate.log import logger
 from lockgate_service.amqp import broker
-from lockgate_service.amqp.broker import CALL_LIMIT, Lost, Pauses, words
+from lockgate_service.amqp.broker import CALL_LIMIT, Lost, backoff, words
 from lockgate_service.amqp.intake import topology
 from lockgate_service.amqp.intake.counters import Counters
 from lockgate_service.amqp.intake.dead_letters import InvalidQueue
@@ -20,7 +21,6 @@ from lockgate_service.amqp.url import place
 from lockgate_service.health import Health
 from lockgate_service.http.errors import refusal, refused
 from lockgate_service.http.problems import Refusal
-from lockgate_service.log import logger
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.bisect import in_halves
@@ -47,7 +47,7 @@ class Intake:
         self._health = Health(pool)
         self._stopping = asyncio.Event()
         self._inbox = Inbox()
-        self._pauses = Pauses()  # between tries to reach the broker
+        self._backoff = backoff()  # between tries to reach the broker
 
     def stop(self) -> None:
         """Finish the batch that is under way, and no more."""
@@ -65,7 +65,7 @@ class Intake:
                 logger.warning("broker lost", broker=place(self._settings.amqp_url), error=words(error))
             finally:
                 self.is_consuming = False
-            await self._pause(self._pauses.next())
+            await self._pause(self._backoff.next())
 
     # -- the broker ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Intake:
                 group.create_task(self._look(looking)),
             ]
             self.is_consuming = True
-            self._pauses.reset()
+            self._backoff.reset()
             logger.info("consuming", broker=place(settings.amqp_url), queue=settings.queue)
             if self._stopping.is_set():
                 inbox.close()
@@ -149,7 +149,7 @@ class Intake:
 
     async def _store(self, good: list[Pair], bad: list[Refused]) -> bool:
         """Returns when all are stored or found bad. False if it was told to stop before."""
-        pauses = Pauses()
+        pauses = backoff()
         # Statements of several intakes meet the same keys in the same order, or they would lock each other out.
         left = sorted(good, key=lambda pair: pair[1].keys)
         at_once = len(left)
@@ -203,7 +203,7 @@ class Intake:
 
     async def _database(self) -> None:
         """Waits until it can take tasks; returns too when stopped."""
-        pauses = Pauses()
+        pauses = backoff()
         while not self._stopping.is_set():
             try:
                 await self._health.ready()

@@ -5,11 +5,13 @@ from functools import partial
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockgate_service.amqp.intake import metrics
+from lockgate import metrics
+from lockgate.log import logger
+from lockgate.signals import stopping
 from lockgate_service.amqp.intake.intake import Intake
+from lockgate_service.amqp.intake.metrics import Families
 from lockgate_service.amqp.intake.settings import Settings
-from lockgate_service.amqp.program import count, report, stopping
-from lockgate_service.log import logger
+from lockgate_service.amqp.program import count, report
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.notify import Waker
@@ -25,7 +27,7 @@ async def live(settings: Settings) -> None:
     intake = Intake(settings, pool, waker)
     await pool.open()
     if settings.metrics:
-        metrics.serve(settings.metrics, intake.counters, lambda: intake.is_consuming)
+        metrics.serve(settings.metrics, Families(intake.counters, lambda: intake.is_consuming))
     beside = [
         asyncio.create_task(each)
         for each in (waker.run(), count(intake.counters.as_dict), report(settings.status_file, partial(status, intake)))

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from lockgate_service import log
+from lockgate import log
+from lockgate.options import LOG_FORMAT, LOG_LEVEL
 from lockgate_service.amqp.options import AMQP_URL, STATUS_FILE
 from lockgate_service.amqp.program import run
 from lockgate_service.amqp.publish.settings import Settings
-from lockgate_service.options import DATABASE_URL, LOG_FORMAT, LOG_LEVEL
+from lockgate_service.options import DATABASE_URL
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +43,7 @@ def main(**options: Any) -> None:
     set_outcomes(false)` ends that. Of several publishers one works, the others stand by.
     """
     settings = Settings(**options)
-    log.configure(settings.log_format, settings.log_level)
+    log.configure(settings.log_format, settings.log_level, name="service")
     with run():
         from lockgate_service.amqp.publish.life import live
 

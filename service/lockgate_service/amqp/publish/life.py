@@ -3,10 +3,11 @@
 import asyncio
 from functools import partial
 
-from lockgate_service.amqp.program import count, report, stopping
+from lockgate.log import logger
+from lockgate.signals import stopping
+from lockgate_service.amqp.program import count, report
 from lockgate_service.amqp.publish.publisher import Publisher
 from lockgate_service.amqp.publish.settings import Settings
-from lockgate_service.log import logger
 
 
 async def live(settings: Settings) -> None:

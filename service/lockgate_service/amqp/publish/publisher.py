@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 import psycopg
 from aiormq.abc import AbstractChannel
 
+from lockgate.log import logger
 from lockgate_service.amqp import broker
-from lockgate_service.amqp.broker import CALL_LIMIT, Pauses, words
+from lockgate_service.amqp.broker import CALL_LIMIT, backoff, words
 from lockgate_service.amqp.publish import db
 from lockgate_service.amqp.publish.db import Outcome, Session
 from lockgate_service.amqp.publish.event import properties, routing_key
 from lockgate_service.amqp.publish.settings import Settings
 from lockgate_service.amqp.url import place
 from lockgate_service.health import SCHEMA_VERSION
-from lockgate_service.log import logger
 
 # Seconds.
 POLL = 0.2
@@ -49,7 +49,7 @@ class Publisher:
         self.is_leading = False
         self._settings = settings
         self._stopping = asyncio.Event()
-        self._pauses = Pauses()
+        self._backoff = backoff()
 
     def stop(self) -> None:
         """Finish the batch that is under way, and no more."""
@@ -67,7 +67,7 @@ class Publisher:
                 logger.warning("broker or database lost", error=words(error))
             finally:
                 self.is_well = self.is_leading = False
-            await self._pause(self._pauses.next())
+            await self._pause(self._backoff.next())
 
     async def _live(self) -> None:
         """Returns when stopped."""
@@ -92,7 +92,7 @@ class Publisher:
     async def _stand_by(self, session: Session, channel: AbstractChannel) -> None:
         """Returns when it leads, or is stopped."""
         self.is_well = True
-        self._pauses.reset()
+        self._backoff.reset()
         if not await db.lead(session):
             logger.info("standing by")
         while not self._stopping.is_set() and not await db.lead(session):

@@ -6,16 +6,16 @@ import sys
 
 SCRIPT = """
 import os, signal
-from lockgate.signals import Interruption
+from lockgate.signals import Signals
 
 class Destroyed:
     def __del__(self):
         {what}
 
-with Interruption() as interruption:
+with Signals() as signals:
     Destroyed()
     try:
-        interruption.check()
+        signals.check()
     except KeyboardInterrupt:
         print("interrupted")
     else:
