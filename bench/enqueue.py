@@ -16,7 +16,7 @@ from bench.load import Load, post
 from bench.processes import Meter
 from bench.script import run, say
 from bench.wakeup import serve
-from lockgate.local import ports
+from lockgate.postgres import ports
 
 BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org","subject":"Hello"}}'
 CONNECTIONS = (1, 16, 64)

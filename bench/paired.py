@@ -21,7 +21,7 @@ from bench.checkout import Checkout
 from bench.ground import Program, until
 from bench.load import post
 from bench.script import FOLDER, INTO, say, tell
-from lockgate.local import ports
+from lockgate.postgres import ports
 from lockgate.postgres.server import Server
 
 LEAST = 0.97

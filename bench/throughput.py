@@ -11,7 +11,7 @@ from bench.ground import Ground, Scale, until
 from bench.pgbench import pgbench
 from bench.processes import Meter
 from bench.script import run, say
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 
 MOST_PER_SECOND = 4000
 """Tasks: more than this machine executes in a second, so that a round never runs dry."""

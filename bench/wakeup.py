@@ -12,7 +12,7 @@ import psycopg
 from bench.answer import Answer, number, percentile
 from bench.ground import Database, Ground, Program, Scale, until
 from bench.script import run, say
-from lockgate.local import ports
+from lockgate.postgres import ports
 
 PARTS = (
     "sent, until its transaction begins",

@@ -1,7 +1,8 @@
-"""Ctrl-C and TERM: the first interrupts, a second hurries."""
+"""Signals: Ctrl-C and TERM, of which the first interrupts and a second hurries, and what a child gets in the end."""
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,29 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Return a `preexec_fn` for Popen: the kernel sends this signal to the child when the *thread* that started it
+    ends, even by SIGKILL. None where there is no such thing (anything but Linux).
+
+    Popen calls it after the change of user, which matters: the kernel forgets the request when a process changes its
+    user.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes  # and prctl here: little is safe between fork and exec
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the request was made
+            os._exit(1)
+
+    return ask
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockgate.local.witness import Execution, Witness
 from lockgate.schema import apply, create_logins
+from lockgate.witness import Execution, Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.process import RunnerProcess, runners_of

@@ -14,13 +14,13 @@ import click
 import psycopg
 
 from lockgate import schema
-from lockgate.local import ports
 from lockgate.local.demo_view import Row, View
 from lockgate.local.stack import Stack, StackError
-from lockgate.local.witness import Witness
 from lockgate.options import PREFIX
+from lockgate.postgres import ports
 from lockgate.postgres.server import Server
 from lockgate.signals import Signals
+from lockgate.witness import Witness
 
 Command = TypeVar("Command", bound=Callable[..., None])
 SPARE = 60.0  # seconds on top of what the tasks themselves take at worst

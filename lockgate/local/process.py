@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 
-from lockgate.local.leash import leash
+from lockgate.signals import with_parent
 
 # Of the command `lockgate`, which does not hand them on to the programs it starts.
 OURS = frozenset(
@@ -58,7 +58,7 @@ class Program:
             stderr=self.output,
             pass_fds=self.pass_fds,
             start_new_session=True,
-            preexec_fn=leash(signal.SIGKILL),
+            preexec_fn=with_parent(signal.SIGKILL),
         )
         self.started = time.monotonic()
 

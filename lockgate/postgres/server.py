@@ -19,13 +19,13 @@ from urllib.parse import quote
 
 import psycopg
 
-from lockgate.local import ports
-from lockgate.local.leash import leash
 from lockgate.postgres import binaries as programs
+from lockgate.postgres import ports
 from lockgate.postgres.binaries import EmbeddedError, NotInstalledError
 from lockgate.postgres.data_dir import DataFolder
 from lockgate.postgres.os_user import start_as
 from lockgate.postgres.stale_server import stop_leftover
+from lockgate.signals import with_parent
 
 __all__ = ["EmbeddedError", "NotInstalledError", "Server", "available"]
 
@@ -177,7 +177,7 @@ class Server:
         """Run a program as the server's account. Interrupted, it goes with all it started. Raises EmbeddedError."""
         process = subprocess.Popen(
             command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, preexec_fn=leash(signal.SIGKILL), **start_as(self.folder.account),
+            text=True, start_new_session=True, preexec_fn=with_parent(signal.SIGKILL), **start_as(self.folder.account),
         )  # fmt: skip
         with process:
             try:
@@ -232,7 +232,7 @@ class Server:
             begin = os.fstat(log).st_size
             self._process = subprocess.Popen(
                 command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=leash(signal.SIGINT), **start_as(self.folder.account),
+                preexec_fn=with_parent(signal.SIGINT), **start_as(self.folder.account),
             )  # fmt: skip
         finally:
             os.close(log)

@@ -16,7 +16,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from yarl import URL
 
-from lockgate.local import ports
+from lockgate.postgres import ports
 from tests import server
 from tests.contract import until
 

@@ -18,8 +18,8 @@ from aiormq.abc import AbstractChannel
 from lockgate_service.amqp.broker import TROUBLE
 from pamqp.commands import Basic
 
-from lockgate.local.witness import Witness
 from lockgate.postgres.server import Server
+from lockgate.witness import Witness
 from tests.amqp.broker import Broker, Names
 from tests.contract import until
 from tests.runner.process import RunnerProcess

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import until
 
 DOCKER = shutil.which("docker") or "docker"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.containers.compose import DOCKER, Compose, docker
 from tests.docs.markdown import ROOT
 

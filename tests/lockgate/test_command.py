@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from lockgate.__main__ import COMMANDS, SECTIONS, main
-from lockgate.local import ports
 from lockgate.options import misspelt
-from lockgate.postgres import binaries
+from lockgate.postgres import binaries, ports
 from tests.lockgate.up import lockgate
 
 QUEUE_COMMANDS = ("create", "set", "pause", "resume", "purge", "delete")

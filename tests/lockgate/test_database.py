@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from lockgate.__main__ import main
-from lockgate.local import ports
+from lockgate.postgres import ports
 from lockgate.postgres.data_dir import DataFolder
 from lockgate.schema import VERSION
 from tests.contract import Contract

@@ -13,8 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from lockgate.local import ports
-from lockgate.postgres import binaries, os_user
+from lockgate.postgres import binaries, os_user, ports
 from lockgate.postgres.server import EmbeddedError, Server, available
 from tests.contract import until
 from tests.lockgate.up import is_running

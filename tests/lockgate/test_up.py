@@ -14,8 +14,8 @@ import httpx
 import psycopg
 import pytest
 
-from lockgate.local import ports
 from lockgate.local.stack import _moved
+from lockgate.postgres import ports
 from lockgate.postgres.server import Server, available
 from tests.contract import until
 from tests.database import PASSWORD, Database

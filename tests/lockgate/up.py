@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lockgate.local import ports
+from lockgate.postgres import ports
 from tests.contract import until
 
 LIMIT = 60.0  # seconds; a start takes about 4

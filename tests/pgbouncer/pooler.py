@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockgate.local import ports
+from lockgate.postgres import ports
 from tests.contract import until
 
 IMAGE = "lockgate-test-pgbouncer"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.database import Database
 from tests.runner.process import RunnerProcess
 

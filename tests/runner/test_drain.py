@@ -1,6 +1,6 @@
 """A runner that is told to take no more tasks: it finishes what it has, and its slots are free for others at once."""
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.runner.conftest import Start
 from tests.runner.test_outcomes import ended

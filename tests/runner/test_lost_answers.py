@@ -2,7 +2,7 @@
 
 import signal
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, Task, until
 from tests.proxy import Proxy
 from tests.runner.conftest import Start

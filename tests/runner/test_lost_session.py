@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, Session, Threads, until
 from tests.proxy import Proxy
 from tests.runner.conftest import Start

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, Task, until
 from tests.runner.conftest import Start
 from tests.runner.process import RunnerProcess, children, command_line, exists

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from lockgate.local.witness import Witness
 from lockgate.postgres.server import Server
 from lockgate.schema import apply
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psycopg
 
-from lockgate.local.witness import Witness
 from lockgate.schema import VERSION
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract
 from tests.runner.conftest import Start
 from tests.runner.test_outcomes import ended

@@ -5,7 +5,7 @@ import signal
 import psycopg
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.runner.conftest import Start

@@ -25,7 +25,7 @@ from lockgate_service.server import protocol
 from lockgate_service.settings import Settings
 from lockgate_service.tasks import loader
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import until
 from tests.database import Database, Template
 from tests.proxy import Proxy

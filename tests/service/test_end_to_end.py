@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import Contract, until
 from tests.service.conftest import RunnerStart
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from lockgate.handlers import Cancelled, Discard, Handler, Retry, Task, registry, setups
-from lockgate.local.witness import Testimony
+from lockgate.witness import Testimony
 from lockgate_runner.executor import watchdog
 from lockgate_runner.executor.protocol import (
     Alive,

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.faults.chaos.disk import Disk
 from tests.faults.chaos.faults import FAULTS, restore
 from tests.faults.chaos.field import Field

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
 
-from lockgate.local.witness import Execution, Witness
 from lockgate.postgres.server import Server
+from lockgate.witness import Execution, Witness
 from tests.faults.chaos.disk import Disk
 from tests.faults.chaos.feeder import Feeder, item
 from tests.faults.chaos.record import Breach, Kill, Record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import class_row
 
-from lockgate.local.witness import Execution
+from lockgate.witness import Execution
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

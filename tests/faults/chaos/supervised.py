@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from lockgate.local.leash import leash
+from lockgate.signals import with_parent
 from tests.runner.process import CHECKOUT, children, command_line, runners_of
 
 PIPE = 4096
@@ -57,7 +57,7 @@ class Supervised:
             stdout=self._in,
             stderr=self._in,
             start_new_session=True,
-            preexec_fn=leash(signal.SIGKILL),
+            preexec_fn=with_parent(signal.SIGKILL),
         )
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lockgate.local.witness import Execution
+from lockgate.witness import Execution
 from tests.faults.chaos import verdict
 from tests.faults.chaos.record import Breach, Change, Record, Row
 from tests.faults.chaos.verdict import judge, most_at_once

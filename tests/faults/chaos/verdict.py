@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from lockgate.local.witness import Execution
+from lockgate.witness import Execution
 from tests.faults.chaos.feeder import MEANT_TO_FAIL
 from tests.faults.chaos.record import LATE, Breach, Change, Record
 

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests import server
 from tests.faults.failover.field import End, Field, Round
 from tests.faults.failover.pair import Pair

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockgate.local.witness import Witness
 from lockgate.schema import apply
+from lockgate.witness import Witness
 from tests import server
 from tests.faults.failover.pair import Pair
 

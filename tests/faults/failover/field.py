@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.contract import until
 from tests.faults.failover.pair import LIMIT, Pair
 from tests.runner.process import exists

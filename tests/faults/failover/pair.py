@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockgate.local import ports
+from lockgate.postgres import ports
 from lockgate.postgres.os_user import start_as
 from lockgate.postgres.server import HOST, SUPERUSER, Server
 from tests.contract import until

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockgate.local.witness import Witness
+from lockgate.witness import Witness
 from tests.faults.failover.field import Field
 from tests.faults.failover.pair import Pair
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockgate.local.witness import Witness
 from lockgate.schema import create_logins
+from lockgate.witness import Witness
 from tests.contract import until
 from tests.faults.failover.pair import LIMIT, Pair
 from tests.runner.process import RunnerProcess

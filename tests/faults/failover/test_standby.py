@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from lockgate.local.witness import Witness
 from lockgate.schema import create_logins
+from lockgate.witness import Witness
 from tests.contract import until
 from tests.faults.failover.pair import LIMIT, Pair
 from tests.runner.process import RunnerProcess

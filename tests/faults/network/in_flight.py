@@ -7,7 +7,7 @@ takes its result to the server. So a mark in a payload says where to cut: what i
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lockgate.local.witness import Execution
+from lockgate.witness import Execution
 from tests.contract import Task, until
 from tests.faults.network.scene import LIMIT, Scene
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lockgate.local.witness import Execution
+from lockgate.witness import Execution
 from tests.contract import Task, until
 from tests.faults.network.network import Host
 from tests.faults.network.scene import LIMIT, Scene

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockgate.local.witness import Witness
 from lockgate.postgres.server import Server
+from lockgate.witness import Witness
 from tests import server
 from tests.faults.network.network import Host, Network
 from tests.system import Supervised, System

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from lockgate.local.witness import Witness
 from lockgate.postgres.server import Server
+from lockgate.witness import Witness
 from tests import server
 from tests.faults.recovery.figures import Figures
 from tests.system import LIMIT, Supervised, System
