@@ -99,7 +99,7 @@ def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
                 and isinstance(node.func.value, ast.Name)
-                and node.func.value.id == "log"
+                and node.func.value.id in ("log", "logger")
                 and node.func.attr in ("debug", "info", "warning", "error")
                 and isinstance(node.args[0], ast.Constant)
             ):
