@@ -144,7 +144,7 @@ MUTANTS = [
     mutant(
         "dropped-aloud", "a Ctrl-C that Python drops is told of with a traceback",
         py("lockgate/signals", "Signals.__enter__", "sys.unraisablehook = self._drop", "pass"),
-        "lockgate/test_interruption.py",
+        "lockgate/test_signals.py",
     ),
     mutant(
         "silent-end", "a request that is cut off by the service's end gets no answer",
