@@ -43,7 +43,7 @@ soak:  ## Hours of them: 1.5 million tasks, reads of ten million, each index, wh
 	uv run python -m bench.reads --into docs/performance.md
 	uv run python -m bench.indexes --into docs/performance.md
 	uv run python -m bench.waiting --into docs/performance.md
-	uv run python -m bench.pinned --minutes 10 --into docs/performance.md
+	uv run python -m bench.old_transaction --minutes 10 --into docs/performance.md
 	uv run python -m bench.page_load --into docs/performance.md
 	uv run python -m bench.page_hour --into docs/performance.md
 

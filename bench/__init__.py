@@ -1,1 +1,1 @@
-"""Measurements: one script per question, each figure a ratio against a reference in the same run."""
+"""Measurements: one script a question, each figure a ratio to a reference in the same run."""

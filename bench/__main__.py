@@ -1,16 +1,16 @@
-"""``python -m bench``: every question that is answered within half an hour, one after the other."""
+"""``python -m bench``: all measurements that fit into half an hour, one after the other."""
 
 import time
 from pathlib import Path
 
 import click
 
-from bench import depth, enqueue, intake, pinned, safety, throughput, wakeup, watching
-from bench.ground import Scale
-from bench.script import FOLDER, INTO, SHORT, say, tell
+from bench import depth, enqueue, intake, old_transaction, safety, throughput, wakeup, watching
+from bench.script import FOLDER, INTO, SHORT, progress, publish
+from bench.testbed import Scale
 from tests.amqp import broker
 
-QUESTIONS = (throughput, wakeup, enqueue, depth, pinned, safety, watching, intake)
+QUESTIONS = (throughput, wakeup, enqueue, depth, old_transaction, safety, watching, intake)
 
 
 @click.command()
@@ -22,11 +22,11 @@ def main(short: bool, folder: Path, into: Path | None) -> None:
     for question in QUESTIONS:
         begin = time.monotonic()
         try:
-            tell(question.measure(Scale(short, folder)), into)
+            publish(question.measure(Scale(short, folder)), into)
         except broker.NotHere as why:
-            say(f"{question.__name__} is left out: {why}")
+            progress(f"{question.__name__} is left out: {why}")
             continue
-        say(f"{question.__name__} took {(time.monotonic() - begin) / 60:.1f} minutes")
+        progress(f"{question.__name__} took {(time.monotonic() - begin) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m bench.depth``: whether what lies in the table makes a claim dearer."""
+"""``python -m bench.depth``: whether other tasks in the table make a claim slower."""
 
 import statistics
 import time
@@ -8,13 +8,13 @@ from typing import Any
 
 import psycopg
 
-from bench.answer import Answer, middle, number, ratios
-from bench.ground import Database, Ground, Scale
 from bench.pgbench import pgbench
-from bench.script import run, say
+from bench.report import Report, middle, number, ratios
+from bench.script import progress, run
+from bench.testbed import Database, Scale, Testbed
 
 CLAIMS = 800
-"""In a round of two connections; so many tasks are added again after it."""
+"""Claims in a round on two connections; the bench adds as many tasks after it."""
 
 STEPS = 50
 
@@ -36,7 +36,7 @@ STEP = "select * from lockgate.finish_and_claim(%s, %s, 'bench', 0.001, null, 1,
 
 @dataclass
 class Depth:
-    """One database, with so many tasks in it."""
+    """One database with a number of tasks in it."""
 
     title: str
     database: Database
@@ -45,34 +45,34 @@ class Depth:
     size: str = ""
 
 
-def measure(scale: Scale) -> Answer:
-    """What a claim costs beside 1,000, a million, ten million waiting, scheduled, ended tasks."""
+def measure(scale: Scale) -> Report:
+    """Measures a claim beside 1,000, a million, ten million waiting, scheduled, ended tasks."""
     many, most = scale((1_000_000, 10_000_000), (100_000, 1_000_000))
-    answer = Answer(
+    report = Report(
         "4. Depth",
         "python -m bench.depth",
         f"Each row has a database of its own, filled and vacuumed before. Pages: the median of {STEPS} calls of "
         f"`finish_and_claim`. Rates: pgbench claims {CLAIMS} tasks a round on two connections, and then the bench adds "
         "as many. The databases take turns.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
         depths = [
-            filled(ground, "thousand", "1,000 waiting", lambda database: database.add(1000)),
-            filled(ground, "many", f"{many:,} waiting", lambda database: database.add(many)),
-            filled(ground, "most", f"{most:,} waiting", lambda database: database.add(most)),
-            filled(ground, "scheduled", f"1,000 waiting, {many:,} scheduled", lambda d: beside(d, SCHEDULED, many)),
-            filled(ground, "ended", f"1,000 waiting, {most:,} ended", lambda d: beside(d, ENDED, most)),
+            filled(testbed, "thousand", "1,000 waiting", lambda database: database.add(1000)),
+            filled(testbed, "many", f"{many:,} waiting", lambda database: database.add(many)),
+            filled(testbed, "most", f"{most:,} waiting", lambda database: database.add(most)),
+            filled(testbed, "scheduled", f"1,000 waiting, {many:,} scheduled", lambda d: beside(d, SCHEDULED, many)),
+            filled(testbed, "ended", f"1,000 waiting, {most:,} ended", lambda d: beside(d, ENDED, most)),
         ]
         for depth in depths:
             depth.pages = pages(depth.database)
-            depth.database.abandon()
+            depth.database.delete_running()
         for number_of_round in range(scale(7, 2)):
             for depth in depths:
-                say(f"{depth.title}, round {number_of_round + 1}")
-                depth.rates.append(pgbench(ground, depth.database, 2, transactions=CLAIMS // 2).rate)
+                progress(f"{depth.title}, round {number_of_round + 1}")
+                depth.rates.append(pgbench(testbed, depth.database, 2, transactions=CLAIMS // 2).rate)
                 depth.database.add(CLAIMS)
-    table = answer.table(
+    table = report.table(
         "tasks", "table and indexes", "pages per claim", "of those at 1,000", "claims/s", "of those at 1,000"
     )
     for depth in depths:
@@ -82,34 +82,34 @@ def measure(scale: Scale) -> Answer:
             middle(ratios(depth.rates, depths[0].rates)),
         )  # fmt: skip
         if depth is not depths[0]:
-            answer.target(f"pages, {depth.title}", number(share), "≤ 1.1 of those at 1,000", share <= 1.1)
-    return answer
+            report.target(f"pages, {depth.title}", number(share), "≤ 1.1 of those at 1,000", share <= 1.1)
+    return report
 
 
-def filled(ground: Ground, name: str, title: str, fill: Callable[[Database], None]) -> Depth:
-    """A database of its own with these tasks in it."""
-    say(f"filling: {title}")
+def filled(testbed: Testbed, name: str, title: str, fill: Callable[[Database], None]) -> Depth:
+    """Makes a database with these tasks in it."""
+    progress(f"filling: {title}")
     begin = time.perf_counter()
-    database = ground.database(name)
+    database = testbed.database(name)
     with database.owner.transaction():
-        # With wal_level = minimal, what is written to a table in the transaction that empties it needs no WAL.
+        # With wal_level = minimal, writes to a table need no WAL in the transaction that truncates it.
         database.owner.execute("truncate lockgate.task")
         fill(database)
     database.owner.execute("vacuum (analyze) lockgate.task")
     database.owner.execute("checkpoint")
     size = database.value("select pg_size_pretty(pg_total_relation_size('lockgate.task'))")
-    say(f"took {time.perf_counter() - begin:.0f} s")
+    progress(f"took {time.perf_counter() - begin:.0f} s")
     return Depth(title, database, size=size)
 
 
 def beside(database: Database, insert: str, count: int) -> None:
-    """So many tasks by that statement, and a thousand that wait."""
+    """Adds tasks by that statement, and a thousand waiting ones."""
     database.owner.execute(insert.encode(), (count,))
     database.add(1000)
 
 
 def pages(database: Database) -> float:
-    """Pages that finishing a task and claiming the next touch together."""
+    """Returns the pages that one `finish_and_claim` touches."""
     touched = []
     with psycopg.connect(database.urls["runner"], autocommit=True) as connection:
         slot = row(connection, "select lockgate.take_slot(1)")[0]

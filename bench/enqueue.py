@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import psycopg
 
-from bench.answer import Answer, middle, number, percentile, ratios
-from bench.ground import INSERT, Ground, Program, Scale, until
 from bench.load import Load, post
 from bench.processes import Meter
-from bench.script import run, say
+from bench.report import Report, middle, number, percentile, ratios
+from bench.script import progress, run
+from bench.testbed import INSERT, Program, Scale, Testbed, until
 from bench.wakeup import serve
 from lockgate.postgres import ports
 
@@ -23,12 +23,12 @@ CONNECTIONS = (1, 16, 64)
 BATCH = 1000
 BATCHES = 40
 CALL = "select task, outcome, queue, due from lockgate.submit_all(%s::jsonb)"
-"""As the service has it, for all of a batch or none."""
+"""The service's statement for a batch that succeeds as a whole or not at all."""
 
 
-def measure(scale: Scale) -> Answer:
-    """Tasks stored a second: single POSTs against a handler that does nothing, batches against psql."""
-    answer = Answer(
+def measure(scale: Scale) -> Report:
+    """Measures tasks stored a second: single POSTs against an empty handler, batches against psql."""
+    report = Report(
         "3. Storing tasks",
         "python -m bench.enqueue",
         "The service answers `POST /tasks` after the commit. Clients keep their connections and have one request under "
@@ -37,32 +37,32 @@ def measure(scale: Scale) -> Answer:
         "a call in SQL. Their references are psql with the same call and the same text, and psql with an `insert … "
         "select` of as many rows into the same table. Rounds take turns.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
-        service, port = serve(ground)
-        single(scale, ground, answer, service, port)
-        batches(scale, ground, answer, port)
-    return answer
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        service, port = serve(testbed)
+        single(scale, testbed, report, service, port)
+        batches(scale, testbed, report, port)
+    return report
 
 
-def single(scale: Scale, ground: Ground, answer: Answer, service: Program, port: int) -> None:
-    table = answer.table(
+def single(scale: Scale, testbed: Testbed, report: Report, service: Program, port: int) -> None:
+    table = report.table(
         "connections", "POST /tasks, requests/s", "does nothing, requests/s", "ratio", "p50, ms", "p99, ms",
         "CPU service", "CPU Postgres", "CPU does nothing", "CPU load",
     )  # fmt: skip
-    nothing, nothing_port = do_nothing(ground)
+    nothing, nothing_port = do_nothing(testbed)
     for connections in CONNECTIONS:
         ours: list[Load] = []
         theirs: list[Load] = []
         cpu: dict[str, list[float]] = {"service": [], "Postgres": [], "nothing": []}
         for number_of_round in range(scale(5, 1)):
-            say(f"{connections} connections, round {number_of_round + 1}")
-            ground.main.refill(0)
-            meter = Meter({"service": lambda: [service.pid], "Postgres": ground.backends})
+            progress(f"{connections} connections, round {number_of_round + 1}")
+            testbed.main.refill(0)
+            meter = Meter({"service": lambda: [service.pid], "Postgres": testbed.backends})
             ours.append(post(port, BODY, connections, scale(5, 2)))
             for name, used in meter.seconds().items():
                 cpu[name].append(1000 * used / len(ours[-1].seconds))
-            stored = ground.main.value("select count(*) from lockgate.task")
+            stored = testbed.main.value("select count(*) from lockgate.task")
             if stored != len(ours[-1].seconds):
                 raise RuntimeError(f"{len(ours[-1].seconds)} were accepted, {stored} are stored")
             meter = Meter({"nothing": lambda: [nothing.pid]})
@@ -78,12 +78,12 @@ def single(scale: Scale, ground: Ground, answer: Answer, service: Program, port:
         )  # fmt: skip
         if connections == 64:
             met = statistics.median(ratio) >= 0.7
-            answer.target("single POSTs at 64 connections", middle(ratio), "≥ 0.7 of doing nothing", met)
+            report.target("single POSTs at 64 connections", middle(ratio), "≥ 0.7 of doing nothing", met)
 
 
-def batches(scale: Scale, ground: Ground, answer: Answer, port: int) -> None:
+def batches(scale: Scale, testbed: Testbed, report: Report, port: int) -> None:
     count = scale(BATCHES, 5)
-    table = answer.table(
+    table = report.table(
         f"batches of {BATCH:,}, {count} a round",
         "tasks/s",
         "of psql with the same call",
@@ -95,15 +95,15 @@ def batches(scale: Scale, ground: Ground, answer: Answer, port: int) -> None:
     insert = INSERT.strip().replace("%s", "'noop'", 1).replace("%s", f"'{payload}'", 1).replace("%s", str(BATCH), 1)
     ways: dict[str, Callable[[], float]] = {
         "`POST /tasks/batch`": lambda: over_http(port, tasks, scale(2, 1)),
-        "`submit_all`": lambda: over_sql(ground, tasks, count),
-        "psql, the same call": lambda: psql(ground, call, count),
-        "psql, `insert … select`": lambda: psql(ground, insert, count),
+        "`submit_all`": lambda: over_sql(testbed, tasks, count),
+        "psql, the same call": lambda: psql(testbed, call, count),
+        "psql, `insert … select`": lambda: psql(testbed, insert, count),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for number_of_round in range(scale(5, 1)):
-        say(f"batches, round {number_of_round + 1}")
+        progress(f"batches, round {number_of_round + 1}")
         for way, rate in ways.items():
-            ground.main.refill(0)
+            testbed.main.refill(0)
             rates[way].append(rate())
     same, bare = rates["psql, the same call"], rates["psql, `insert … select`"]
     for way, ours in rates.items():
@@ -113,28 +113,28 @@ def batches(scale: Scale, ground: Ground, answer: Answer, port: int) -> None:
         ("`submit_all`", bare, "the insert"),
     ):
         ratio = ratios(rates[way], reference)
-        answer.target(f"{way}, of psql with {what}", middle(ratio), "≥ 0.5", statistics.median(ratio) >= 0.5)
+        report.target(f"{way}, of psql with {what}", middle(ratio), "≥ 0.5", statistics.median(ratio) >= 0.5)
 
 
 def over_http(port: int, tasks: str, seconds: float) -> float:
-    """Tasks a second in batches on one connection."""
+    """Returns tasks a second in batches on one connection."""
     return BATCH * post(port, f'{{"items":{tasks}}}'.encode(), 1, seconds, path="/tasks/batch").rate
 
 
-def over_sql(ground: Ground, tasks: str, count: int) -> float:
-    with psycopg.connect(ground.main.urls["service"], autocommit=True) as connection:
+def over_sql(testbed: Testbed, tasks: str, count: int) -> float:
+    with psycopg.connect(testbed.main.urls["service"], autocommit=True) as connection:
         begin = time.perf_counter()
         for _ in range(count):
             connection.execute(CALL, (tasks,)).fetchall()
         return BATCH * count / (time.perf_counter() - begin)
 
 
-def psql(ground: Ground, statement: str, count: int) -> float:
-    """Tasks a second by psql that executes the statement so often, its start left out."""
-    script = ground.folder / "statements.sql"
+def psql(testbed: Testbed, statement: str, count: int) -> float:
+    """Returns tasks a second by psql, which executes the statement `count` times; without its start."""
+    script = testbed.folder / "statements.sql"
     script.write_text("select 1;\n\\timing on\n" + f"{statement};\n" * count)
     done = subprocess.run(
-        [ground.server.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, ground.main.urls["owner"]],
+        [testbed.server.binaries / "psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", script, testbed.main.urls["owner"]],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     times = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("Time:")]
@@ -143,16 +143,16 @@ def psql(ground: Ground, statement: str, count: int) -> float:
     return 1000 * BATCH * count / sum(times)
 
 
-def do_nothing(ground: Ground) -> tuple[Program, int]:
+def do_nothing(testbed: Testbed) -> tuple[Program, int]:
     port = ports.a_free_one()
-    program = ground.start(f"bench.nothing {port}")
+    program = testbed.start(f"bench.baseline {port}")
 
     def listens() -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
         return False
 
-    until(listens, lambda: f"the handler that does nothing: {program.words()}", 60)
+    until(listens, lambda: f"the handler that does nothing: {program.log_tail()}", 60)
     return program, port
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import click
 import psycopg
 
-from bench.answer import Answer
 from bench.checkout import Checkout
 from bench.machine import ROOT
-from bench.script import INTO, tell
+from bench.report import Report
+from bench.script import INTO, publish
 from lockgate.postgres.server import Server
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -36,7 +36,7 @@ def main(folder: Path, into: Path | None) -> None:
     """Count the files that a request enters and the layers that a claim passes; exit 1 above the limits."""
     checkout = Checkout(folder)
     found, layers = measure(checkout)
-    answer = Answer(
+    report = Report(
         "15. Files that a request enters",
         "python -m bench.entered",
         "A warm service answers one request at a time under a profile. A file of ours counts when one of its functions "
@@ -44,20 +44,20 @@ def main(folder: Path, into: Path | None) -> None:
         "commit and the notification count too; the files that most of 21 requests enter. A move is from one of our "
         "files to another, as functions are entered. Layers: our functions from the one in `db.py` that finishes a "
         "task and claims the next down to libpq.",
-        ground=[f"Commit {checkout.commit}"],
+        environment=[f"Commit {checkout.commit}"],
     )
-    table = answer.table("request", "files", "moves", "files at 07ec170", "moves at 07ec170")
+    table = report.table("request", "files", "moves", "files at 07ec170", "moves at 07ec170")
     for request, entered in found.items():
         count, limit = len(entered["files"]), LIMITS[request]
         table.add(f"`{request}`", str(count), f"{entered['moves']:.0f}", *map(str, BEFORE[request]))
-        answer.target(f"files of `{request}`", str(count), f"≤ {limit}", count <= limit)
-    answer.target("layers of a claim (5 at 07ec170)", str(len(layers)), f"≤ {LAYERS}", len(layers) <= LAYERS)
+        report.target(f"files of `{request}`", str(count), f"≤ {limit}", count <= limit)
+    report.target("layers of a claim (5 at 07ec170)", str(len(layers)), f"≤ {LAYERS}", len(layers) <= LAYERS)
     columns = {f"`{request}`": entered["files"] for request, entered in found.items()} | {"a claim": layers}
-    names = answer.table(*columns)
+    names = report.table(*columns)
     for row in zip_longest(*columns.values(), fillvalue=""):
         names.add(*row)
-    tell(answer, into)
-    if any(row[-1] != "yes" for row in answer.targets.rows):
+    publish(report, into)
+    if any(row[-1] != "yes" for row in report.targets.rows):
         raise click.exceptions.Exit(1)
 
 

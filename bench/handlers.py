@@ -1,4 +1,4 @@
-"""What runners execute under measurement."""
+"""The handlers of the measurements."""
 
 import time
 from typing import Any
@@ -8,16 +8,16 @@ from lockgate import handler
 
 @handler
 def noop(payload: dict[str, Any]) -> None:
-    """Nothing at all, whatever is asked for."""
+    """Does nothing."""
 
 
 @handler
 def nap(seconds: float) -> None:
-    """A task of a given length that uses no CPU."""
+    """Sleeps."""
     time.sleep(seconds)
 
 
 @handler
 def stamp() -> int:
-    """When it began: nanoseconds of the monotonic clock, which all processes of a machine share."""
+    """Returns its start: nanoseconds of the monotonic clock, which all processes of a machine share."""
     return time.monotonic_ns()

@@ -1,12 +1,12 @@
-"""``python -m bench.indexes``: what each index of the table of tasks serves, and what it costs whoever writes."""
+"""``python -m bench.indexes``: the use of each index of the table `task`, and its cost for each write."""
 
 import statistics
 import time
 from collections.abc import Mapping
 
-from bench.answer import Answer, number
-from bench.ground import Database, Ground, Scale
-from bench.script import run, say
+from bench.report import Report, number
+from bench.script import progress, run
+from bench.testbed import Database, Scale, Testbed
 
 BATCH = 500
 INDEXES = b"""
@@ -21,7 +21,7 @@ select lockgate.submit_batch((
   from generate_series(1, %(batch)s) g, lateral (select %(part)s || ':' || g as key) k))
 """
 # In the server, so that nothing but the functions is measured; each task in transactions of its own.
-LIVES = """
+LIFE_CYCLE = """
 do $$
 declare
   v_begin timestamptz;
@@ -53,44 +53,44 @@ $$
 """
 
 Cost = Mapping[str, float]
-"""Microseconds a task, by what was done to it."""
+"""Microseconds a task, by operation."""
 
 
-def measure(scale: Scale) -> Answer:
-    """Each index once more under another name: what the second costs is what one costs."""
+def measure(scale: Scale) -> Report:
+    """Measures each index by a copy of it under another name: the copy costs as much as the index."""
     tasks, rounds = scale(10_000, 1000), scale(5, 2)
-    answer = Answer(
+    report = Report(
         "12. Indexes",
         "python -m bench.indexes",
         "For each index of the table `task`: its use, and its cost in microseconds a task. The bench measures the "
         "functions in the server, without their commits, with a copy of the index and just before without it: "
         f"{tasks:,} tasks each time, all with both keys, medians of {rounds} differences. Some microseconds are noise.",
     )
-    with Ground(scale, {"max_wal_size": "4GB", "autovacuum": "off"}) as ground:
-        answer.ground = ground.said()
-        indexes = ground.main.owner.execute(INDEXES).fetchall()
+    with Testbed(scale, {"max_wal_size": "4GB", "autovacuum": "off"}) as testbed:
+        report.environment = testbed.describe()
+        indexes = testbed.main.owner.execute(INDEXES).fetchall()
         without: list[Cost] = []
         more: dict[str, list[Cost]] = {name: [] for name, _, _ in indexes}
         for n in range(rounds):
-            say(f"round {n + 1} of {rounds}")
+            progress(f"round {n + 1} of {rounds}")
             for name, definition, _ in indexes:
-                without.append(lives(ground.main, tasks))
-                with_it = lives(ground.main, tasks, definition.replace(f" {name} ", " a_copy ", 1))
+                without.append(life_cycle(testbed.main, tasks))
+                with_it = life_cycle(testbed.main, tasks, definition.replace(f" {name} ", " a_copy ", 1))
                 more[name].append({what: cost - without[-1][what] for what, cost in with_it.items()})
-        table = answer.table("index", "serves", *without[0])
+        table = report.table("index", "serves", *without[0])
         for name, definition, serves in indexes:
             shown = f"`{name}` {definition.partition(' USING btree ')[2]}"
-            table.add(shown, serves, *(number(middle(more[name], what)) for what in without[0]))
-        table.add("all that it takes", "", *(number(middle(without, what)) for what in without[0]))
-    return answer
+            table.add(shown, serves, *(number(median_of(more[name], what)) for what in without[0]))
+        table.add("all that it takes", "", *(number(median_of(without, what)) for what in without[0]))
+    return report
 
 
-def middle(costs: list[Cost], what: str) -> float:
+def median_of(costs: list[Cost], what: str) -> float:
     return statistics.median(one[what] for one in costs)
 
 
-def lives(database: Database, tasks: int, copy: str = "") -> Cost:
-    """So many tasks submitted, claimed and ended one after the other, and as many submitted for later."""
+def life_cycle(database: Database, tasks: int, copy: str = "") -> Cost:
+    """Submits, claims and ends tasks one after the other, and submits as many for later."""
     owner = database.owner
     owner.execute("truncate lockgate.task, lockgate.attempt, lockgate.output")
     if copy:
@@ -101,7 +101,7 @@ def lives(database: Database, tasks: int, copy: str = "") -> Cost:
     queue = database.value("select id from lockgate.queue where name = 'default'")
     session = database.value("select lockgate.register('bench', 'here', 1, '0', 1, null, '{}')")
     owner.execute("select lockgate.retake_slot(%s, 1)", (queue,))
-    owner.execute(LIVES.format(queue=queue, session=session).encode())
+    owner.execute(LIFE_CYCLE.format(queue=queue, session=session).encode())
     ran: list[float] = database.value("select current_setting('bench.seconds')::float8[]")
     if copy:
         owner.execute("drop index lockgate.a_copy")
@@ -111,7 +111,7 @@ def lives(database: Database, tasks: int, copy: str = "") -> Cost:
 
 
 def submitted(database: Database, tasks: int, delay: int) -> float:
-    """Seconds."""
+    """Submits tasks; returns the seconds."""
     begin = time.perf_counter()
     for part in range(0, tasks, BATCH):
         database.owner.execute(SUBMIT, {"part": f"{delay}:{part}", "delay": delay, "batch": BATCH})

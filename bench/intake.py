@@ -1,4 +1,4 @@
-"""``python -m bench.intake``: messages that become tasks in a second, against the same rows over HTTP, and mere acks.
+"""``python -m bench.intake``: tasks from RabbitMQ a second, against the same rows over HTTP, and acknowledgements only.
 
 Needs a RabbitMQ, as the tests do: TEST_AMQP_URL, else a container.
 """
@@ -18,10 +18,10 @@ from lockgate_service.amqp.intake.topology import ARGUMENTS
 from lockgate_service.tasks.group_commit import ITEMS_MAX
 from pamqp.commands import Basic
 
-from bench.answer import Answer, middle, ratios
-from bench.ground import Ground, Program, Scale, until
 from bench.processes import Meter
-from bench.script import run, say
+from bench.report import Report, middle, ratios
+from bench.script import progress, run
+from bench.testbed import Program, Scale, Testbed, until
 from bench.wakeup import serve
 from tests.amqp.broker import Broker, Names, broker
 
@@ -35,9 +35,9 @@ from lockgate.task, (select min(create_time) as first from lockgate.task) f
 BODY = json.dumps(TASK).encode()
 
 
-def measure(scale: Scale) -> Answer:
-    """Tasks taken out of RabbitMQ a second. Raises NotHere without one."""
-    answer = Answer(
+def measure(scale: Scale) -> Report:
+    """Measures tasks from RabbitMQ a second. Raises NotHere without a broker."""
+    report = Report(
         "9. Tasks from RabbitMQ",
         "python -m bench.intake",
         f"{scale(MESSAGES, 2000):,} messages, each with a message_id, wait in a quorum queue when one `lockgate "
@@ -46,23 +46,23 @@ def measure(scale: Scale) -> Answer:
         f"connection; and a consumer with the same prefetch ({PREFETCH}) that only acknowledges. Rounds take turns; "
         "the broker runs on the same machine.",
     )
-    with broker() as rabbit, Ground(scale) as ground:
-        answer.ground = ground.said()
-        table = answer.table(
+    with broker() as rabbit, Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        table = report.table(
             "messages", "intake, tasks/s", "POST /tasks/batch, tasks/s", "ratio", "acks only, messages/s", "ratio",
             "CPU intake, ms per task",
         )  # fmt: skip
-        _, port = serve(ground)
+        _, port = serve(testbed)
         number = scale(MESSAGES, 2000)
         taken, posted, acked, cpu = [], [], [], []
         for round_ in range(scale(5, 1)):
-            say(f"round {round_ + 1}")
+            progress(f"round {round_ + 1}")
             names = Names(f"bench.{os.getpid()}.{round_}")
             try:
-                rate, used = intake(ground, rabbit, names, number)
+                rate, used = intake(testbed, rabbit, names, number)
                 taken.append(rate)
                 cpu.append(1000 * used / number)
-                posted.append(over_http(ground, port, number))
+                posted.append(over_http(testbed, port, number))
                 acked.append(acks(rabbit, names, number))
             finally:
                 rabbit.delete(names.queue, names.invalid)
@@ -70,28 +70,28 @@ def measure(scale: Scale) -> Answer:
             f"{number:,} a round", middle(taken), middle(posted), middle(ratios(taken, posted)), middle(acked),
             middle(ratios(taken, acked)), middle(cpu),
         )  # fmt: skip
-    return answer
+    return report
 
 
-def intake(ground: Ground, rabbit: Broker, names: Names, number: int) -> tuple[float, float]:
-    """Tasks a second, and seconds of CPU that the process used, its start left out."""
+def intake(testbed: Testbed, rabbit: Broker, names: Names, number: int) -> tuple[float, float]:
+    """Returns tasks a second, and the process's seconds of CPU without its start."""
     fill(rabbit, names, number)
-    ground.main.refill(0)
-    program: Program = ground.start(
-        "lockgate_service.amqp.intake", DATABASE_URL=ground.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
+    testbed.main.refill(0)
+    program: Program = testbed.start(
+        "lockgate_service.amqp.intake", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
         LOCKGATE_AMQP_QUEUE=names.queue,
     )  # fmt: skip
     stored = "select count(*) from lockgate.task"
-    until(lambda: ground.main.value(stored) > 0, lambda: f"the first task: {program.words()}", 60, every=0.002)
+    until(lambda: testbed.main.value(stored) > 0, lambda: f"the first task: {program.log_tail()}", 60, every=0.002)
     meter = Meter({"intake": lambda: [program.pid]})
-    until(lambda: ground.main.value(stored) == number, lambda: f"all tasks: {program.words()}", 300)
+    until(lambda: testbed.main.value(stored) == number, lambda: f"all tasks: {program.log_tail()}", 300)
     used = meter.seconds()["intake"]
     program.stop()
-    return float(ground.main.value(RATE)), used
+    return float(testbed.main.value(RATE)), used
 
 
-def over_http(ground: Ground, port: int, number: int) -> float:
-    ground.main.refill(0)
+def over_http(testbed: Testbed, port: int, number: int) -> float:
+    testbed.main.refill(0)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     bodies = list(batches(number))
     begin = time.perf_counter()
@@ -113,7 +113,7 @@ def batches(number: int) -> Iterator[bytes]:
 
 
 def acks(rabbit: Broker, names: Names, number: int) -> float:
-    """Messages a second from the first to the last."""
+    """Returns messages a second from the first to the last."""
     fill(rabbit, names, number)
     done = 0
     newest = 0
@@ -142,7 +142,7 @@ def acks(rabbit: Broker, names: Names, number: int) -> float:
 
 
 def fill(rabbit: Broker, names: Names, number: int) -> None:
-    """So many messages in an otherwise empty queue."""
+    """Replaces the content of the queue by a number of messages."""
     rabbit.delete(names.queue)
     rabbit.declare(names.queue, arguments=ARGUMENTS)
 

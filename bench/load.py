@@ -1,4 +1,4 @@
-"""Load over HTTP from one process: keep-alive connections, each with one request under way, and little else."""
+"""HTTP load from one process: keep-alive connections, each with one request under way."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ LENGTH = b"content-length:"
 
 @dataclass
 class Load:
-    """What came of it: requests answered, in so many seconds, with this much CPU of ours."""
+    """The result: answered requests, the seconds they took, and our own seconds of CPU."""
 
     elapsed: float = 0.0
     cpu: float = 0.0
     seconds: list[float] = field(default_factory=list)
-    """Of each request."""
+    """The latency of each request."""
 
     @property
     def rate(self) -> float:
@@ -30,7 +30,7 @@ def request(path: str, body: bytes) -> bytes:
 
 
 def post(port: int, body: bytes, connections: int, seconds: float, pause: float = 0.0, path: str = "/tasks") -> Load:
-    """POSTs on so many connections for so long; ``pause``: between an answer and the next request.
+    """Sends POSTs on a number of connections; ``pause``: seconds between an answer and the next request.
 
     Raises:
         RuntimeError: an answer was not 202, or a connection was lost.
@@ -53,7 +53,7 @@ async def _post(port: int, message: bytes, connections: int, seconds: float, pau
 
 
 class Client(asyncio.Protocol):
-    """One connection. Reads only as much of an answer as it needs: the status, and where it ends."""
+    """One connection. Parses only the status and the length of an answer."""
 
     def __init__(self, message: bytes, load: Load, stop: float, pause: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

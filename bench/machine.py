@@ -1,4 +1,4 @@
-"""What a figure was measured on: the head of every report."""
+"""The machine, programs and settings of a measurement, for every report."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ PACKAGES = ("psycopg", "litestar", "uvicorn", "msgspec")
 
 
 def machine(folder: Path) -> list[str]:
-    """Machine, load, programs, disk: a line each."""
+    """Returns machine, load, programs, disk: a line each."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system, load = f"{platform.system()} {platform.release()}", os.getloadavg()[0]
     programs = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
@@ -35,7 +35,7 @@ def machine(folder: Path) -> list[str]:
 
 
 def server(owner: "psycopg.Connection[Any]") -> str:
-    """The server's version and what its settings say about safety and size."""
+    """Returns the server's version, and its settings of durability and size."""
     rows: dict[str, str] = dict(
         owner.execute(
             "select name, current_setting(name) from pg_settings where name = any (%s)", (list(SETTINGS),)
@@ -46,7 +46,7 @@ def server(owner: "psycopg.Connection[Any]") -> str:
 
 
 def filesystem(folder: Path) -> str:
-    """The type of file system this folder is on."""
+    """Returns the type of the folder's file system."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     above = [(len(mount[1]), mount[2]) for mount in mounts if folder.resolve().is_relative_to(mount[1])]
     return max(above)[1] if above else "unknown"
@@ -68,7 +68,7 @@ def _commit() -> str:
 
 
 def _loop_seconds() -> float:
-    """Tells an interpreter that was compiled with profiles, as distributions and images have it, from one without."""
+    """Shows whether the interpreter was compiled with profile-guided optimization, as those of distributions are."""
     loop = "for number in range(1_000_000): total += number"
     return min(timeit.repeat(loop, "total = 0", number=1, repeat=3))
 

@@ -1,4 +1,4 @@
-"""``python -m bench.page_hour``: whether an hour on the page of a busy system takes more and more memory."""
+"""``python -m bench.page_hour``: whether the memory of an open page grows within an hour."""
 
 import json
 import time
@@ -7,10 +7,10 @@ from itertools import count
 import click
 from playwright.sync_api import Browser, CDPSession, Error, Page
 
-from bench.answer import Answer, number
-from bench.ground import Database, Ground, Scale
 from bench.processes import pss
-from bench.script import run, say
+from bench.report import Report, number
+from bench.script import progress, run
+from bench.testbed import Database, Scale, Testbed
 from bench.wakeup import serve
 from tests.page import chromium
 
@@ -23,10 +23,10 @@ MIB = 2**20
 GROWTH_MAX = 1.1
 
 
-def measure(scale: Scale, minutes: int) -> Answer:
-    """What a page holds that is open for an hour while tasks come and go."""
+def measure(scale: Scale, minutes: int) -> Report:
+    """Measures the memory of a page that is open for an hour while tasks run."""
     minutes = scale(minutes, 2)
-    answer = Answer(
+    report = Report(
         "14. An hour on the page",
         "python -m bench.page_hour",
         f"Chromium keeps the page open for {minutes} minutes while two runners execute tasks of {NAP} s in {SLOTS} "
@@ -34,18 +34,18 @@ def measure(scale: Scale, minutes: int) -> Answer:
         "chart and table. Once a minute the bench opens a task and closes it again. Memory is measured after a garbage "
         "collection; that of the browser's process for the page is its PSS.",
     )
-    with Ground(scale) as ground:
-        database = ground.main
+    with Testbed(scale) as testbed:
+        database = testbed.main
         database.owner.execute("select lockgate.set_slots('default', %s)", (SLOTS,))
-        _, port = serve(ground)
+        _, port = serve(testbed)
         with (
-            ground.runners(2, database, LOCKGATE_CONCURRENCY=str(SLOTS // 2)),
+            testbed.runners(2, database, LOCKGATE_CONCURRENCY=str(SLOTS // 2)),
             chromium.started() as browser,
         ):
-            answer.ground = [*ground.said(), f"Browser: Chromium {browser.version}"]
+            report.environment = [*testbed.describe(), f"Browser: Chromium {browser.version}"]
             columns = ("minute", "tasks ended", "JS heap, MiB", "nodes", "listeners", "process, MiB")
-            table = answer.table(*columns)
-            say(" | ".join(columns))
+            table = report.table(*columns)
+            progress(" | ".join(columns))
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             page = context.new_page()
             page.goto(f"http://127.0.0.1:{port}/")
@@ -66,18 +66,18 @@ def measure(scale: Scale, minutes: int) -> Answer:
                 heaps[minute] = heap
                 row = (str(minute), ended, heap / MIB, nodes, listeners, renderer(browser) / MIB)
                 table.add(*row)
-                say(" | ".join(number(cell) for cell in row))
+                progress(" | ".join(number(cell) for cell in row))
         first = heaps.get(EVERY) or next(iter(heaps.values()))
         last = heaps[minutes]
         growth = f"{last / first:.2f}"
-        answer.target(
+        report.target(
             f"heap at minute {minutes}, of that at minute {EVERY}", growth, "≤ 1.1", last <= first * GROWTH_MAX
         )
-    return answer
+    return report
 
 
 def feed(database: Database) -> None:
-    """There is always something to do."""
+    """Keeps tasks waiting."""
     waiting = database.value("select count(*) from lockgate.task where status = 'queued'")
     for _ in range(WAITING - waiting):
         kind = "nap" if next(NUMBERS) % 50 else "none"
@@ -92,11 +92,11 @@ def open_and_close(page: Page) -> None:
         page.keyboard.press("Escape")
         page.locator("#task").wait_for(state="hidden", timeout=10_000)
     except Error as why:  # the row was gone: the next minute has another
-        say(str(why).splitlines()[0])
+        progress(str(why).splitlines()[0])
 
 
 def held(session: CDPSession) -> tuple[float, int, int]:
-    """Bytes of the heap of JavaScript, nodes, listeners, once what is garbage is gone."""
+    """Returns bytes of the JavaScript heap, nodes, listeners, after a garbage collection."""
     session.send("HeapProfiler.collectGarbage")
     session.send("HeapProfiler.collectGarbage")
     found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
@@ -104,7 +104,7 @@ def held(session: CDPSession) -> tuple[float, int, int]:
 
 
 def renderer(browser: Browser) -> int:
-    """Bytes of the largest process that renders pages."""
+    """Returns the bytes of the largest renderer process."""
     session = browser.new_browser_cdp_session()
     try:
         found = session.send("SystemInfo.getProcessInfo")["processInfo"]

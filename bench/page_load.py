@@ -1,13 +1,13 @@
-"""``python -m bench.page_load``: how soon the page is painted with a million tasks in the table, and what it weighs."""
+"""``python -m bench.page_load``: time to paint and bytes of the page with a million tasks in the table."""
 
 from statistics import median
 
 from playwright.sync_api import Browser, CDPSession
 
-from bench.answer import Answer, number, percentile
-from bench.ground import Ground, Scale
 from bench.reads import fill
-from bench.script import run, say
+from bench.report import Report, number, percentile
+from bench.script import progress, run
+from bench.testbed import Scale, Testbed
 from bench.wakeup import serve
 from tests.page import chromium
 
@@ -28,11 +28,11 @@ LIVE_LIMIT = 120_000.0  # ms
 NOTHING = "health/live"
 
 
-def measure(scale: Scale) -> Answer:
-    """How soon a browser paints the page, and how many bytes that takes."""
+def measure(scale: Scale) -> Report:
+    """Measures how soon a browser paints the page, and the bytes of it."""
     tasks = scale(1_000_000, 50_000)
     times = scale(TIMES, 3)
-    answer = Answer(
+    report = Report(
         "13. The page",
         "python -m bench.page_load",
         f"The table holds {tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many "
@@ -43,19 +43,19 @@ def measure(scale: Scale) -> Answer:
         "the start of its event stream until it says that it is live. `/health/live`, one line that the browser shows "
         "as text, shows what service and browser take for nothing.",
     )
-    with Ground(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as ground:
+    with Testbed(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as testbed:
         with chromium.started() as browser:
-            answer.ground = [*ground.said(), f"Browser: Chromium {browser.version}"]
-            fill(ground.main, tasks)
-            failed = ground.main.value("select max(id) from lockgate.task where status = 'failed'")
-            _, port = serve(ground)
-            table = answer.table(
+            report.environment = [*testbed.describe(), f"Browser: Chromium {browser.version}"]
+            fill(testbed.main, tasks)
+            failed = testbed.main.value("select max(id) from lockgate.task where status = 'failed'")
+            _, port = serve(testbed)
+            table = report.table(
                 "page", "visit", "answered, p50 ms", "painted, p50 ms", "p95 ms", "largest, p50 ms", "bytes",
                 "of them the page",
             )  # fmt: skip
             slowest, heaviest = 0.0, 0
             for path in (NOTHING, "", "?status=failed", f"?task={failed}"):
-                say(f"/{path}")
+                progress(f"/{path}")
                 visits = [visit(browser, f"http://127.0.0.1:{port}/{path}", path != NOTHING) for _ in range(times)]
                 for name, seen in zip(("first", "second"), zip(*visits, strict=True), strict=True):
                     answered, painted, largest, whole, page = (list(one) for one in zip(*seen, strict=True))
@@ -66,17 +66,17 @@ def measure(scale: Scale) -> Answer:
                     )  # fmt: skip
                     if path != NOTHING:
                         slowest, heaviest = max(slowest, median(painted)), max(heaviest, int(median(whole)))
-        answer.target("painted, the slowest median", f"{number(slowest)} ms", "< 300 ms", slowest < LIMIT)
-        answer.target("bytes in all, the largest median", f"{heaviest:,}", "< 100,000", heaviest < BYTES_MAX)
-    return answer
+        report.target("painted, the slowest median", f"{number(slowest)} ms", "< 300 ms", slowest < LIMIT)
+        report.target("bytes in all, the largest median", f"{heaviest:,}", "< 100,000", heaviest < BYTES_MAX)
+    return report
 
 
 Seen = tuple[float, float, float, int, int]
-"""Milliseconds until answered, until painted, and until the largest piece was; bytes in all, and of the page."""
+"""Milliseconds until the answer, the first paint, the largest paint; bytes in all, and of the page."""
 
 
 def visit(browser: Browser, url: str, is_live: bool) -> tuple[Seen, Seen]:
-    """The first and the second time, in a browser that has never been there."""
+    """Opens the page twice in a new browser context."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     try:
         page = context.new_page()
@@ -98,7 +98,7 @@ def visit(browser: Browser, url: str, is_live: bool) -> tuple[Seen, Seen]:
 
 
 class Weight:
-    """Counts what comes over the network, with headers, and packed as it comes."""
+    """Counts bytes from the network, compressed and with headers."""
 
     def __init__(self, session: CDPSession) -> None:
         self.whole = 0

@@ -16,11 +16,11 @@ import click
 import psycopg
 
 from bench import machine
-from bench.answer import Answer, number
 from bench.checkout import Checkout
-from bench.ground import Program, until
 from bench.load import post
-from bench.script import FOLDER, INTO, say, tell
+from bench.report import Report, number
+from bench.script import FOLDER, INTO, progress, publish
+from bench.testbed import Program, until
 from lockgate.postgres import ports
 from lockgate.postgres.server import Server
 
@@ -85,7 +85,7 @@ class Side:
     def stop(self) -> None:
         """Stops all its programs."""
         for program in self.programs:
-            program.ask()
+            program.terminate()
         for program in self.programs:
             program.stop()
         self.programs.clear()
@@ -108,7 +108,7 @@ def runners(sides: Sides, processes: int, concurrency: int, slots: int) -> Itera
         for side in sides:
             until(
                 lambda side=side: side.value("select count(*) from lockgate.runner") >= processes,  # type: ignore[misc]
-                lambda side=side: f"{processes} runners: {side.programs[-1].words()}",  # type: ignore[misc]
+                lambda side=side: f"{processes} runners: {side.programs[-1].log_tail()}",  # type: ignore[misc]
                 60,
             )
         yield min(no_ops(side, 300) for side in sides)
@@ -127,7 +127,11 @@ def services(sides: Sides) -> Iterator[Mapping[str, int]]:
             found[side.folder.name] = ports.a_free_one()
             side.run("service", LOCKGATE_PORT=str(found[side.folder.name]))
         for side in sides:
-            until(lambda side=side: answers(found[side.folder.name]), lambda side=side: side.programs[-1].words(), 60)  # type: ignore[misc]
+            until(
+                lambda side=side: accepts(found[side.folder.name]),  # type: ignore[misc]
+                lambda side=side: side.programs[-1].log_tail(),  # type: ignore[misc]
+                60,
+            )
             post(found[side.folder.name], BODY, 8, 0.5)
         yield found
     finally:
@@ -135,7 +139,7 @@ def services(sides: Sides) -> Iterator[Mapping[str, int]]:
             side.stop()
 
 
-def answers(port: int) -> bool:
+def accepts(port: int) -> bool:
     """Whether a task is accepted there."""
     try:
         return bool(post(port, BODY, 1, 0).seconds)
@@ -146,7 +150,7 @@ def answers(port: int) -> bool:
 def no_ops(side: Side, tasks: int) -> float:
     """Tasks a second while all slots are busy."""
     side.clear(tasks)
-    until(lambda: side.value(UNENDED) == 0, lambda: f"the ends of tasks: {side.programs[-1].words()}", 120, 0.2)
+    until(lambda: side.value(UNENDED) == 0, lambda: f"the ends of tasks: {side.programs[-1].log_tail()}", 120, 0.2)
     ends = [end for (end,) in side.owner.execute(ENDS)]
     if len(ends) != tasks:
         raise RuntimeError(f"{len(ends)} of {tasks} tasks succeeded")
@@ -214,9 +218,9 @@ def one_round(sides: Sides, turned: bool, seconds: float) -> dict[str, list[floa
     return found
 
 
-def report(answer: Answer, rounds: Sequence[Mapping[str, Sequence[float]]]) -> bool:
-    """Fills the answer; whether no median is below what it should be at least."""
-    table = answer.table("measure", "before", "after", "after / before", "quarters of the rounds", "least and most")
+def compare(report: Report, rounds: Sequence[Mapping[str, Sequence[float]]]) -> bool:
+    """Fills the report; returns whether no median is below LEAST."""
+    table = report.table("measure", "before", "after", "after / before", "quarters of the rounds", "least and most")
     good = True
     for measure in rounds[0]:
         before, after = ([one[measure][place] for one in rounds] for place in (0, 1))
@@ -227,7 +231,7 @@ def report(answer: Answer, rounds: Sequence[Mapping[str, Sequence[float]]]) -> b
             measure, number(statistics.median(before)), number(statistics.median(after)), f"{median:.3f}",
             f"{quarters[0]:.3f} to {quarters[2]:.3f}", f"{min(ratios):.3f} to {max(ratios):.3f}",
         )  # fmt: skip
-        answer.target(measure, f"{median:.3f}", f"≥ {LEAST}", median >= LEAST)
+        report.target(measure, f"{median:.3f}", f"≥ {LEAST}", median >= LEAST)
         good &= median >= LEAST
     return good
 
@@ -249,14 +253,14 @@ def main(before: Path, after: Path, rounds: int, seconds: float, folder: Path, i
     checkouts = [Checkout(before), Checkout(after)]
     if checkouts[0].versions() != checkouts[1].versions():
         raise click.ClickException(f"other packages: {checkouts[0].versions()} and {checkouts[1].versions()}")
-    answer = Answer(
+    report = Report(
         "16. Before and after",
         "python -m bench.paired --before DIR --after DIR",
         f"Commit {checkouts[0].commit} against {checkouts[1].commit}, each with its own packages and a server of its "
         f"own with the same settings. In each of {rounds} rounds the programs of both wait beside each other, and get "
         "work in turns: before, after, after, before, and the other way about in the next round. Medians over the "
         "rounds; the ratio is taken within a round.",
-        ground=machine.machine(folder),
+        environment=machine.machine(folder),
     )
     found = []
     with tempfile.TemporaryDirectory(prefix="lockgate-paired-", dir=folder) as place, ExitStack() as stack:
@@ -265,16 +269,16 @@ def main(before: Path, after: Path, rounds: int, seconds: float, folder: Path, i
             stack.enter_context(Side(checkout, Path(place) / name))
             for checkout, name in zip(checkouts, ("before", "after"), strict=True)
         ]
-        answer.ground.append(machine.server(sides[0].owner))
+        report.environment.append(machine.server(sides[0].owner))
         for place_of_round in range(rounds):
             begin = time.monotonic()
             found.append(one_round(sides, place_of_round % 2 == 1, seconds))
-            say(
+            progress(
                 f"round {place_of_round + 1} of {rounds}, {time.monotonic() - begin:.0f} s: "
                 + ", ".join(f"{measure} {after / before:.3f}" for measure, (before, after) in found[-1].items())
             )
-    good = report(answer, found)
-    tell(answer, into)
+    good = compare(report, found)
+    publish(report, into)
     if not good:
         raise click.exceptions.Exit(1)
 

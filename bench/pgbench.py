@@ -1,11 +1,11 @@
-"""pgbench with our own functions: what Postgres itself gives, with no program of ours around it."""
+"""pgbench with our own functions: the rate of Postgres without our programs."""
 
 import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.ground import Database, Ground
+from bench.testbed import Database, Testbed
 
 OPTIONS = ("-n", "-D", "started=0", "-M", "prepared", "-P", "1")
 
@@ -24,30 +24,30 @@ select task, lease from lockgate.finish_and_claim(:task, :lease, 'bench', 0.001,
 
 @dataclass
 class Run:
-    """What pgbench said: transactions a second, over all and in each second of the run."""
+    """The result of pgbench: transactions a second, of the whole run and of each second."""
 
     rate: float
     each_second: list[float]
 
 
 def pgbench(
-    ground: Ground, database: Database, clients: int, *, seconds: int = 0, transactions: int = 0, sleep_ms: int = 0
+    testbed: Testbed, database: Database, clients: int, *, seconds: int = 0, transactions: int = 0, sleep_ms: int = 0
 ) -> Run:
-    """Finishes and claims for so many seconds, or so many transactions in each client; forgets what it left running."""
+    """Finishes and claims for some seconds, or some transactions in each client; deletes its last running tasks."""
     sleep = rf"\sleep {sleep_ms} ms" if sleep_ms else ""
     length = ["-T", str(seconds)] if seconds else ["-t", str(transactions)]
     try:
-        return run(ground, database, FINISH_AND_CLAIM.format(sleep=sleep), ["-c", str(clients), *length])
+        return run(testbed, database, FINISH_AND_CLAIM.format(sleep=sleep), ["-c", str(clients), *length])
     finally:
-        database.abandon()
+        database.delete_running()
 
 
-def run(ground: Ground, database: Database, script: str, arguments: Sequence[str]) -> Run:
-    """Raises RuntimeError with what pgbench said when a client of it gave up."""
-    file = ground.folder / "script.sql"
+def run(testbed: Testbed, database: Database, script: str, arguments: Sequence[str]) -> Run:
+    """Runs a script. Raises RuntimeError with pgbench's output if a client of it gave up."""
+    file = testbed.folder / "script.sql"
     file.write_text(script)
     done = subprocess.run(
-        [str(ground.server.binaries / "pgbench"), *OPTIONS, "-f", str(file), *arguments, database.urls["runner"]],
+        [str(testbed.server.binaries / "pgbench"), *OPTIONS, "-f", str(file), *arguments, database.urls["runner"]],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""What processes cost: CPU and memory, as the kernel counts them."""
+"""CPU and memory of processes, as the kernel counts them."""
 
 import os
 import time
@@ -9,7 +9,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> list[int]:
-    """The child processes of a process, and theirs."""
+    """Returns the descendants of a process."""
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, read(path).split()):
@@ -22,13 +22,13 @@ def command_line(pid: int) -> str:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process, and those of its children that have ended, used so far; 0 when it is gone."""
+    """Returns the seconds of CPU of a process and its ended children; 0 when it has ended."""
     fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / TICK
 
 
 def pss(pid: int) -> int:
-    """Bytes of memory, what is shared counted in parts; 0 when it is gone."""
+    """Returns the bytes of memory (PSS); 0 when it has ended."""
     for line in read(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -43,7 +43,7 @@ def read(path: Path) -> str:
 
 
 class Meter:
-    """CPU used by groups of processes since it was made. `groups`: name -> the processes of that group now."""
+    """CPU of groups of processes since its creation. `groups`: name -> the processes of that group now."""
 
     def __init__(self, groups: Mapping[str, Callable[[], Iterable[int]]]) -> None:
         self._groups = groups
@@ -51,12 +51,12 @@ class Meter:
         self._begin = time.perf_counter()
 
     def seconds(self) -> dict[str, float]:
-        """By group."""
+        """Returns them by group."""
         return {name: now - self._before[name] for name, now in self._now().items()}
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since its creation."""
         return time.perf_counter() - self._begin
 
     def _now(self) -> dict[str, float]:

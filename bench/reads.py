@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import psycopg
 
-from bench.answer import Answer, number, percentile
-from bench.ground import Database, Ground, Scale
-from bench.script import run, say
+from bench.report import Report, number, percentile
+from bench.script import progress, run
+from bench.testbed import Database, Scale, Testbed
 from bench.wakeup import serve
 
 TIMES = 15
@@ -42,10 +42,10 @@ VIEWS = (
 )  # fmt: skip
 
 
-def measure(scale: Scale) -> Answer:
-    """What is read by people and programs, on a table that nothing of it can be read from end to end in time."""
+def measure(scale: Scale) -> Report:
+    """Measures lists, numbers and views on a table that is too large to scan."""
     tasks = scale(10_000_000, 300_000)
-    answer = Answer(
+    report = Report(
         "10. Reads",
         "python -m bench.reads",
         f"The table holds {tasks:,} tasks that ended within a week, {tasks // 200:,} that are due and as many "
@@ -53,14 +53,14 @@ def measure(scale: Scale) -> Answer:
         "says how many it found, and whether there is a next page. The service computes numbers and failures once for "
         "all callers at about the same time; the column of the first request shows what that takes.",
     )
-    with Ground(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as ground:
-        answer.ground = ground.said()
-        fill(ground.main, tasks)
-        _, port = serve(ground)
+    with Testbed(scale, {"shared_buffers": "1GB", "max_wal_size": "4GB"}) as testbed:
+        report.environment = testbed.describe()
+        fill(testbed.main, tasks)
+        _, port = serve(testbed)
         slowest = ("", 0.0)
-        table = answer.table("request", "first, ms", "median, ms", "p95, ms", "tasks", "next page")
+        table = report.table("request", "first, ms", "median, ms", "p95, ms", "tasks", "next page")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            for path in paths(ground.main):
+            for path in paths(testbed.main):
                 taken, answered = timed(client, path)
                 items = answered.get("items")
                 found = (
@@ -68,14 +68,14 @@ def measure(scale: Scale) -> Answer:
                 )
                 table.add(f"`{path}`", number(taken[0]), number(median(taken)), number(percentile(taken, 95)), *found)
                 slowest = max(slowest, (path, median(taken)), key=lambda one: one[1])
-        views = answer.table("view or function", "median, ms", "p95, ms")
-        with psycopg.connect(ground.main.urls["service"], autocommit=True) as connection:
+        views = report.table("view or function", "median, ms", "p95, ms")
+        with psycopg.connect(testbed.main.urls["service"], autocommit=True) as connection:
             for view in VIEWS:
                 taken = [milliseconds(connection, "select * from lockgate." + view) for _ in range(TIMES)]  # noqa: S608  of a constant
                 views.add(f"`{view}`", number(median(taken)), number(percentile(taken, 95)))
                 slowest = max(slowest, (view, median(taken)), key=lambda one: one[1])
-        answer.target(f"the slowest median, `{slowest[0]}`", f"{number(slowest[1])} ms", "< 50 ms", slowest[1] < LIMIT)
-    return answer
+        report.target(f"the slowest median, `{slowest[0]}`", f"{number(slowest[1])} ms", "< 50 ms", slowest[1] < LIMIT)
+    return report
 
 
 def fill(database: Database, tasks: int) -> None:
@@ -83,12 +83,12 @@ def fill(database: Database, tasks: int) -> None:
     for queue in ("mail", "gpu"):
         database.owner.execute("select lockgate.create_queue(%s)", (queue,))
     for first in range(0, tasks, PART):
-        say(f"{first:,} tasks after {time.perf_counter() - begin:.0f} s")
+        progress(f"{first:,} tasks after {time.perf_counter() - begin:.0f} s")
         last = min(first + PART, tasks) - 1
         database.owner.execute(ENDED.encode(), {"first": first, "last": last, "all": tasks})
     database.owner.execute(WAITING.encode(), (tasks // 200,))
     database.owner.execute("vacuum (analyze) lockgate.task")
-    say("counting what has ended")
+    progress("counting what has ended")
     while database.value("select lockgate.roll_up(100000)"):
         pass
     database.owner.execute("checkpoint")
@@ -117,7 +117,7 @@ def paths(database: Database) -> list[str]:
 
 
 def timed(client: httpx.Client, path: str) -> tuple[list[float], Any]:
-    """Milliseconds, each time; the last answer."""
+    """Returns the milliseconds of each request, and the last answer."""
     taken = []
     for _ in range(TIMES):
         begin = time.perf_counter()

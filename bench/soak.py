@@ -1,4 +1,4 @@
-"""``python -m bench.soak``: hours of work in half an hour: does anything grow that should not?"""
+"""``python -m bench.soak``: hours of work in half an hour, and whether anything grows."""
 
 import json
 import threading
@@ -10,11 +10,11 @@ from typing import Self
 import click
 import psycopg
 
-from bench.answer import Answer, number
-from bench.ground import Database, Ground, Program, Scale, until
 from bench.load import post
 from bench.processes import pss
-from bench.script import run, say
+from bench.report import Report, number
+from bench.script import progress, run
+from bench.testbed import Database, Program, Scale, Testbed, until
 from bench.wakeup import serve
 
 BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org"}}'
@@ -46,19 +46,19 @@ class State:
 
 def measure(
     scale: Scale, tasks: int, rate: int, http: int, runners: int, slots: int, retention: int, storage: tuple[str, ...]
-) -> Answer:
-    """So many tasks at so many a second through everything there is, with a look at sizes and memory every minute."""
+) -> Report:
+    """Submits tasks at a steady rate to service and runners; reads sizes and memory every minute."""
     tasks, every = (tasks, 60) if not scale.short else (rate * 20, 5)
-    answer = Answer(
+    report = Report(
         "6. Soak",
         "python -m bench.soak",
         f"The bench submits {tasks:,} no-ops at {rate} a second, {http} of them over HTTP one by one and the rest in "
         f"batches. {runners} runners execute them on {slots} slots, and the retention of ended tasks is {retention} s. "
         f"Storage parameters of the table: {', '.join(storage) or 'none but those of the schema'}. Memory is PSS.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
-        database = ground.main
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        database = testbed.main
         database.value(
             "select lockgate.change_queue('default', jsonb_build_object('slots', %s::int, 'retention', %s::int))",
             slots,
@@ -66,38 +66,38 @@ def measure(
         )
         if storage:
             database.owner.execute(f"alter table lockgate.task set ({', '.join(storage)})".encode())
-        service, port = serve(ground)
+        service, port = serve(testbed)
         first, first_id = database.claims(), database.given("task_id_seq")
-        table = answer.table(*COLUMNS)
+        table = report.table(*COLUMNS)
         with (
-            ground.runners(runners, database, LOCKGATE_CONCURRENCY=str(-(-slots // runners))) as started,
+            testbed.runners(runners, database, LOCKGATE_CONCURRENCY=str(-(-slots // runners))) as started,
             Feeder(database, port, tasks, rate, http) as feeder,
         ):
             until(lambda: database.claims() > 10, lambda: "the first claims", 60)
-            before = begin = fed = look(database)
-            say(" | ".join(COLUMNS))
+            before = begin = fed = read_state(database)
+            progress(" | ".join(COLUMNS))
             while not feeder.ended or before.waiting:
                 time.sleep(max(0.0, before.at + every - time.monotonic()))
-                now = look(database)
-                table.add(*row(ground, begin, before, now, started, service))
-                say(" | ".join(table.rows[-1]))
+                now = read_state(database)
+                table.add(*row(testbed, begin, before, now, started, service))
+                progress(" | ".join(table.rows[-1]))
                 before = now
                 if not feeder.ended:
                     fed = now
         claims, submitted = database.claims() - first, database.given("task_id_seq") - first_id
         left = database.value("select count(*) from lockgate.task where status <> 'succeeded'")
-        answer.target(
+        report.target(
             "claims, and tasks that did not succeed",
             f"{claims:,}, {left}",
             f"{submitted:,} as submitted, 0",
             (claims, left) == (submitted, 0),
         )
         done = (fed.claims - begin.claims) / (fed.at - begin.at)
-        answer.target("tasks/s while any were submitted", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
-    return answer
+        report.target("tasks/s while any were submitted", number(done), f"≥ {min(rate, 800)}", done >= min(rate, 800))
+    return report
 
 
-def look(database: Database) -> State:
+def read_state(database: Database) -> State:
     row = database.owner.execute(
         """
         select (select last_value from lockgate.lease), pg_current_wal_lsn() - '0/0',
@@ -110,14 +110,16 @@ def look(database: Database) -> State:
     return State(time.monotonic(), *map(int, row))
 
 
-def row(ground: Ground, begin: State, before: State, now: State, runners: list[Program], service: Program) -> list[str]:
-    """One of COLUMNS."""
+def row(
+    testbed: Testbed, begin: State, before: State, now: State, runners: list[Program], service: Program
+) -> list[str]:
+    """Returns a row of COLUMNS."""
     tasks = now.claims - before.claims
     groups = (
         [program.pid for program in runners],
         [pid for program in runners for pid in program.executors()],
         [service.pid],
-        ground.backends(),
+        testbed.backends(),
     )
     cells = (
         f"{(now.at - begin.at) / 60:.1f}", now.claims - begin.claims, tasks / (now.at - before.at), now.waiting,
@@ -128,7 +130,7 @@ def row(ground: Ground, begin: State, before: State, now: State, runners: list[P
 
 
 class Feeder:
-    """Submits at a steady rate while the context is entered, most of it in batches and some over HTTP."""
+    """A context that submits at a steady rate, most tasks in batches and some over HTTP."""
 
     def __init__(self, database: Database, port: int, tasks: int, rate: int, http: int) -> None:
         self._stop = threading.Event()
@@ -151,7 +153,7 @@ class Feeder:
 
     @property
     def ended(self) -> bool:
-        """Whether everything is submitted. Raises what went wrong."""
+        """Whether all tasks are submitted. Raises the error of a thread."""
         if self._failure:
             raise self._failure
         return not any(thread.is_alive() for thread in self._threads)

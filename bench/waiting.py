@@ -1,4 +1,4 @@
-"""``python -m bench.waiting``: what those cost who wait for tasks, and how soon they are gone."""
+"""``python -m bench.waiting``: the cost of clients that wait for tasks, and the time of a shutdown with them."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bench import processes
-from bench.answer import Answer, Table, middle, number, percentile
-from bench.ground import Ground, Program, Scale, until
 from bench.processes import Meter, pss
-from bench.script import run, say
+from bench.report import Report, Table, middle, number, percentile
+from bench.script import progress, run
+from bench.testbed import Program, Scale, Testbed, until
 from bench.wakeup import serve
 
 MIB = 1024 * 1024
@@ -26,16 +26,16 @@ LIMIT = 60.0
 
 @dataclass
 class Waiter:
-    """One who waits for a task on a connection of its own, and reads to the end of what it is sent."""
+    """A client that waits for a task on its own connection, and reads the answer to its end."""
 
     request: str
     is_stream: bool
     begun: asyncio.Event = field(default_factory=asyncio.Event)
-    """When something of the answer has come: of a stream at once, of a poll at its end."""
+    """Set with the first data: of a stream at once, of a poll at its end."""
     heard: float = 0.0
-    """When the latest of it came: of the task's end, if it has ended."""
+    """When the latest data arrived: that of the task's end, if it has ended."""
     is_whole: bool = False
-    """Whether the answer came to its end."""
+    """Whether the answer is complete."""
 
     async def wait(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MIB)
@@ -52,17 +52,17 @@ class Waiter:
 
 
 class End(NamedTuple):
-    """Of a service: seconds from TERM until it is gone, and of CPU; how many were cut off."""
+    """The end of a service: seconds from TERM until its exit, seconds of CPU, clients without a complete answer."""
 
     seconds: float
     cpu: float
     cut_off: float
 
 
-def measure(scale: Scale) -> Answer:
-    """What it costs a service that a thousand follow tasks by events, and a thousand more by `Prefer: wait`."""
+def measure(scale: Scale) -> Report:
+    """Measures a service with a thousand event streams and a thousand requests with `Prefer: wait`."""
     tasks = scale(1000, 100)
-    answer = Answer(
+    report = Report(
         "11. Waiting",
         "python -m bench.waiting",
         f"{tasks:,} tasks wait, and one service answers. A client opens `GET /tasks/N/events` for each task, then also "
@@ -72,64 +72,66 @@ def measure(scale: Scale) -> Answer:
         "process has ended, its CPU in this time, and how many clients got neither an answer nor the end of their "
         "stream.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
-        service, port = serve(ground)
-        costs = answer.table("waiting", "memory, MiB", "CPU service", "CPU Postgres", "connections to the database")
-        told = answer.table("all end at once", "told after, p50 s", "the last, s")
-        asyncio.run(waited(scale, ground, service, port, tasks, costs, told))
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        service, port = serve(testbed)
+        costs = report.table("waiting", "memory, MiB", "CPU service", "CPU Postgres", "connections to the database")
+        told = report.table("all end at once", "told after, p50 s", "the last, s")
+        asyncio.run(waited(scale, testbed, service, port, tasks, costs, told))
         ends = []
         for _ in range(scale(5, 2)):
-            say(f"TERM with {2 * tasks:,} waiting")
-            ends.append(asyncio.run(stopped(ground, *serve(ground), tasks)))
-        terms = answer.table("TERM", "seconds", "CPU of it, seconds", "of them cut off")
+            progress(f"TERM with {2 * tasks:,} waiting")
+            ends.append(asyncio.run(stopped(testbed, *serve(testbed), tasks)))
+        terms = report.table("TERM", "seconds", "CPU of it, seconds", "of them cut off")
         terms.add(f"{2 * tasks:,} waiting", *(middle(each) for each in zip(*ends, strict=True)))
         slowest = max(one.seconds for one in ends)
-        answer.target(
+        report.target(
             f"the slowest of {len(ends)} TERMs", f"{slowest:.2f} s", f"< {TERM_SECONDS:g} s", slowest < TERM_SECONDS
         )
-    return answer
+    return report
 
 
 async def waited(
-    scale: Scale, ground: Ground, service: Program, port: int, tasks: int, costs: Table, told: Table
+    scale: Scale, testbed: Testbed, service: Program, port: int, tasks: int, costs: Table, told: Table
 ) -> None:
-    """What it costs that nobody waits, some do, and more; and how soon they hear of the end."""
-    ids = refill(ground, tasks)
-    costs.add("nobody", *await costed(scale, ground, service))
+    """Measures without clients, with streams, with polls too; and the delay of the end."""
+    ids = refill(testbed, tasks)
+    costs.add("nobody", *await costed(scale, testbed, service))
     streams, reading = await begin(port, [STREAM.format(task) for task in ids])
     await asyncio.gather(*(one.begun.wait() for one in streams))
-    costs.add(f"{tasks:,} streams", *await costed(scale, ground, service))
+    costs.add(f"{tasks:,} streams", *await costed(scale, testbed, service))
     polls, polling = await begin(port, [POLL.format(task) for task in ids])
     await held(port, tasks)
-    costs.add(f"and {tasks:,} polls", *await costed(scale, ground, service))
-    end = await asyncio.to_thread(end_all, ground)
+    costs.add(f"and {tasks:,} polls", *await costed(scale, testbed, service))
+    end = await asyncio.to_thread(end_all, testbed)
     async with asyncio.timeout(LIMIT):
         await asyncio.gather(*reading, *polling)
     if not all(one.is_whole for one in (*polls, *streams)):
-        raise RuntimeError(f"not everybody was answered: {service.words()}")
+        raise RuntimeError(f"not all clients got an answer: {service.log_tail()}")
     late = [one.heard - end for one in (*streams, *polls)]
     told.add(f"{2 * tasks:,} waiting", percentile(late, 50), max(late))
 
 
-async def costed(scale: Scale, ground: Ground, service: Program) -> list[str]:
-    """While nothing happens."""
+async def costed(scale: Scale, testbed: Testbed, service: Program) -> list[str]:
+    """Returns memory, CPU and connections while nothing happens."""
     await asyncio.sleep(scale(3, 1))
-    meter = Meter({"service": lambda: [service.pid], "Postgres": ground.backends})
+    meter = Meter({"service": lambda: [service.pid], "Postgres": testbed.backends})
     await asyncio.sleep(scale(15, 2))
     used = {name: number(1000 * seconds / meter.elapsed) for name, seconds in meter.seconds().items()}
-    connections = ground.main.value("select count(*) from pg_stat_activity where application_name = 'lockgate-service'")
+    connections = testbed.main.value(
+        "select count(*) from pg_stat_activity where application_name = 'lockgate-service'"
+    )
     return [number(pss(service.pid) / MIB), used["service"], used["Postgres"], str(connections)]
 
 
 async def begin(port: int, requests: Sequence[str]) -> tuple[list[Waiter], list[asyncio.Task[None]]]:
-    """All of them; who they are, and their reading."""
+    """Starts a client for each request; returns the clients and their tasks."""
     waiters = [Waiter(request, "/events" in request) for request in requests]
     return waiters, [asyncio.create_task(one.wait(port)) for one in waiters]
 
 
 async def held(port: int, polls: int) -> None:
-    """Returns when so many are waiting for their answer."""
+    """Returns when the service has this many requests in progress."""
 
     def in_progress() -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT) as response:
@@ -139,9 +141,9 @@ async def held(port: int, polls: int) -> None:
     await asyncio.to_thread(until, lambda: in_progress() >= polls, lambda: f"{polls} polls", LIMIT, 0.1)
 
 
-async def stopped(ground: Ground, service: Program, port: int, tasks: int) -> "End":
-    """By TERM, with two waiting for each task."""
-    ids = refill(ground, tasks)
+async def stopped(testbed: Testbed, service: Program, port: int, tasks: int) -> "End":
+    """Sends TERM while two clients wait for each task."""
+    ids = refill(testbed, tasks)
     streams, reading = await begin(port, [STREAM.format(task) for task in ids])
     await asyncio.gather(*(one.begun.wait() for one in streams))
     polls, polling = await begin(port, [POLL.format(task) for task in ids])
@@ -155,18 +157,18 @@ async def stopped(ground: Ground, service: Program, port: int, tasks: int) -> "E
     async with asyncio.timeout(LIMIT):
         await asyncio.gather(*reading, *polling)
     if service.process.wait(LIMIT) != 0:
-        raise RuntimeError(f"the service ended with {service.process.returncode}: {service.words()}")
+        raise RuntimeError(f"the service ended with {service.process.returncode}: {service.log_tail()}")
     return End(seconds, used, sum(not one.is_whole for one in (*polls, *streams)))
 
 
-def refill(ground: Ground, tasks: int) -> list[int]:
-    ground.main.refill(tasks)
-    return [row[0] for row in ground.main.owner.execute("select id from lockgate.task order by id").fetchall()]
+def refill(testbed: Testbed, tasks: int) -> list[int]:
+    testbed.main.refill(tasks)
+    return [row[0] for row in testbed.main.owner.execute("select id from lockgate.task order by id").fetchall()]
 
 
-def end_all(ground: Ground) -> float:
-    """When it was committed."""
-    ground.main.owner.execute("update lockgate.task set status = 'cancelled', finish_time = now()")
+def end_all(testbed: Testbed) -> float:
+    """Ends all tasks; returns the time of the commit."""
+    testbed.main.owner.execute("update lockgate.task set status = 'cancelled', finish_time = now()")
     return time.monotonic()
 
 

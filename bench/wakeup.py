@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import psycopg
 
-from bench.answer import Answer, number, percentile
-from bench.ground import Database, Ground, Program, Scale, until
-from bench.script import run, say
+from bench.report import Report, number, percentile
+from bench.script import progress, run
+from bench.testbed import Database, Program, Scale, Testbed, until
 from lockgate.postgres import ports
 
 PARTS = (
@@ -26,9 +26,9 @@ from lockgate.task where id = %s
 """
 
 
-def measure(scale: Scale) -> Answer:
-    """From a submission to the first line of its handler while everything is idle, over SQL and over HTTP."""
-    answer = Answer(
+def measure(scale: Scale) -> Report:
+    """Measures from a submission to the first line of its handler in an idle Lockgate, over SQL and HTTP."""
+    report = Report(
         "2. Idle wake-up",
         "python -m bench.wakeup",
         "One runner waits with two slots and their executors. The bench submits a task, and its handler returns the "
@@ -37,19 +37,19 @@ def measure(scale: Scale) -> Answer:
         "other), and the request itself. The measurements take turns about 30 ms apart, so that each finds everything "
         "asleep.",
     )
-    with Ground(scale) as ground, ground.runners(1, ground.main, LOCKGATE_CONCURRENCY="2"):
-        answer.ground = ground.said()
-        service, port = serve(ground)
-        sql = Submitter(ground.main)
-        web = Requester(ground.main, service, port)
-        bell = Bell(ground.main)
-        ground.main.owner.execute("create table beat as select 0 as number")
+    with Testbed(scale) as testbed, testbed.runners(1, testbed.main, LOCKGATE_CONCURRENCY="2"):
+        report.environment = testbed.describe()
+        service, port = serve(testbed)
+        sql = Submitter(testbed.main)
+        web = Requester(testbed.main, service, port)
+        notifier = Notifier(testbed.main)
+        testbed.main.owner.execute("create table beat as select 0 as number")
         times: dict[str, list[float]] = {"SQL": [], "HTTP": [], "request": [], "notify": [], "commit": []}
         until(lambda: sql.wake() and web.wake(), lambda: "the first tasks", 60)
         shots = scale(1000, 60)
         for shot in range(shots):
             if shot % 100 == 0:
-                say(f"wake-up {shot} of {shots}")
+                progress(f"wake-up {shot} of {shots}")
             kinds = ["SQL", "HTTP", "notify", "commit"]
             random.shuffle(kinds)
             for kind in kinds:
@@ -60,17 +60,17 @@ def measure(scale: Scale) -> Answer:
                     times["HTTP"].append(web.wake())
                     times["request"].append(web.seconds)
                 elif kind == "notify":
-                    times["notify"].append(bell.ring())
+                    times["notify"].append(notifier.notify())
                 else:
-                    times["commit"].append(commit(ground.main))
-        bell.close()
-    report(answer, times)
-    parts(answer, sql.parts)
-    return answer
+                    times["commit"].append(commit(testbed.main))
+        notifier.close()
+    latencies(report, times)
+    parts(report, sql.parts)
+    return report
 
 
-def report(answer: Answer, times: dict[str, list[float]]) -> None:
-    table = answer.table(f"of {len(times['SQL']):,} each, ms", "p50", "p95", "p99", "most", "p50, of a bare NOTIFY's")
+def latencies(report: Report, times: dict[str, list[float]]) -> None:
+    table = report.table(f"of {len(times['SQL']):,} each, ms", "p50", "p95", "p99", "most", "p50, of a bare NOTIFY's")
     titles = {
         "SQL": "`select submit(…)` to handler", "HTTP": "`POST /tasks` to handler",
         "request": "`POST /tasks` to its answer", "notify": "`pg_notify` to the listener",
@@ -81,26 +81,26 @@ def report(answer: Answer, times: dict[str, list[float]]) -> None:
         share = percentile(times[kind], 50) / percentile(times["notify"], 50)
         table.add(title, *(number(percentile(ms, p)) for p in (50, 95, 99, 100)), number(share))
     p50, p99 = (1000 * percentile(times["SQL"], percent) for percent in (50, 99))
-    answer.target("SQL, p50", f"{number(p50)} ms", "< 2 ms", p50 < 2)
-    answer.target("SQL, p99", f"{number(p99)} ms", "< 8 ms", p99 < 8)
+    report.target("SQL, p50", f"{number(p50)} ms", "< 2 ms", p50 < 2)
+    report.target("SQL, p99", f"{number(p99)} ms", "< 8 ms", p99 < 8)
     more = 1000 * (percentile(times["HTTP"], 50) - percentile(times["SQL"], 50))
     request = 1000 * percentile(times["request"], 50)
-    answer.target("HTTP above SQL, p50", f"{number(more)} ms", f"≤ one request, {number(request)} ms", more <= request)
+    report.target("HTTP above SQL, p50", f"{number(more)} ms", f"≤ one request, {number(request)} ms", more <= request)
 
 
-def parts(answer: Answer, shots: list[tuple[float, ...]]) -> None:
-    """Where the time of a submission over SQL goes."""
-    table = answer.table("where it goes, SQL, ms", "p50", "p95", "of it, p50")
+def parts(report: Report, shots: list[tuple[float, ...]]) -> None:
+    """Adds the parts of a wake-up over SQL to the report."""
+    table = report.table("where it goes, SQL, ms", "p50", "p95", "of it, p50")
     whole = percentile([sum(shot) for shot in shots], 50)
     for title, seconds in zip(PARTS, zip(*shots, strict=True), strict=True):
         p50, p95 = percentile(seconds, 50), percentile(seconds, 95)
         table.add(title, number(1000 * p50), number(1000 * p95), f"{100 * p50 / whole:.0f} %")
 
 
-def serve(ground: Ground) -> tuple[Program, int]:
-    """A service of its own; it answers when this returns."""
+def serve(testbed: Testbed) -> tuple[Program, int]:
+    """Starts a service and waits until it is ready."""
     port = ports.a_free_one()
-    service = ground.start("lockgate_service", DATABASE_URL=ground.main.urls["service"], LOCKGATE_PORT=str(port))
+    service = testbed.start("lockgate_service", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_PORT=str(port))
 
     def ready() -> bool:
         try:
@@ -110,12 +110,12 @@ def serve(ground: Ground) -> tuple[Program, int]:
         except OSError:
             return False
 
-    until(ready, lambda: f"the service: {service.words()}", 60)
+    until(ready, lambda: f"the service: {service.log_tail()}", 60)
     return service, port
 
 
 class Submitter:
-    """Submits over SQL, and finds out when the handler began."""
+    """Submits over SQL, and reads the start of the handler."""
 
     def __init__(self, database: Database) -> None:
         self._connection = psycopg.connect(database.urls["service"], autocommit=True)
@@ -138,14 +138,14 @@ class Submitter:
 
 
 class Requester:
-    """The same over HTTP, on one connection that is kept."""
+    """The same over HTTP, on one keep-alive connection."""
 
     def __init__(self, database: Database, service: Program, port: int) -> None:
         self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._owner = database.owner
         self._service = service
         self.seconds = 0.0
-        """The last request took this long."""
+        """The duration of the last request."""
 
     def wake(self) -> float:
         sent = time.monotonic_ns()
@@ -154,15 +154,15 @@ class Requester:
         body = response.read()
         self.seconds = (time.monotonic_ns() - sent) / 1e9
         if response.status != 202:
-            raise RuntimeError(f"{response.status}: {body!r} {self._service.words()}")
+            raise RuntimeError(f"{response.status}: {body!r} {self._service.log_tail()}")
         return (began(self._owner, json.loads(body)["id"]) - sent) / 1e9
 
 
 def began(owner: "psycopg.Connection[object]", task: int) -> int:
-    """Waits until a task of kind `stamp` has succeeded; when its handler began."""
+    """Waits for the end of a task of kind `stamp`; returns the start of its handler."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        time.sleep(0.01)  # first: to ask meanwhile would be work beside what is measured
+        time.sleep(0.01)  # first: a query at once would disturb the measurement
         row = owner.execute("select result::text from lockgate.task where id = %s and finish_time is not null", (task,))
         if found := row.fetchone():
             return int(found[0])  # type: ignore[index]
@@ -170,31 +170,31 @@ def began(owner: "psycopg.Connection[object]", task: int) -> int:
 
 
 def commit(database: Database) -> float:
-    """Seconds of the least statement that has to reach the disk."""
+    """Returns the seconds of the smallest statement that has to reach the disk."""
     begin = time.monotonic_ns()
     database.owner.execute("update beat set number = number + 1", prepare=True)
     return (time.monotonic_ns() - begin) / 1e9
 
 
-class Bell:
-    """A bare notification, from one session to another."""
+class Notifier:
+    """Sends a bare notification from one session to another."""
 
     def __init__(self, database: Database) -> None:
         self._sender = psycopg.connect(database.urls["service"], autocommit=True)
         self._listener = psycopg.connect(database.urls["service"], autocommit=True)
-        self._listener.execute("listen bell")
+        self._listener.execute("listen bench")
         self._heard: list[int] = []
-        self._bell = threading.Event()
+        self._arrived = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def ring(self) -> float:
-        """Seconds from sending a notification to its arrival."""
-        self._bell.clear()
+    def notify(self) -> float:
+        """Returns the seconds from sending a notification to its arrival."""
+        self._arrived.clear()
         sent = time.monotonic_ns()
-        self._sender.execute("select pg_notify('bell', '')", prepare=True)
-        if not self._bell.wait(30):
+        self._sender.execute("select pg_notify('bench', '')", prepare=True)
+        if not self._arrived.wait(30):
             raise TimeoutError("a notification does not arrive")
         return (self._heard[-1] - sent) / 1e9
 
@@ -208,7 +208,7 @@ class Bell:
         while not self._closing:
             for _ in self._listener.notifies(timeout=0.5, stop_after=1):
                 self._heard.append(time.monotonic_ns())
-                self._bell.set()
+                self._arrived.set()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""``python -m bench.watching``: what a thousand open streams of /events cost, and how soon they are told."""
+"""``python -m bench.watching``: the cost and the delay of a thousand streams of /events."""
 
 import asyncio
 import json
 import time
 from dataclasses import dataclass, field
 
-from bench.answer import Answer, number, percentile
-from bench.ground import Ground, Program, Scale, until
 from bench.processes import Meter, pss
-from bench.script import run, say
+from bench.report import Report, number, percentile
+from bench.script import progress, run
+from bench.testbed import Program, Scale, Testbed, until
 from bench.wakeup import serve
 
 VIEWERS = (0, 1, 100, 1000)
@@ -19,14 +19,14 @@ MIB = 1024 * 1024
 
 @dataclass
 class Viewer:
-    """One who reads all it is sent, and notes when it was first told of each task."""
+    """A client that reads its stream, and keeps the time of the first event of each task."""
 
     received: int = 0
     told: dict[int, float] = field(default_factory=dict)
     writer: asyncio.StreamWriter | None = None
 
     async def watch(self, port: int, seen: asyncio.Event, thorough: bool) -> None:
-        """`thorough`: whether it also looks into what it is told."""
+        """`thorough`: whether it also parses the events."""
         reader, self.writer = await asyncio.open_connection("127.0.0.1", port, limit=16 * MIB)
         self.writer.write(b"GET /events HTTP/1.1\r\nHost: here\r\n\r\n")
         while chunk := await reader.readline() if thorough else await reader.read(MIB):
@@ -38,9 +38,9 @@ class Viewer:
             seen.set()
 
 
-def measure(scale: Scale) -> Answer:
-    """What it costs a service that a thousand watch, while tasks are executed."""
-    answer = Answer(
+def measure(scale: Scale) -> Report:
+    """Measures a service with a thousand viewers while runners execute tasks."""
+    report = Report(
         "8. Watching",
         "python -m bench.watching",
         f"Viewers read `GET /events` of one service while two runners execute tasks of {NAP} s in {SLOTS} slots, about "
@@ -49,33 +49,33 @@ def measure(scale: Scale) -> Answer:
         "delay runs from the commit of a submission until a line with that task has reached a viewer. At the end the "
         "service gets a TERM.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
-        ground.main.owner.execute("select lockgate.set_slots('default', %s)", (SLOTS,))
-        service, port = serve(ground)
-        table = answer.table(
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        testbed.main.owner.execute("select lockgate.set_slots('default', %s)", (SLOTS,))
+        service, port = serve(testbed)
+        table = report.table(
             "viewers", "CPU service, ms/s", "CPU Postgres, ms/s", "memory of the service, MiB", "of each, KiB",
             "bytes a viewer, KiB/s", "told after, p50 ms", "p99 ms", "connections to the database",
         )  # fmt: skip
-        with ground.runners(2, ground.main, LOCKGATE_CONCURRENCY=str(SLOTS // 2)):
+        with testbed.runners(2, testbed.main, LOCKGATE_CONCURRENCY=str(SLOTS // 2)):
             alone = 0
             for viewers in VIEWERS:
-                say(f"{viewers} viewers")
-                ground.main.refill(scale(2000, 500), "nap", json.dumps({"seconds": NAP}))
-                found = asyncio.run(watched(scale, ground, service, port, viewers))
+                progress(f"{viewers} viewers")
+                testbed.main.refill(scale(2000, 500), "nap", json.dumps({"seconds": NAP}))
+                found = asyncio.run(watched(scale, testbed, service, port, viewers))
                 memory, *rest = found
                 alone = alone or memory
                 each = number((memory - alone) / viewers / 1024) if viewers else ""
                 table.add(str(viewers), *rest[:2], number(memory / MIB), each, *rest[2:])
             seconds = asyncio.run(stopped(service, port, VIEWERS[-1]))
-        answer.target("TERM with a thousand streams", f"{seconds:.2f} s", "< 3 s", seconds < 3)
-    return answer
+        report.target("TERM with a thousand streams", f"{seconds:.2f} s", "< 3 s", seconds < 3)
+    return report
 
 
 async def watched(
-    scale: Scale, ground: Ground, service: Program, port: int, number_of_viewers: int
+    scale: Scale, testbed: Testbed, service: Program, port: int, number_of_viewers: int
 ) -> tuple[int, str, str, str, str, str, str]:
-    """Memory of the service; CPU of service and Postgres; bytes a viewer; told after; connections."""
+    """Returns memory of the service; CPU of service and Postgres; bytes a viewer; delays; connections."""
     viewers = [Viewer() for _ in range(number_of_viewers)]
     reading, seen = [], []
     for place, viewer in enumerate(viewers):
@@ -85,11 +85,11 @@ async def watched(
             await asyncio.gather(*(event.wait() for event in seen))
     await asyncio.gather(*(event.wait() for event in seen))
     await asyncio.sleep(scale(3, 1))
-    meter = Meter({"service": lambda: [service.pid], "Postgres": ground.backends})
+    meter = Meter({"service": lambda: [service.pid], "Postgres": testbed.backends})
     before = sum(viewer.received for viewer in viewers)
     late: list[float] = []
     while meter.elapsed < scale(20, 4):
-        task, commit = await asyncio.to_thread(submit, ground)
+        task, commit = await asyncio.to_thread(submit, testbed)
         await asyncio.sleep(0.9)
         if viewers and task in viewers[0].told:
             late.append(1000 * (viewers[0].told[task] - commit))
@@ -97,9 +97,9 @@ async def watched(
     used = {name: number(1000 * seconds / elapsed) for name, seconds in meter.seconds().items()}
     received = sum(viewer.received for viewer in viewers) - before
     memory = pss(service.pid)
-    connections = ground.main.value(
+    connections = testbed.main.value(
         "select count(*) from pg_stat_activity where usename = %s",
-        ground.main.urls["service"].split("//")[1].split(":")[0],
+        testbed.main.urls["service"].split("//")[1].split(":")[0],
     )
     for viewer in viewers:
         if viewer.writer:
@@ -114,12 +114,12 @@ async def watched(
     )  # fmt: skip
 
 
-def submit(ground: Ground) -> tuple[int, float]:
-    return int(ground.main.value("select lockgate.submit('default', 'nap', '{\"seconds\": 0}')")), time.monotonic()
+def submit(testbed: Testbed) -> tuple[int, float]:
+    return int(testbed.main.value("select lockgate.submit('default', 'nap', '{\"seconds\": 0}')")), time.monotonic()
 
 
 async def stopped(service: Program, port: int, number_of_viewers: int) -> float:
-    """Seconds from TERM to the end of the process, with so many streams open."""
+    """Returns seconds from TERM to the exit of the process, with open streams."""
     viewers = [Viewer() for _ in range(number_of_viewers)]
     seen = [asyncio.Event() for _ in viewers]
     reading = [

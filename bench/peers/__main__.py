@@ -12,25 +12,25 @@ from dataclasses import dataclass, field
 import click
 import psycopg
 
-from bench.answer import Answer, middle, number, percentile, ratios
-from bench.ground import Ground, Scale, until
 from bench.peers.environment import NotInstalledError
 from bench.peers.journal import Journal
 from bench.peers.lockgate import Lockgate
 from bench.peers.peer import PEERS, Peer
 from bench.peers.subject import Kind, Shape, Subject
-from bench.script import run, say
+from bench.report import Report, middle, number, percentile, ratios
+from bench.script import progress, run
+from bench.testbed import Scale, Testbed, until
 from bench.throughput import of_pgbench
-from bench.wakeup import Bell
+from bench.wakeup import Notifier
 
 PER_SECOND: dict[Shape, int] = {"free": 3000, "cap": 3000, "batches": 12000}
-"""Tasks that wait for each second of a round."""
+"""Waiting tasks for each second of a round."""
 
 FIRST = 50
-"""Executions before anything counts."""
+"""Executions before a measurement."""
 
 WARM = 0.5
-"""Seconds after these, before a round counts."""
+"""Seconds between these and the measurement."""
 
 PGBENCH = "pgbench, finish and claim, two connections"
 START_LIMIT = 60.0
@@ -44,8 +44,8 @@ TITLES: dict[Shape, str] = {
 
 
 @dataclass
-class Field:
-    """Who takes part. Who fails is left out from then on, and that is said."""
+class Comparison:
+    """The subjects of the comparison. A subject that fails is left out from then on."""
 
     subjects: list[Subject]
     absent: dict[str, str] = field(default_factory=dict)
@@ -55,19 +55,19 @@ class Field:
 
     @contextmanager
     def attempt(self, subject: Subject, what: str) -> Iterator[None]:
-        say(f"{subject.name}: {what}")
+        progress(f"{subject.name}: {what}")
         try:
             yield
         except (RuntimeError, TimeoutError, OSError, psycopg.Error, subprocess.SubprocessError) as error:
             if isinstance(subject, Lockgate):
                 raise
             self.absent[subject.name] = f"{what}: {error}"
-            say(f"{subject.name} is left out from here on: {error}")
+            progress(f"{subject.name} is left out from here on: {error}")
 
 
 @dataclass
 class Rounds:
-    """Rates of one subject, the reference's in the same rounds, and the most that were ever seen at once."""
+    """Rates of one subject and of the reference in the same rounds, and the most tasks at once."""
 
     rates: list[float] = field(default_factory=list)
     references: list[float] = field(default_factory=list)
@@ -84,9 +84,9 @@ class Rounds:
         return [middle(self.rates), middle(ratios(self.rates, self.references))]
 
 
-def measure(scale: Scale, python: str = ">=3.12") -> Answer:
+def measure(scale: Scale, python: str = ">=3.12") -> Report:
     """Tasks a second, idle wake-up and depth: other task queues on Postgres beside Lockgate."""
-    answer = Answer(
+    report = Report(
         "8. Beside its peers",
         "python -m bench.peers",
         "Each peer has its own environment and its own databases on the same server, with the settings that its "
@@ -97,30 +97,30 @@ def measure(scale: Scale, python: str = ">=3.12") -> Answer:
         "vacuums the tables before each round, and rounds take turns. Lockgate keeps its cap also where the others "
         "have none. Median and range.",
     )
-    with Ground(scale) as ground:
-        answer.ground = ground.said()
-        taking_part = Field([Lockgate(ground)])
-        for card in PEERS:
-            say(f"{card.name}: installing")
+    with Testbed(scale) as testbed:
+        report.environment = testbed.describe()
+        comparison = Comparison([Lockgate(testbed)])
+        for spec in PEERS:
+            progress(f"{spec.name}: installing")
             try:
-                peer = Peer(card, ground, python)
+                peer = Peer(spec, testbed, python)
             except NotInstalledError as error:
-                taking_part.absent[card.name] = f"not installed: {error}"
-                say(f"{card.name} is not installed: {error}")
+                comparison.absent[spec.name] = f"not installed: {error}"
+                progress(f"{spec.name} is not installed: {error}")
                 continue
-            taking_part.subjects.append(peer)
-            answer.ground.append(f"{card.name}: {peer.environment.versions}")
-        throughput(scale, ground, answer, taking_part)
-        wakeup(scale, ground, answer, taking_part)
-        depth(scale, answer, taking_part)
-    if taking_part.absent:
-        table = answer.table("left out", "why")
-        for name, why in taking_part.absent.items():
+            comparison.subjects.append(peer)
+            report.environment.append(f"{spec.name}: {peer.environment.versions}")
+        throughput(scale, testbed, report, comparison)
+        wakeup(scale, testbed, report, comparison)
+        depth(scale, report, comparison)
+    if comparison.absent:
+        table = report.table("left out", "why")
+        for name, why in comparison.absent.items():
             table.add(name, " ".join(why.replace("|", "/").split())[-300:])
-    return answer
+    return report
 
 
-def throughput(scale: Scale, ground: Ground, answer: Answer, taking_part: Field) -> None:
+def throughput(scale: Scale, testbed: Testbed, report: Report, comparison: Comparison) -> None:
     found: dict[tuple[Shape, Kind, str], Rounds] = defaultdict(Rounds)
     kinds: tuple[tuple[Kind, int, int], ...] = (("noop", scale(3, 1), scale(3, 1)), ("nap", scale(2, 1), scale(2, 1)))
     for kind, count, seconds in kinds:
@@ -128,16 +128,16 @@ def throughput(scale: Scale, ground: Ground, answer: Answer, taking_part: Field)
             for shape in TITLES:
                 if shape == "batches" and kind == "nap":
                     continue
-                say(f"{kind}, {shape}, round {number_of_round + 1}")
-                reference = of_pgbench(ground, 2, MS_OF[kind], seconds).rate
+                progress(f"{kind}, {shape}, round {number_of_round + 1}")
+                reference = of_pgbench(testbed, 2, MS_OF[kind], seconds).rate
                 found[shape, kind, PGBENCH].add(reference, reference)
-                subjects = taking_part.of(shape)
+                subjects = comparison.of(shape)
                 for subject in random.sample(subjects, len(subjects)):
-                    with taking_part.attempt(subject, f"{kind}, {shape}"):
+                    with comparison.attempt(subject, f"{kind}, {shape}"):
                         found[shape, kind, subject.name].add(*one_round(subject, shape, kind, seconds, reference))
     for shape, title in TITLES.items():
-        names = [PGBENCH, *(one.name for one in taking_part.subjects if shape in one.shapes)]
-        table = answer.table(
+        names = [PGBENCH, *(one.name for one in comparison.subjects if shape in one.shapes)]
+        table = report.table(
             title, "no-op, tasks/s", "of pgbench's", "5 ms, tasks/s", "of pgbench's", "most at once, of 5 ms"
         )
         for name in names:
@@ -151,14 +151,14 @@ def throughput(scale: Scale, ground: Ground, answer: Answer, taking_part: Field)
     if peers:
         ours = statistics.median(found["cap", "noop", "Lockgate"].rates)
         fastest = max(peers, key=lambda name: peers[name])
-        answer.target(
+        report.target(
             "no-op under the cap, tasks/s", number(ours), f"≥ {number(peers[fastest])}, {fastest} without a cap",
             ours >= peers[fastest],
         )  # fmt: skip
 
 
 def one_round(subject: Subject, shape: Shape, kind: Kind, seconds: float, reference: float) -> tuple[float, float, int]:
-    """Tasks a second over so many seconds, the reference's, and the most at once."""
+    """Returns tasks a second, those of the reference, and the most at once."""
     queue = subject.queue("rate", shape, kind)
     subject.top_up(queue, int(PER_SECOND[shape] * (seconds + 1)))
     with subject.work(queue) as journal:
@@ -167,7 +167,7 @@ def one_round(subject: Subject, shape: Shape, kind: Kind, seconds: float, refere
     ends = [end for _, end in journal.executions()]
     begin = ends[FIRST - 1] + WARM * 1e9
     last = begin + seconds * 1e9
-    if not queue.waiting:  # whoever has nothing left is measured up to the last
+    if not queue.waiting:  # without waiting tasks, the measurement ends with the last one
         last = min(last, ends[-1])
     if last <= begin:
         raise RuntimeError(f"all {len(ends)} tasks were executed before the round began")
@@ -175,24 +175,24 @@ def one_round(subject: Subject, shape: Shape, kind: Kind, seconds: float, refere
     return counted / (last - begin) * 1e9, reference, journal.most_at_once()
 
 
-def wakeup(scale: Scale, ground: Ground, answer: Answer, taking_part: Field) -> None:
+def wakeup(scale: Scale, testbed: Testbed, report: Report, comparison: Comparison) -> None:
     times: dict[str, list[float]] = defaultdict(list)
     shots = scale(100, 15)
     for number_of_round in rounds(scale(2, 1), 90):
-        say(f"idle wake-up, round {number_of_round + 1}")
-        bell = Bell(ground.main)
+        progress(f"idle wake-up, round {number_of_round + 1}")
+        notifier = Notifier(testbed.main)
         for _ in range(shots):
             pause()
-            times["bare NOTIFY"].append(bell.ring())
-        bell.close()
-        subjects = taking_part.of("free")
+            times["bare NOTIFY"].append(notifier.notify())
+        notifier.close()
+        subjects = comparison.of("free")
         for subject in random.sample(subjects, len(subjects)):
-            with taking_part.attempt(subject, "idle wake-up"):
+            with comparison.attempt(subject, "idle wake-up"):
                 times[subject.name] += shoot(subject, shots)
-    table = answer.table(
+    table = report.table(
         f"idle wake-up, of {len(times['Lockgate']):,} each, ms", "p50", "p95", "p99", "most", "p50, of a bare NOTIFY's"
     )
-    for name in ("bare NOTIFY", *(one.name for one in taking_part.subjects)):
+    for name in ("bare NOTIFY", *(one.name for one in comparison.subjects)):
         if not (seconds := times[name]):
             continue
         ms = [1000 * one for one in seconds]
@@ -201,7 +201,7 @@ def wakeup(scale: Scale, ground: Ground, answer: Answer, taking_part: Field) -> 
 
 
 def shoot(subject: Subject, shots: int) -> list[float]:
-    """Seconds from submissions to their handlers' first line, some 30 ms apart."""
+    """Returns seconds from submissions, about 30 ms apart, to the first line of their handlers."""
     queue = subject.queue("idle")
     seconds = []
     with subject.work(queue) as journal, subject.submitter(queue) as submit:
@@ -209,7 +209,7 @@ def shoot(subject: Subject, shots: int) -> list[float]:
             pause()
             before = journal.size()
             sent = submit()
-            time.sleep(0.01)  # first: to look meanwhile would be work beside what is measured
+            time.sleep(0.01)  # first: a look at once would disturb the measurement
             until(lambda: journal.size() > before, lambda: f"{subject.name} to execute", START_LIMIT, 0.01)  # noqa: B023 - called at once
             if shot >= 5:
                 seconds.append((journal.executions()[-1][0] - sent) / 1e9)
@@ -220,28 +220,28 @@ def pause() -> None:
     time.sleep(random.uniform(0.02, 0.04))
 
 
-def depth(scale: Scale, answer: Answer, taking_part: Field) -> None:
+def depth(scale: Scale, report: Report, comparison: Comparison) -> None:
     steady, few, many = scale(800, 200), 1000, scale(1_000_000, 20_000)
     found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for subject in taking_part.of("free"):
-        with taking_part.attempt(subject, f"{many:,} waiting"):
+    for subject in comparison.of("free"):
+        with comparison.attempt(subject, f"{many:,} waiting"):
             subject.top_up(subject.queue("deep"), many)
     for number_of_round in rounds(scale(2, 1), 100):
-        subjects = taking_part.of("free")
+        subjects = comparison.of("free")
         for subject in random.sample(subjects, len(subjects)):
-            with taking_part.attempt(subject, f"depth, round {number_of_round + 1}"):
+            with comparison.attempt(subject, f"depth, round {number_of_round + 1}"):
                 shallow = at_depth(subject, "shallow", few, steady)
                 deep = at_depth(subject, "deep", many, steady)
                 found[subject.name][0].append(shallow)
                 found[subject.name][1].append(deep)
-    table = answer.table("depth", f"{few:,} waiting, tasks/s", f"{many:,} waiting, tasks/s", "ratio")
-    for name in (one.name for one in taking_part.subjects if one.name in found):
+    table = report.table("depth", f"{few:,} waiting, tasks/s", f"{many:,} waiting, tasks/s", "ratio")
+    for name in (one.name for one in comparison.subjects if one.name in found):
         shallow_rates, deep_rates = found[name]
         table.add(name, middle(shallow_rates), middle(deep_rates), middle(ratios(deep_rates, shallow_rates)))
 
 
 def at_depth(subject: Subject, use: str, count: int, steady: int) -> float:
-    """No-ops a second with so many waiting at first, over `steady` of them or as many as DEPTH_LIMIT allows."""
+    """Returns no-ops a second with `count` waiting, over `steady` of them or as many as DEPTH_LIMIT allows."""
     queue = subject.queue(use)
     subject.top_up(queue, count)
     with subject.work(queue) as journal:
@@ -256,11 +256,11 @@ def at_depth(subject: Subject, use: str, count: int, steady: int) -> float:
 
 
 def rounds(count: int, seconds: float) -> Iterator[int]:
-    """Their numbers; on a slow machine fewer, for after so many seconds no further one begins."""
+    """Yields the numbers of rounds; none begins after that many seconds."""
     begin = time.monotonic()
     for number_of_round in range(count):
         if number_of_round and time.monotonic() > begin + seconds:
-            say(f"no time for round {number_of_round + 1} and later ones")
+            progress(f"no time for round {number_of_round + 1} and later ones")
             return
         yield number_of_round
 

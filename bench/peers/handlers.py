@@ -1,4 +1,4 @@
-"""What Lockgate executes beside its peers: the same, and with the same line in a journal, as in their adapters."""
+"""The handlers of Lockgate in the comparison: as in the adapters of its peers, with the same line in a journal."""
 
 import os
 import time
@@ -17,11 +17,11 @@ def execute(seconds: float) -> None:
 
 @handler
 def noop() -> None:
-    """Nothing but the line."""
+    """Writes the line."""
     execute(0)
 
 
 @handler
 def nap() -> None:
-    """Five milliseconds that use no CPU."""
+    """Sleeps for five milliseconds."""
     execute(0.005)

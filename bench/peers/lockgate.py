@@ -7,19 +7,19 @@ from pathlib import Path
 
 import psycopg
 
-from bench.ground import Database, Ground
 from bench.peers.subject import Queue, Subject, Submit
+from bench.testbed import Database, Testbed
 
 
 class Lockgate(Subject):
-    """Each handler in its executor, every setting at its default but the concurrency of the one runner."""
+    """Runs Lockgate with default settings but for the concurrency of the one runner."""
 
-    def __init__(self, ground: Ground) -> None:
-        super().__init__("Lockgate", ground, ("cap", "free"))
+    def __init__(self, testbed: Testbed) -> None:
+        super().__init__("Lockgate", testbed, ("cap", "free"))
         self._databases: dict[str, Database] = {}
 
     def create(self, database: str) -> None:
-        self._databases[database] = self.ground.database(database)
+        self._databases[database] = self.testbed.database(database)
 
     def fill(self, queue: Queue, count: int) -> None:
         self._databases[queue.database].add(count, queue.kind)
@@ -32,7 +32,7 @@ class Lockgate(Subject):
             "LOCKGATE_CONCURRENCY": str(concurrency),
             "JOURNAL": str(journal),
         }
-        with self.ground.runners(processes, self._databases[queue.database], **settings):
+        with self.testbed.runners(processes, self._databases[queue.database], **settings):
             yield
 
     @contextmanager

@@ -10,14 +10,14 @@ from select import select
 
 import psycopg
 
-from bench.ground import Ground
 from bench.peers import environment
 from bench.peers.environment import Environment
 from bench.peers.subject import Queue, Shape, Subject, Submit
+from bench.testbed import Testbed
 
 ADAPTERS = Path(__file__).parent / "adapters"
 ORIGINALS = 1000
-"""Tasks of a first filling that the peer's bulk call stores; the rest are copies: a million can take it minutes."""
+"""Tasks of a first filling that the peer's bulk call stores; the rest are copies, since a million can take minutes."""
 
 COLUMNS = """
 select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
@@ -30,8 +30,8 @@ STOP_LIMIT = 15.0
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a peer is installed from, and what of the questions it can be asked."""
+class Spec:
+    """The packages of a peer, and the measurements it supports."""
 
     name: str
     adapter: str
@@ -39,25 +39,25 @@ class Card:
     packages: tuple[str, ...]
     shapes: tuple[Shape, ...]
     table: str
-    """Where its waiting tasks are, under an `id` that has a default."""
+    """The table of its waiting tasks, whose `id` has a default."""
 
 
 PSYCOPG = "psycopg[binary,pool]==3.3.9"
 PEERS = (
-    Card(
+    Spec(
         "procrastinate", "procrastinate.py", environment.python, ("procrastinate==3.10.0", PSYCOPG), ("free",),
         "procrastinate_jobs",
     ),
-    Card(
+    Spec(
         "pgqueuer", "pgqueuer.py", environment.python, ("pgqueuer==1.6.0", "asyncpg==0.32.0", "uvloop==0.23.0"),
         ("free", "cap"), "pgqueuer",
     ),
-    Card("oban", "oban.py", environment.python, ("oban==0.7.0", PSYCOPG, "uvloop==0.23.0"), ("free",), "oban_jobs"),
-    Card(
+    Spec("oban", "oban.py", environment.python, ("oban==0.7.0", PSYCOPG, "uvloop==0.23.0"), ("free",), "oban_jobs"),
+    Spec(
         "graphile-worker", "graphile-worker.mjs", environment.node, ("graphile-worker@0.18.0", "pg@8.23.1"),
         ("free", "batches"), "graphile_worker._private_jobs",
     ),
-    Card(
+    Spec(
         "pg-boss", "pg-boss.mjs", environment.node, ("pg-boss@12.38.0", "pg@8.23.1"), ("free", "cap", "batches"),
         "pgboss.job",
     ),
@@ -67,33 +67,33 @@ PEERS = (
 class Peer(Subject):
     """Speaks to the adapter: `install`, `fill KIND COUNT`, `work`, `submit`, with settings in its environment.
 
-    DATABASE_URL and SHAPE always, JOURNAL for `work`. `submit` submits a no-op for each line it is sent, and answers
-    with the time just before.
+    DATABASE_URL and SHAPE always, JOURNAL for `work`. `submit` submits a no-op for each line of its input, and prints
+    the time just before.
     """
 
-    def __init__(self, card: Card, ground: Ground, interpreter: str) -> None:
+    def __init__(self, spec: Spec, testbed: Testbed, interpreter: str) -> None:
         """Installs it. Raises NotInstalledError."""
-        super().__init__(card.name, ground, card.shapes)
-        self._table = card.table
-        self.environment = card.install(ADAPTERS / card.adapter, card.packages, interpreter)
+        super().__init__(spec.name, testbed, spec.shapes)
+        self._table = spec.table
+        self.environment = spec.install(ADAPTERS / spec.adapter, spec.packages, interpreter)
         self._template = ""
 
     def create(self, database: str) -> None:
         if not self._template:
             self._template = f"{self.name}_template".replace("-", "_")
-            self.ground.main.owner.execute(f"create database {self._template}".encode())
+            self.testbed.main.owner.execute(f"create database {self._template}".encode())
             self._run(Queue(self._template, "free", "noop"), "install")
-        self.ground.main.owner.execute(f"create database {database} template {self._template}".encode())
+        self.testbed.main.owner.execute(f"create database {database} template {self._template}".encode())
 
     def fill(self, queue: Queue, count: int) -> None:
         originals = min(count, ORIGINALS) if not queue.filled else count
         self._run(queue, "fill", queue.kind, str(originals))
         if count > originals:
-            with psycopg.connect(self.ground.server.dsn(database=queue.database), autocommit=True) as owner:
+            with psycopg.connect(self.testbed.server.dsn(database=queue.database), autocommit=True) as owner:
                 (columns,) = owner.execute(COLUMNS.encode(), (self._table,)).fetchone() or ("",)
                 copies = -(-count // originals) - 1
                 source = f"{self._table}, generate_series(1, {copies}) limit {count - originals}"
-                copy = f"insert into {self._table} ({columns}) select {columns} from {source}"  # noqa: S608 - from its card
+                copy = f"insert into {self._table} ({columns}) select {columns} from {source}"  # noqa: S608 - from its spec
                 owner.execute(copy.encode())
 
     @contextmanager
@@ -110,9 +110,9 @@ class Peer(Subject):
                 try:
                     yield
                 except TimeoutError as error:
-                    raise TimeoutError(f"{error}: {self._last_words()}") from error
+                    raise TimeoutError(f"{error}: {self._log_tail()}") from error
                 if any(worker.poll() is not None for worker in started):
-                    raise RuntimeError(f"a worker has ended: {self._last_words()}")
+                    raise RuntimeError(f"a worker has ended: {self._log_tail()}")
             finally:
                 stop(started)
 
@@ -128,10 +128,10 @@ class Peer(Subject):
             assert process.stdin
             assert process.stdout
             process.stdin.write("\n")
-            # A line for a line: nothing can be left in the buffer that select does not see.
-            if not select([process.stdout], [], [], ANSWER_LIMIT)[0] or not (answer := process.stdout.readline()):
-                raise RuntimeError(f"it does not submit: {self._last_words()}")
-            return int(answer)
+            # One line for each line: the buffer holds nothing that select does not see.
+            if not select([process.stdout], [], [], ANSWER_LIMIT)[0] or not (line := process.stdout.readline()):
+                raise RuntimeError(f"it does not submit: {self._log_tail()}")
+            return int(line)
 
         try:
             yield submit
@@ -147,18 +147,18 @@ class Peer(Subject):
             raise RuntimeError(f"{arguments[0]}: {done.stderr[-500:]}")
 
     def _settings(self, queue: Queue) -> dict[str, str]:
-        url = self.ground.server.dsn(database=queue.database)
+        url = self.testbed.server.dsn(database=queue.database)
         return dict(os.environ) | {"DATABASE_URL": url, "SHAPE": queue.shape}
 
     def _log(self) -> Path:
-        return self.ground.folder / f"{self.name}.log"
+        return self.testbed.folder / f"{self.name}.log"
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return self._log().read_text(errors="replace")[-500:]
 
 
 def stop(processes: "Sequence[subprocess.Popen[bytes] | subprocess.Popen[str]]") -> None:
-    """Asks all of them, then kills."""
+    """Sends TERM to all of them, waits, then KILL."""
     for process in processes:
         with suppress(ProcessLookupError):
             process.terminate()

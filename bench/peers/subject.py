@@ -1,4 +1,4 @@
-"""What is measured, whether a peer by its adapter or Lockgate by its programs: the same verbs for all."""
+"""The interface of a measured queue: a peer by its adapter, or Lockgate by its programs."""
 
 import tempfile
 from abc import ABC, abstractmethod
@@ -10,20 +10,20 @@ from typing import Literal
 
 import psycopg
 
-from bench.ground import Ground
 from bench.peers.journal import Journal
+from bench.testbed import Testbed
 
 Kind = Literal["noop", "nap"]
 Shape = Literal["free", "cap", "batches"]
 """One worker at concurrency two; three workers under a cap of two; one worker that claims and ends in batches."""
 
 Submit = Callable[[], int]
-"""Submits a no-op. What the monotonic clock said just before, in nanoseconds."""
+"""Submits a no-op; returns the monotonic clock just before, in nanoseconds."""
 
 
 @dataclass
 class Queue:
-    """One database of a subject: how it is worked on, with what, and how much was put in and taken out."""
+    """One database of a subject: the shape of its workers, the kind of its tasks, and their counts."""
 
     database: str
     shape: Shape
@@ -38,15 +38,15 @@ class Queue:
 
 @dataclass
 class Subject(ABC):
-    """Something that executes tasks. What goes wrong in it is a RuntimeError or a TimeoutError."""
+    """A task queue. Raises RuntimeError or TimeoutError where it fails."""
 
     name: str
-    ground: Ground
+    testbed: Testbed
     shapes: Sequence[Shape]
     queues: dict[str, Queue] = field(default_factory=dict)
 
     def queue(self, use: str, shape: Shape = "free", kind: Kind = "noop") -> Queue:
-        """The database for this use, made when it is first asked for."""
+        """Returns the database for this use; makes it at the first call."""
         database = f"{self.name}_{use}_{shape}_{kind}".lower().replace("-", "_")
         if database not in self.queues:
             self.create(database)
@@ -54,35 +54,35 @@ class Subject(ABC):
         return self.queues[database]
 
     def top_up(self, queue: Queue, count: int) -> None:
-        """So many waiting tasks at least, by the subject's own bulk call, and tables as they are after a vacuum."""
+        """Adds waiting tasks up to `count` by the subject's own bulk call, then vacuums."""
         if queue.waiting < count:
             missing = count - queue.waiting
             self.fill(queue, missing)
             queue.filled += missing
-        with psycopg.connect(self.ground.server.dsn(database=queue.database), autocommit=True) as owner:
+        with psycopg.connect(self.testbed.server.dsn(database=queue.database), autocommit=True) as owner:
             owner.execute("vacuum (analyze)")
             owner.execute("checkpoint")
 
     @contextmanager
     def work(self, queue: Queue) -> Iterator[Journal]:
-        """Workers on it, as its shape asks for, each told to stop at the end and given time to."""
-        journal = Journal(Path(tempfile.mkdtemp(prefix="journal-", dir=self.ground.folder)))
+        """Runs the workers of the queue's shape, and stops them at the end."""
+        journal = Journal(Path(tempfile.mkdtemp(prefix="journal-", dir=self.testbed.folder)))
         with self.workers(queue, journal.folder):
             yield journal
         queue.executed += journal.count()
 
     @abstractmethod
     def create(self, database: str) -> None:
-        """A database with the subject's own tables in it."""
+        """Makes a database with the subject's own tables."""
 
     @abstractmethod
     def fill(self, queue: Queue, count: int) -> None:
-        """So many more tasks."""
+        """Adds tasks."""
 
     @abstractmethod
     def workers(self, queue: Queue, journal: Path) -> AbstractContextManager[None]:
-        """Processes that execute what is in the queue while the context is entered."""
+        """Starts worker processes, and stops them at the end."""
 
     @abstractmethod
     def submitter(self, queue: Queue) -> AbstractContextManager[Submit]:
-        """Something with an open connection that submits one task at a time."""
+        """Opens a connection that submits one task at a time."""

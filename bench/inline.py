@@ -1,6 +1,6 @@
-"""``python -m bench.handless``: a runner that executes handlers itself, to see what executors cost by their absence.
+"""``python -m bench.inline``: a runner that executes handlers in its own process, to measure the cost of executors.
 
-Nothing here has a deadline and nothing can be stopped: a measuring device, and no way to run anything.
+For measurements only: its tasks have no deadline and cannot be stopped.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from lockgate.handlers import Task, registry
 
 
 class Inline:
-    """What `Executors` takes for an executor."""
+    """An executor for `Executors` without a process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -45,7 +45,7 @@ class Inline:
         asyncio.get_running_loop().call_soon(self.on_ended, Ended(task.lease, "returned", result=encoded))
 
     def live_until(self, until: float) -> None:
-        """Lives for ever."""
+        """Does nothing: there is no process to end."""
 
     def memory(self) -> int:
         return 0

@@ -1,10 +1,10 @@
-"""A Markdown page of answers: each in a section of its own, which the next run of its script replaces."""
+"""A Markdown page of reports, a section each; the next run of a script replaces its section."""
 
 import math
 import re
 from pathlib import Path
 
-from bench.answer import Answer
+from bench.report import Report
 
 HEAD = """# Performance
 
@@ -14,16 +14,16 @@ sections anew. A section names its command first; its last lines name the machin
 """
 
 
-def put(file: Path, answer: Answer) -> None:
-    """Writes the answer into the page in the place of an older one, in the order of the headings."""
+def put(file: Path, report: Report) -> None:
+    """Replaces the section of this report in the file, in the order of the headings."""
     found = re.split(r"^(?=## )", file.read_text(), flags=re.MULTILINE)[1:] if file.exists() else []
-    sections = {text.splitlines()[0]: text.strip() for text in found} | {answer.heading: answer.markdown().strip()}
+    sections = {text.splitlines()[0]: text.strip() for text in found} | {report.heading: report.markdown().strip()}
     file.write_text(
         "\n\n".join([HEAD.strip(), *(sections[heading] for heading in sorted(sections, key=_place))]) + "\n"
     )
 
 
 def _place(heading: str) -> tuple[float, str]:
-    """`## 10. Reads` comes after `## 9. ...`, and what is written by hand, without a number, at the end."""
+    """Sorts `## 10. Reads` after `## 9. ...`, and sections without a number to the end."""
     number = re.match(r"## (\d+)", heading)
     return int(number[1]) if number else math.inf, heading

@@ -1,4 +1,4 @@
-"""``python -m bench.nothing PORT``: a Litestar handler that decodes the body as ours does, and does nothing."""
+"""``python -m bench.baseline PORT``: a Litestar handler that decodes the body as ours does, and does nothing."""
 
 import sys
 

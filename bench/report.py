@@ -1,4 +1,4 @@
-"""What a script has found out, as Markdown: on the terminal and in docs/performance.md alike."""
+"""The result of a script as Markdown, for the terminal and docs/performance.md."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Table:
-    """Rows of text under their columns."""
+    """A table of text."""
 
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
@@ -24,15 +24,15 @@ class Table:
 
 
 @dataclass
-class Answer:
-    """The figures of one question, each beside what it was hoped to be."""
+class Report:
+    """The figures of one question, each beside its target."""
 
     question: str
     command: str
     how: str
-    """In a few sentences: what was measured against what."""
+    """A description of the measurement and its reference, in a few sentences."""
 
-    ground: list[str] = field(default_factory=list)
+    environment: list[str] = field(default_factory=list)
     """Machine, programs, disk, server."""
 
     tables: list[Table] = field(default_factory=list)
@@ -53,12 +53,12 @@ class Answer:
         parts = [self.heading, f"`{self.command}`", self.how, *(table.markdown() for table in self.tables)]
         if self.targets.rows:
             parts.append(self.targets.markdown())
-        parts.append("\n".join(f"- {line}" for line in self.ground))
+        parts.append("\n".join(f"- {line}" for line in self.environment))
         return "\n\n".join(parts) + "\n"
 
 
 def number(value: object) -> str:
-    """Three digits that count, thousands apart."""
+    """Formats a number with three significant digits and thousands separators."""
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
@@ -66,14 +66,14 @@ def number(value: object) -> str:
 
 
 def middle(values: Sequence[float]) -> str:
-    """Median and range: "812 (790 to 840)"."""
+    """Formats median and range: "812 (790 to 840)"."""
     if len(values) == 1:
         return number(float(values[0]))
     return f"{number(float(statistics.median(values)))} ({number(float(min(values)))} to {number(float(max(values)))})"
 
 
 def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
-    """Round by round, so that what slows a whole round down does not show."""
+    """Divides round by round, so that a slow round does not count."""
     return [value / reference for value, reference in zip(values, references, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""What everything is measured on: a server that loses nothing, on a disk, and real programs beside it."""
+"""The testbed of all measurements: a durable server on a disk, and our programs as processes."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ select 'default', %s, 'queued', now(), 3, %s from generate_series(1, %s)
 
 @dataclass(frozen=True)
 class Scale:
-    """How long to measure, and where to keep the data meanwhile."""
+    """The duration of a measurement, and the folder of its data."""
 
     short: bool
     folder: Path
@@ -39,7 +39,7 @@ class Scale:
 
 @dataclass
 class Program:
-    """A program of ours as it is started by others: ``python -P -m <module>``, its words in a file.
+    """One of our programs, started as ``python -P -m <module>``; its log goes to a file.
 
     `python`, `folder`: the interpreter and the working directory, for a program of another checkout.
     """
@@ -50,7 +50,7 @@ class Program:
     python: Path = Path(sys.executable)
     folder: Path = ROOT
     process: "subprocess.Popen[bytes]" = field(init=False)
-    _asked: bool = field(default=False, init=False)
+    _terminated: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCKGATE_")}
@@ -66,22 +66,22 @@ class Program:
         return self.process.pid
 
     def executors(self) -> list[int]:
-        """The processes below a runner in which handlers execute."""
+        """Returns the executors of a runner."""
         return [
             pid
             for pid in processes.children(self.pid)
             if "lockgate_runner.executor.child" in processes.command_line(pid)
         ]
 
-    def ask(self) -> None:
-        """To stop; once, for a program that is asked again stops at once."""
-        if not self._asked and self.process.poll() is None:
-            self._asked = True
+    def terminate(self) -> None:
+        """Sends TERM, once: a second one would make the program stop at once."""
+        if not self._terminated and self.process.poll() is None:
+            self._terminated = True
             self.process.terminate()
 
     def stop(self) -> None:
-        """Asks, then kills."""
-        self.ask()
+        """Sends TERM, waits, then KILL."""
+        self.terminate()
         if self.process.poll() is None:
             try:
                 self.process.wait(20)
@@ -89,13 +89,13 @@ class Program:
                 self.process.kill()
                 self.process.wait(10)
 
-    def words(self) -> str:
-        """The last of what it said."""
+    def log_tail(self) -> str:
+        """Returns the end of its log."""
         return self.log.read_text(errors="replace")[-2000:]
 
 
 class Database:
-    """One database with our schema in it, and a connection of its owner."""
+    """A database with our schema, and a connection of its owner."""
 
     def __init__(self, server: Server, name: str) -> None:
         self.name = name
@@ -111,7 +111,7 @@ class Database:
         return row[0] if row else None
 
     def refill(self, number: int, kind: str = "noop", payload: str = "{}") -> None:
-        """Nothing but so many waiting tasks, and the table as it is after a vacuum."""
+        """Replaces all tasks by a number of waiting ones, then vacuums."""
         self.owner.execute("truncate lockgate.task, lockgate.attempt, lockgate.output")
         self.add(number, kind, payload)
         self.owner.execute("vacuum (analyze) lockgate.task")
@@ -121,27 +121,27 @@ class Database:
         self.owner.execute(INSERT, (kind, payload, number))
 
     def claims(self) -> int:
-        """How many there have been. Costs nobody anything: the sequence of leases tells."""
+        """Returns the number of claims so far, from the sequence of leases."""
         return self.given("lease")
 
     def given(self, sequence: str) -> int:
-        """The last number that a sequence has given; 0 before the first."""
+        """Returns the last value of a sequence; 0 before the first."""
         return int(self.value("select coalesce(pg_sequence_last_value(%s), 0)", f"lockgate.{sequence}"))
 
-    def abandon(self) -> None:
-        """Forgets what pgbench, which never finishes its last tasks, has left running."""
+    def delete_running(self) -> None:
+        """Deletes the running tasks: pgbench never finishes its last ones."""
         self.owner.execute("delete from lockgate.task where status = 'running'")
 
 
-class Ground:
-    """A context: the embedded server with its own settings, and more where a question needs it (``settings``)."""
+class Testbed:
+    """A context: the embedded server with its default settings and those in ``settings``."""
 
     def __init__(self, scale: Scale, settings: Mapping[str, str] = {}) -> None:
         if machine.filesystem(scale.folder) == "tmpfs":
             raise SystemExit(f"{scale.folder} is memory, not a disk; choose another with --folder")
         self._machine = machine.machine(scale.folder)
         self.folder = Path(tempfile.mkdtemp(prefix="lockgate-bench-", dir=scale.folder))
-        self.folder.chmod(0o755)  # as root, the server runs as somebody who has to get there
+        self.folder.chmod(0o755)  # as root, the server runs as another user
         self.server = Server(self.folder / "data", settings=settings)
         self._programs: list[Program] = []
         self._databases: list[Database] = []
@@ -165,47 +165,47 @@ class Ground:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self, name: str) -> Database:
-        """One more, with the schema in it."""
+        """Makes another database."""
         self.main.owner.execute(f"create database {name}".encode())
         self._databases.append(Database(self.server, name))
         return self._databases[-1]
 
-    def said(self) -> list[str]:
-        """What it is, a line each."""
+    def describe(self) -> list[str]:
+        """Describes machine, programs, disk and server, a line each."""
         return [*self._machine, machine.server(self.main.owner)]
 
     def start(self, module: str, **settings: str) -> Program:
-        """Starts a program; all of them end with the ground."""
+        """Starts a program; the testbed stops it at its end."""
         program = Program(module, settings, self.folder / f"{module.replace(' ', '-')}-{secrets.token_hex(3)}.log")
         self._programs.append(program)
         return program
 
     def backends(self) -> list[int]:
-        """All processes of the server."""
+        """Returns all processes of the server."""
         return [self.server.pid, *processes.children(self.server.pid)]
 
     @contextmanager
     def runners(self, number: int, database: Database, module: str = "lockgate_runner", **settings: str) -> Any:
-        """So many runner processes, with a session each; they are stopped at the end."""
+        """Starts runner processes, waits for their sessions, and stops them at the end."""
         before = database.value("select count(*) from lockgate.runner")
         settings = {"DATABASE_URL": database.urls["runner"], "LOCKGATE_HANDLERS": "bench.handlers"} | settings
         started = [self.start(module, **settings) for _ in range(number)]
         try:
             until(
                 lambda: database.value("select count(*) from lockgate.runner") >= before + number,
-                lambda: f"{number} runners: {started[-1].words()}",
+                lambda: f"{number} runners: {started[-1].log_tail()}",
                 60 + number,
             )
             yield started
         finally:
             for program in started:
-                program.ask()
+                program.terminate()
             for program in started:
                 program.stop()
 
 
 def until(condition: Callable[[], object], what: Callable[[], str], limit: float, every: float = 0.02) -> None:
-    """Waits until something is so. Raises TimeoutError."""
+    """Waits until the condition holds. Raises TimeoutError."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
