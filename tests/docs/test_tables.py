@@ -2,6 +2,7 @@
 
 import ast
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -149,6 +150,12 @@ def test_every_document_is_in_the_lists_of_the_tests() -> None:
 def test_files_that_are_named_exist(document: str) -> None:
     for name in re.findall(r"`((?:runner|service|lockgate|tests|docs)/[\w/.-]+)`", (ROOT / document).read_text()):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("document", documents())
+def test_programs_that_are_named_exist(document: str) -> None:
+    for name in re.findall(r"python -m ((?:bench|tests|lockgate)[\w.]*\w)", (ROOT / document).read_text()):
+        assert find_spec(name), name
 
 
 @pytest.mark.parametrize("record", sorted((ROOT / "docs/adr").glob("*.md")), ids=lambda path: path.name)
