@@ -13,7 +13,7 @@ from litestar.routes import HTTPRoute
 from lockgate_service import health
 from lockgate_service.address import is_loopback
 from lockgate_service.auth import browser
-from lockgate_service.auth.guard import Connection, Guard, caller_of, needed
+from lockgate_service.auth.guard import Guard, caller_of, needed
 from lockgate_service.auth.keys import Keys
 from lockgate_service.http import problem_types
 from lockgate_service.http.body import OTHERS_MAX, StrictRequest
@@ -24,19 +24,18 @@ from lockgate_service.openapi import docs
 from lockgate_service.page import events, page
 from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.pool import Pool
-from lockgate_service.queues import emptying, slots
 from lockgate_service.queues import routes as queues
+from lockgate_service.queues import slots
 from lockgate_service.settings import Settings
 from lockgate_service.stats import metrics
 from lockgate_service.stats import routes as stats
 from lockgate_service.stats.request_metrics import REQUESTS
-from lockgate_service.tasks import actions, batch, bulk, db, failures, quick_start, stream
+from lockgate_service.tasks import actions, batch, db, failures, quick_start, stream
 from lockgate_service.tasks import events as task_events
 from lockgate_service.tasks import routes as tasks
-from lockgate_service.tasks.deps import Desk
-from lockgate_service.tasks.group_commit import Gatherer
-from lockgate_service.tasks.loader import TaskReaders
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.group_commit import GroupCommit
+from lockgate_service.tasks.loader import TaskLoader
+from lockgate_service.tasks.notify import Notifier
 from lockgate_service.tasks.waiting import Waiters
 
 ROUTES = (
@@ -51,15 +50,15 @@ ROUTES = (
     actions.retry_task,  # POST /tasks/{id}/retry
     actions.change_task,  # PATCH /tasks/{id}
     actions.delete_task,  # DELETE /tasks/{id}
-    bulk.change_tasks,  # POST /tasks/bulk
+    actions.change_tasks,  # POST /tasks/bulk
     queues.list_queues,  # GET /queues
     queues.create_queue,  # POST /queues
     queues.get_queue,  # GET /queues/{name}
     queues.change_queue,  # PATCH /queues/{name}
     queues.pause_queue,  # POST /queues/{name}/pause
     queues.resume_queue,  # POST /queues/{name}/resume
-    emptying.purge_queue,  # POST /queues/{name}/purge
-    emptying.delete_queue,  # DELETE /queues/{name}
+    queues.purge_queue,  # POST /queues/{name}/purge
+    queues.delete_queue,  # DELETE /queues/{name}
     slots.list_slots,  # GET /slots
     slots.list_runners,  # GET /runners
     slots.list_kinds,  # GET /kinds
@@ -86,13 +85,13 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     """Connects to nothing until it is started, and starts whether or not the database is there. Whatever waits or
     streams ends when `stopping` is set."""
     pool = Pool(settings.database_url, settings.pool_size)
-    waker = Waker(partial(db.wake, pool))
-    gatherer = Gatherer(pool, waker.wake)
+    notifier = Notifier(partial(db.notify, pool))
+    group_commit = GroupCommit(pool, notifier.notify)
     readiness = health.Health(pool)
     keys = Keys(pool, required=asks_for_keys(settings))
     stopping = stopping or asyncio.Event()
     waiters = Waiters(pool, stopping)
-    readers = TaskReaders(pool)
+    loader = TaskLoader(pool)
     numbers = stats.Numbers(pool)
     broadcast = Broadcast(pool, numbers, stopping)
 
@@ -100,7 +99,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     async def life(_: Litestar) -> AsyncIterator[None]:
         await pool.open()
         lasting = (
-            waker.run(),
+            notifier.run(),
             keys.run(),
             first_look(readiness),
             waiters.run(),
@@ -113,7 +112,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         try:
             yield
         finally:
-            await gatherer.close()
+            await group_commit.close()
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
@@ -122,9 +121,6 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
 
     def provide(thing: object) -> Provide:
         return Provide(lambda: thing, use_cache=True, sync_to_thread=False)
-
-    def desk_of(request: Connection) -> Desk:
-        return Desk(caller_of(request), pool, gatherer, waiters, readers)
 
     methods: dict[str, str] = {}
 
@@ -145,19 +141,18 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         guards=[Guard(pool, readiness, keys)],
         dependencies={
             "pool": provide(pool),
-            "gatherer": provide(gatherer),
             "health": provide(readiness),
             "waiters": provide(waiters),
-            "readers": provide(readers),
+            "loader": provide(loader),
             "numbers": provide(numbers),
-            "failed": provide(failures.Failed(pool)),
+            "failures": provide(failures.FailureGroups(pool)),
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
             "keys": provide(keys),
             "root": provide(settings.root_path),
             "caller": Provide(caller_of, sync_to_thread=False),
-            "desk": Provide(desk_of, sync_to_thread=False),
-            "waker": provide(waker),
+            "deps": tasks.provide_deps(group_commit, waiters, loader),
+            "notifier": provide(notifier),
             "streams": provide(stream.Streams(stopping)),
         },
         exception_handlers={Exception: partial(answer, settings.root_path)},

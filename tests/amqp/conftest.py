@@ -16,7 +16,7 @@ from lockgate_service.amqp.publish import settings as publish
 from lockgate_service.amqp.publish.publisher import Publisher
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db as service_db
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.notify import Notifier
 
 from tests.amqp.broker import Broker, Names, NotHere, broker
 from tests.contract import until
@@ -99,15 +99,15 @@ def intake(db: Database, rabbit: Broker, names: Names) -> Iterator[IntakeStart]:
 
             async def make() -> tuple[Intake, Callable[[], Awaitable[None]]]:
                 pool = Pool(chosen.database_url, 3)
-                waker = Waker(partial(service_db.wake, pool))
+                notifier = Notifier(partial(service_db.notify, pool))
                 await pool.open()
-                waking = asyncio.create_task(waker.run())
+                notifying = asyncio.create_task(notifier.run())
 
                 async def close() -> None:
-                    waking.cancel()
+                    notifying.cancel()
                     await pool.close()
 
-                return Intake(chosen, pool, waker), close
+                return Intake(chosen, pool, notifier), close
 
             started: Intake = stack.enter_context(in_a_thread(make))
             if consuming:

@@ -22,10 +22,10 @@ MUTANTS = [
     mutant(
         "answered-early", "a submission is answered before it is committed",
         py(
-            "service/tasks/group_commit", "Gatherer.submit",
+            "service/tasks/group_commit", "GroupCommit.submit",
             "return await waiting.done", 'return Submitted(1, "created", None)',
         ),
-        "service/test_gather.py::test_while_two_statements_are_under_way_the_rest_is_gathered",
+        "service/test_group_commit.py::test_while_two_statements_are_under_way_the_rest_is_gathered",
     ),
     mutant(
         "sent-twice", "the service sends an insert again when it did not hear what became of it",
@@ -35,11 +35,11 @@ MUTANTS = [
     mutant(
         "replay-unwaited", "a task found under its key is said to be stored before a synchronous standby has it",
         sql("submit_batch", "if v_outcomes && '{replayed, deduplicated}' then", "if false then"),
-        "failover/test_waiting.py::test_the_service_says_503_until_the_standby_has_the_task",
+        "faults/failover/test_waiting.py::test_the_service_says_503_until_the_standby_has_the_task",
     ),
     mutant(
         "stored-but-refused", "a task that is stored and cannot be read back is answered with an error",
-        py("service/tasks/group_commit", "Gatherer._store", "tasks = {}", "raise"),
+        py("service/tasks/group_commit", "GroupCommit._store", "tasks = {}", "raise"),
         "service/test_lost_answers.py::test_what_is_stored_is_confirmed_though_it_cannot_be_read_back",
     ),
     mutant(
@@ -76,13 +76,13 @@ MUTANTS = [
     ),
     mutant(
         "unbounded-wait", "any number of submissions may wait in memory",
-        py("service/tasks/group_commit", "Gatherer.submit", "len(self._waiting) >= WAITING_MAX", "False"),
-        "service/test_gather.py::test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored[items]",
+        py("service/tasks/group_commit", "GroupCommit.submit", "len(self._waiting) >= WAITING_MAX", "False"),
+        "service/test_group_commit.py::test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored[items]",
     ),
     mutant(
         "one-spoils-all", "what cannot be stored takes all with it that were gathered with it",
-        py("service/tasks/bisect", "in_halves", "len(batch) > 1 and is_about_content(error)", "False"),
-        "service/test_gather.py::test_what_cannot_be_stored_hurts_nobody_else",
+        py("service/tasks/group_commit", "bisect", "len(batch) > 1 and is_about_content(error)", "False"),
+        "service/test_group_commit.py::test_what_cannot_be_stored_hurts_nobody_else",
     ),
     mutant(
         "acknowledged-early", "messages are acknowledged before their tasks are committed",
@@ -236,22 +236,22 @@ MUTANTS = [
     ),
     mutant(
         "wait-for-any-change", "a wait is over when the task has changed",
-        py("service/tasks/waiting", "Waiters.end", "and sight.has_ended", ""),
+        py("service/tasks/waiting", "Waiters.end", "and version.has_ended", ""),
         "service/test_waiting.py::test_a_retry_does_not_end_the_wait",
     ),
     mutant(
         "gone-unasked", "who begins to wait while a look is under way is told that the task is gone",
-        py("service/tasks/waiting", "Waiters._tell", "waiter.since < self._look and ", ""),
+        py("service/tasks/waiting", "Waiters._tell", "waiter.since < self._poll and ", ""),
         "service/test_waiting.py::test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look",
     ),
     mutant(
         "stream-read-ahead", "a stream is read on while what has come is being stored",
-        py("service/tasks/stream", "Taking.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
+        py("service/tasks/stream", "LineStore.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
         "service/test_stream.py::test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_database",
     ),
     mutant(
         "stream-takes-too-much", "a stream says it took the line at which it stopped",
-        py("service/tasks/stream", "Taking.flush", "numbers[one.index] - 1", "numbers[one.index]"),
+        py("service/tasks/stream", "LineStore.flush", "numbers[one.index] - 1", "numbers[one.index]"),
         "service/test_stream.py::test_it_stops_at_a_bad_line_and_all_before_it_is_stored",
     ),
 ]  # fmt: skip

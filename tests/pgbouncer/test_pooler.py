@@ -16,13 +16,13 @@ from tests.service.test_batch import *  # noqa: F403
 from tests.service.test_bulk import *  # noqa: F403
 from tests.service.test_cancel import *  # noqa: F403
 from tests.service.test_create import *  # noqa: F403
+from tests.service.test_notify import *  # noqa: F403
 from tests.service.test_queues import *  # noqa: F403
 from tests.service.test_read import *  # noqa: F403
 from tests.service.test_simple import *  # noqa: F403
 from tests.service.test_slots import *  # noqa: F403
 from tests.service.test_task_events import *  # noqa: F403
 from tests.service.test_waiting import *  # noqa: F403
-from tests.service.test_wake import *  # noqa: F403
 
 
 def test_the_pooler_hands_statements_to_sessions_as_it_likes(db: Database) -> None:

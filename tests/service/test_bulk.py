@@ -1,10 +1,10 @@
-"""PATCH /tasks/{id} and POST /tasks/bulk."""
+"""PATCH /tasks/{id} and POST /tasks/actions."""
 
 from typing import Any, get_args
 
 import httpx
 import pytest
-from lockgate_service.tasks import bulk, lists
+from lockgate_service.tasks import actions, lists
 from lockgate_service.tasks.messages import Action, Status
 
 from tests.contract import Contract
@@ -84,7 +84,7 @@ def test_what_is_looked_for_is_what_can_be_done(http: httpx.Client, q: Contract,
     """The statuses that the walk is limited to are those that the functions of the schema touch."""
     for status in get_args(Status):
         number = q.row(status)
-        count = int(status in bulk.STATUSES[action])
+        count = int(status in actions.STATUSES[action])
         assert do(http, action, ids=[number]) == done(count, count), status
         q.db.query("delete from lockgate.task")
 
@@ -123,10 +123,10 @@ def test_all_has_to_be_said(http: httpx.Client, q: Contract) -> None:
 def test_one_that_goes_on_where_it_was_gets_to_the_end(
     http: httpx.Client, q: Contract, db: Database, monkeypatch: pytest.MonkeyPatch, action: Action
 ) -> None:
-    monkeypatch.setattr(bulk, "SECONDS", 0.0)
-    monkeypatch.setattr(bulk, "BATCH", {action: 30})
+    monkeypatch.setattr(actions, "SECONDS", 0.0)
+    monkeypatch.setattr(actions, "BATCH", {action: 30})
     monkeypatch.setattr(lists, "NAMED_MAX", 10)
-    status = bulk.STATUSES[action][-1]
+    status = actions.STATUSES[action][-1]
     db.query(
         "insert into lockgate.task (queue, kind, status, finish_time, error, turn, max_attempts, payload)"
         " select 'default', case when g %% 2 = 0 then 'a' else 'b' end, %s::lockgate.status,"

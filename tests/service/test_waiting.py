@@ -13,7 +13,7 @@ import pytest
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db as service_db
 from lockgate_service.tasks import loader, waiting
-from lockgate_service.tasks.messages import Sight
+from lockgate_service.tasks.messages import TaskVersion
 from lockgate_service.tasks.waiting import Waiter, Waiters
 
 from tests.contract import Contract, until
@@ -148,13 +148,13 @@ def test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or a task that was not asked for would be taken for one that is gone."""
-    seen: list[Sight | None] = []
+    seen: list[TaskVersion | None] = []
 
-    async def sights(_: Pool, ids: Sequence[int]) -> dict[int, Sight]:
+    async def versions(_: Pool, ids: Sequence[int]) -> dict[int, TaskVersion]:
         if 2 not in ids:
             entered = stack.enter_context(waiters.waiter(2))
             beside.append(asyncio.create_task(first_news(entered)))
-        return {one: Sight("1", False) for one in ids}
+        return {one: TaskVersion("1", False) for one in ids}
 
     async def first_news(waiter: Waiter) -> None:
         seen.append(await waiter.change())
@@ -166,12 +166,12 @@ def test_who_begins_to_wait_while_others_are_looked_for_is_told_by_the_next_look
             await asyncio.gather(*beside)
         running.cancel()
 
-    monkeypatch.setattr(service_db, "sights", sights)
+    monkeypatch.setattr(service_db, "versions", versions)
     waiters = Waiters(Pool("postgresql://127.0.0.1:1/none", 1), asyncio.Event())
     beside: list[asyncio.Task[None]] = []
     with ExitStack() as stack:
         asyncio.run(wait())
-    assert seen == [Sight("1", False)]
+    assert seen == [TaskVersion("1", False)]
 
 
 def test_a_task_that_is_deleted_meanwhile_is_not_found(http: httpx.Client, q: Contract, later: Later) -> None:

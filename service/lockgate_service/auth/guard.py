@@ -92,4 +92,4 @@ def limit(handler: HTTPRouteHandler) -> Limit:
         return "task"
     if "{name:" in paths:
         return "queue"
-    return "none" if {"caller", "desk"}.isdisjoint(handler.parsed_fn_signature.parameters) else "caller"
+    return "none" if {"caller", "deps"}.isdisjoint(handler.parsed_fn_signature.parameters) else "caller"

@@ -27,8 +27,8 @@ from lockgate_service.page.snapshot import Json, TaskGlance
 from lockgate_service.page.text import moment, plural
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
-from lockgate_service.tasks.failures import Failed
-from lockgate_service.tasks.loader import TaskReaders
+from lockgate_service.tasks.failures import FailureGroups
+from lockgate_service.tasks.loader import TaskLoader
 
 ROWS = 50
 FAILED_SECONDS = 86400  # of what has failed for longer, lists tell
@@ -87,8 +87,8 @@ async def get_page(
     caller: NamedDependency[Caller],
     broadcast: NamedDependency[Broadcast],
     pool: NamedDependency[Pool],
-    readers: NamedDependency[TaskReaders],
-    failed: NamedDependency[Failed],
+    loader: NamedDependency[TaskLoader],
+    failures: NamedDependency[FailureGroups],
 ) -> Response[bytes] | Stream:
     """Everything at a glance; `?task=17` one task too. What is asked of the database is bounded, and what does not
     depend on the filter is shared with all who watch."""
@@ -110,11 +110,11 @@ async def get_page(
 
     async def task() -> None:
         if asked.task is not None:
-            context["detail"] = await _detail(asked.task, caller, pool, readers, now)
+            context["detail"] = await _detail(asked.task, caller, pool, loader, now)
 
     async def pieces() -> AsyncIterator[str]:
         yield rendered("top.html", context)
-        groups = await failed.groups(caller.queue, FAILED_SECONDS)
+        groups = await failures.groups(caller.queue, FAILED_SECONDS)
         sight = {
             "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
             "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
@@ -146,9 +146,9 @@ async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
     return {"rows": rows, "older": older}
 
 
-async def _detail(task_id: int, caller: Caller, pool: Pool, readers: TaskReaders, now: float) -> Json:
+async def _detail(task_id: int, caller: Caller, pool: Pool, loader: TaskLoader, now: float) -> Json:
     """Without `task` where there is none that the caller may see."""
-    found = await readers.task(task_id)
+    found = await loader.task(task_id)
     if found is None or not caller.sees(found.queue):
         return {"number": task_id}
     return {"number": task_id} | view.task(found, await db.outputs(pool, task_id) or [], now)

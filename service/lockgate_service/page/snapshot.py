@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct, json, structs, to_builtins
 
+from lockgate_service.rows import Time
 from lockgate_service.stats.messages import Point, Stats
 from lockgate_service.stats.routes import of_one
-from lockgate_service.tasks.messages import Name, Status, Time
+from lockgate_service.tasks.messages import Name, Status
 
 Json = dict[str, Any]
 

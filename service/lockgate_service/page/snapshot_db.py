@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from lockgate_service.page.snapshot import RunnerGlance, SlotGlance, TaskGlance
 from lockgate_service.pool import Pool
-from lockgate_service.tasks.db import GLANCE, small, utc
+from lockgate_service.rows import utc
+from lockgate_service.tasks.db import GLANCE, small
 
 SLOTS_MAX = 2000
 RUNNERS_MAX = 1000

@@ -1,69 +1,71 @@
-"""Every SQL text about queues, slots and runners that the service sends, a function each."""
+"""The SQL about queues, slots and runners that the service sends, one function each."""
 
 # ruff: noqa: S608  (put together from constants of this file)
 
-from msgspec import Raw, json
+from msgspec import json
 
 from lockgate_service.http.problems import no_runner
 from lockgate_service.pool import Pool
 from lockgate_service.queues.messages import Kind, NewQueue, Queue, QueueChange, Runner, Slot
-from lockgate_service.tasks.db import utc
+from lockgate_service.rows import columns
 
 RUNNERS_MAX = 1000
 KINDS_MAX = 1000
 
-# In the order of the fields of Queue.
 QUEUE = f"""
-  select d.queue, d.slots, d.paused, d.grace, d.max_attempts, d.timeout, d.backoff_base, d.backoff_max, d.retention,
-    d.depth_max, d.kinds, {utc("d.create_time")}, o.running, o.queued, o.scheduled, o.oldest_wait::float8
-  from lockgate.queue_detail d join lockgate.queue_overview o on o.queue = d.queue"""
+  select {columns(Queue, name="queue", oldest_wait="oldest_wait::float8")}
+  from lockgate.queue_detail join (
+    select queue, running, queued, scheduled, oldest_wait from lockgate.queue_overview) o using (queue)"""
+SLOT = columns(Slot, seconds="seconds::float8", seconds_silent="seconds_silent::float8")
+RUNNER = f"select {columns(Runner)} from lockgate.runner_overview"
+KIND = columns(Kind, payload_schema="coalesce(payload_schema, 'null')")
 
 
 async def queues(pool: Pool) -> list[Queue]:
     """By name."""
-    return [Queue(*row) for row in await pool.rows(f"{QUEUE} order by d.queue")]
+    return [Queue(*row) for row in await pool.rows(f"{QUEUE} order by queue")]
 
 
 async def queue(pool: Pool, name: str) -> Queue | None:
-    """None if there is no such queue."""
-    rows = await pool.rows(f"{QUEUE} where d.queue = %s", (name,))
+    """None: there is no such queue."""
+    rows = await pool.rows(f"{QUEUE} where queue = %s", (name,))
     return Queue(*rows[0]) if rows else None
 
 
 async def slots_of(pool: Pool, name: str) -> int | None:
-    """How many slots it has; None if there is no such queue."""
+    """Its number of slots; None: there is no such queue."""
     rows = await pool.rows("select slots from lockgate.queue_detail where queue = %s", (name,))
     return rows[0][0] if rows else None
 
 
 async def create(pool: Pool, new: NewQueue) -> None:
-    """Raises psycopg.Error: 23505 there is one, 23514 a limit is broken."""
+    """Raises: psycopg.Error 23505 it exists, 23514 beyond a limit."""
     text = "select lockgate.create_queue(%s, %s::jsonb - 'name')"
     await pool.rows(text, (new.name, json.encode(new).decode()), repeatable=False)
 
 
 async def change(pool: Pool, name: str, settings: QueueChange) -> None:
-    """Raises psycopg.Error: LG001 there is no such queue, 23514 a limit is broken."""
+    """Raises: psycopg.Error LG001 no such queue, 23514 beyond a limit."""
     await pool.rows("select lockgate.change_queue(%s, %s::jsonb)", (name, json.encode(settings).decode()))
 
 
 async def pause(pool: Pool, name: str) -> None:
-    """Raises psycopg.Error LG001 if there is no such queue."""
+    """Raises: psycopg.Error LG001 if there is no such queue."""
     await pool.rows("select lockgate.pause(%s)", (name,))
 
 
 async def resume(pool: Pool, name: str) -> None:
-    """Raises psycopg.Error LG001 if there is no such queue."""
+    """Raises: psycopg.Error LG001 if there is no such queue."""
     await pool.rows("select lockgate.resume(%s)", (name,))
 
 
 async def set_slots(pool: Pool, name: str, slots: int) -> None:
-    """Raises psycopg.Error LG001 if there is no such queue."""
+    """Raises: psycopg.Error LG001 if there is no such queue."""
     await pool.rows("select lockgate.set_slots(%s, %s)", (name, slots))
 
 
 async def purge(pool: Pool, name: str, batch: int) -> int:
-    """Removes ended tasks; how many."""
+    """Deletes ended tasks and returns their number."""
     removed: int = (await pool.rows("select lockgate.purge(%s, %s)", (name, batch)))[0][0]
     return removed
 
@@ -78,14 +80,14 @@ async def has_ended_tasks(pool: Pool, name: str) -> bool:
 
 
 async def is_empty(pool: Pool, name: str) -> bool:
-    """Whether it has no tasks at all."""
+    """Whether it has no tasks."""
     text = "select running = 0 and queued = '0' and scheduled = '0' from lockgate.queue_overview where queue = %s"
     rows = await pool.rows(text, (name,))
     return bool(rows) and rows[0][0] and not await has_ended_tasks(pool, name)
 
 
 async def is_held(pool: Pool, name: str) -> bool:
-    """Whether a runner holds a slot of this queue, or a task executes in one."""
+    """Whether a runner holds one of its slots, or a task executes in one."""
     text = (
         "select from lockgate.slot_overview where queue = %s and (backend_pid is not null or task is not null) limit 1"
     )
@@ -93,24 +95,13 @@ async def is_held(pool: Pool, name: str) -> bool:
 
 
 async def delete(pool: Pool, name: str) -> None:
-    """Raises psycopg.Error: LG001 there is no such queue, LG009 it is not empty or its slots are held."""
+    """Raises: psycopg.Error LG001 no such queue, LG009 not empty, or runners hold slots."""
     await pool.rows("select lockgate.delete_queue(%s)", (name,), repeatable=False)
 
 
 async def slots(pool: Pool) -> list[Slot]:
     """By queue and number."""
-    text = """
-        select queue, slot, runner, backend_pid, task, kind, seconds::float8, seconds_silent::float8
-        from lockgate.slot_overview order by queue, slot
-        """
-    return [Slot(*row) for row in await pool.rows(text)]
-
-
-# In the order of the fields of Runner.
-RUNNER = f"""
-  select session, runner, host, pid, backend_pid, version, concurrency, queues, kinds, {utc("since")}, alive, running,
-    draining
-  from lockgate.runner_overview"""
+    return [Slot(*row) for row in await pool.rows(f"select {SLOT} from lockgate.slot_overview order by queue, slot")]
 
 
 async def runners(pool: Pool) -> list[Runner]:
@@ -119,26 +110,25 @@ async def runners(pool: Pool) -> list[Runner]:
 
 
 async def kinds(pool: Pool) -> list[Kind]:
-    """By name, the first 1000."""
-    text = f"select kind, runners, queues, payload_schema from lockgate.kind_overview order by kind limit {KINDS_MAX}"
+    """By name."""
     return [
-        Kind(kind, number, queues, Raw(b"null") if schema is None else schema)
-        for kind, number, queues, schema in await pool.rows(text)
+        Kind(*row)
+        for row in await pool.rows(f"select {KIND} from lockgate.kind_overview order by kind limit {KINDS_MAX}")
     ]
 
 
 async def drain(pool: Pool, name: str) -> Runner:
-    """Tells a runner to take no more tasks. Raises psycopg.Error LG010 if there is no such runner."""
+    """Tells a runner to claim no more tasks. Raises: psycopg.Error LG010 if there is no such runner."""
     return await _told(pool, "select lockgate.drain_runner(%s)", name)
 
 
 async def resume_runner(pool: Pool, name: str) -> Runner:
-    """Raises psycopg.Error LG010 if there is no such runner."""
+    """Raises: psycopg.Error LG010 if there is no such runner."""
     return await _told(pool, "select lockgate.resume_runner(%s)", name)
 
 
 async def _told(pool: Pool, text: str, name: str) -> Runner:
-    """Its latest session after that."""
+    """Its latest session after this statement."""
     await pool.rows(text, (name,))
     rows = await pool.rows(f"{RUNNER} where runner = %s order by session desc limit 1", (name,))
     if not rows:

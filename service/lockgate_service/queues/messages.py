@@ -1,39 +1,42 @@
-"""The HTTP shapes of queues, slots and runners. Limits repeated here are for the documentation: schema.sql has them."""
+"""The JSON of queues, slots and runners. Limits repeated here are for the documentation: schema.sql enforces them."""
 
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from lockgate_service.tasks.messages import Name, Time
+from lockgate_service.rows import Time
+from lockgate_service.tasks.messages import Name
 
 DAYS_30 = 30 * 86400
 YEARS_10 = 3650 * 86400
 
 Slots = Annotated[int, Meta(description="How many of its tasks may execute at once.", ge=0, le=1000, examples=[2])]
-Paused = Annotated[bool, Meta(description="Nothing new is started while it is.")]
+Paused = Annotated[bool, Meta(description="Runners start no task of a paused queue.")]
 Grace = Annotated[
-    float, Meta(description="Seconds until the task of a runner that is gone is taken over.", ge=1, le=3600)
+    float, Meta(description="Seconds until another runner adopts the task of a dead runner.", ge=1, le=3600)
 ]
-MaxAttempts = Annotated[int, Meta(description="Of tasks that name none.", ge=1, le=1000)]
+MaxAttempts = Annotated[int, Meta(description="Default of its tasks.", ge=1, le=1000)]
 Timeout = Annotated[
-    float, Meta(description="Seconds one attempt may take, of tasks that name none; null: no limit.", gt=0, le=DAYS_30)
+    float, Meta(description="Default limit of one attempt in seconds; null: no limit.", gt=0, le=DAYS_30)
 ]
-BackoffBase = Annotated[float, Meta(description="Seconds before the first retry, then doubled.", ge=0, le=DAYS_30)]
-BackoffMax = Annotated[float, Meta(description="Seconds no back-off exceeds.", ge=0, le=DAYS_30)]
-Retention = Annotated[float, Meta(description="Seconds an ended task is kept; null: for ever.", ge=0, le=YEARS_10)]
+BackoffBase = Annotated[float, Meta(description="Seconds before the first retry; doubles with each.", ge=0, le=DAYS_30)]
+BackoffMax = Annotated[float, Meta(description="Longest back-off in seconds.", ge=0, le=DAYS_30)]
+Retention = Annotated[
+    float, Meta(description="Seconds before an ended task is deleted; null: never.", ge=0, le=YEARS_10)
+]
 DepthMax = Annotated[
     int,
     Meta(
-        description="How many tasks may wait in it for more to be taken, more or less; null: any number.",
+        description="Limit of its waiting tasks (approximate); null: no limit.",
         ge=0,
         le=10**6,
     ),
 ]
-Kinds = Annotated[list[str], Meta(description="The kinds that may be submitted; null: any.", max_length=1000)]
+Kinds = Annotated[list[str], Meta(description="The kinds it accepts; null: any.", max_length=1000)]
 
 
 class QueueChange(Struct, forbid_unknown_fields=True):
-    """Settings of a queue to be changed. What is left out stays; null takes a limit away."""
+    """Changes to a queue. A field left out stays as it is; null removes a limit."""
 
     slots: Slots | UnsetType = UNSET
     paused: Paused | UnsetType = UNSET
@@ -48,12 +51,12 @@ class QueueChange(Struct, forbid_unknown_fields=True):
 
 
 class NewQueue(QueueChange, forbid_unknown_fields=True, kw_only=True):
-    """A queue to be made. Only `name` is required; the rest has defaults."""
+    """A new queue. Only `name` is required."""
 
     name: Annotated[
         str,
         Meta(
-            description="For good: queues are never renamed.",
+            description="A queue cannot be renamed.",
             pattern="^[a-z0-9][a-z0-9_.-]{0,62}$",
             examples=["mail"],
         ),
@@ -61,7 +64,7 @@ class NewQueue(QueueChange, forbid_unknown_fields=True, kw_only=True):
 
 
 class Queue(Struct):
-    """A queue: its settings, and what is in it."""
+    """A queue: its settings and its numbers of tasks."""
 
     name: Name
     slots: Slots
@@ -75,10 +78,10 @@ class Queue(Struct):
     depth_max: DepthMax | None
     kinds: Kinds | None
     create_time: Time
-    running: Annotated[int, Meta(description="How many execute.")]
-    queued: Annotated[str, Meta(description="How many are due, counted to 10000+.", examples=["3", "10000+"])]
-    scheduled: Annotated[str, Meta(description="How many wait for their time, counted to 10000+.", examples=["0"])]
-    oldest_wait: Annotated[float, Meta(description="Seconds the one that waits longest has been due.")] | None
+    running: Annotated[int, Meta(description="Number of running tasks.")]
+    queued: Annotated[str, Meta(description="Number of due tasks, counted to 10000+.", examples=["3", "10000+"])]
+    scheduled: Annotated[str, Meta(description="Number of tasks not yet due, counted to 10000+.", examples=["0"])]
+    oldest_wait: Annotated[float, Meta(description="Seconds that the longest waiting task has been due.")] | None
 
 
 class QueueList(Struct):
@@ -88,24 +91,24 @@ class QueueList(Struct):
 
 
 class Purged(Struct):
-    """What a purge did."""
+    """The result of a purge."""
 
-    removed: Annotated[int, Meta(description="How many tasks it removed.")]
-    more: Annotated[bool, Meta(description="Whether ended tasks are left: purge again.")]
+    removed: Annotated[int, Meta(description="Number of deleted tasks.")]
+    more: Annotated[bool, Meta(description="Whether ended tasks are left; if so, purge again.")]
 
 
 class Slot(Struct):
-    """A slot, whoever holds it, and what executes in it."""
+    """A slot, its runner and its task."""
 
     queue: Name
     slot: Annotated[int, Meta(description="From 1.")]
-    runner: Annotated[str, Meta(description="Who holds the slot.")] | None
-    backend_pid: Annotated[int, Meta(description="Of the database session that holds the slot; null: free.")] | None
+    runner: Annotated[str, Meta(description="Holder of the slot.")] | None
+    backend_pid: Annotated[int, Meta(description="Database session that holds the slot; null: free.")] | None
     task: int | None
     kind: str | None
-    seconds: Annotated[float, Meta(description="How long it has been executing.")] | None
+    seconds: Annotated[float, Meta(description="Seconds since the task started.")] | None
     seconds_silent: (
-        Annotated[float, Meta(description="Since that session last said anything; null where this may not be seen.")]
+        Annotated[float, Meta(description="Seconds since that session last spoke; null if the service may not see it.")]
         | None
     )
 
@@ -120,38 +123,38 @@ class Runner(Struct):
     """A session of a runner process."""
 
     session: int
-    runner: Annotated[str, Meta(description="The process: the same over reconnects, never reused.")]
+    runner: Annotated[str, Meta(description="Name of the process: the same over reconnects, never reused.")]
     host: str
     pid: int
     backend_pid: int
     version: str
     concurrency: Annotated[int, Meta(description="How many slots it may hold at once.")]
-    queues: Annotated[list[str], Meta(description="Those it serves; null: all.")] | None
-    kinds: Annotated[list[str], Meta(description="Those it has handlers for.")]
+    queues: Annotated[list[str], Meta(description="The queues it serves; null: all.")] | None
+    kinds: Annotated[list[str], Meta(description="The kinds it has handlers for.")]
     since: Time
     alive: bool
-    running: Annotated[int, Meta(description="How many tasks the process executes.")]
-    draining: Annotated[bool, Meta(description="It was told to take no more tasks.")]
+    running: Annotated[int, Meta(description="Number of tasks it executes.")]
+    draining: Annotated[bool, Meta(description="Whether it was told to claim no more tasks.")]
 
 
 class Kind(Struct):
-    """A kind of tasks that runners serve now."""
+    """A kind of task that live runners serve."""
 
     kind: Annotated[str, Meta(examples=["sleep"])]
-    runners: Annotated[int, Meta(description="How many runners serve it.")]
-    queues: Annotated[list[str], Meta(description="The queues they serve; null: all.")] | None
+    runners: Annotated[int, Meta(description="Number of runners that serve it.")]
+    queues: Annotated[list[str], Meta(description="The queues these runners serve; null: all.")] | None
     payload_schema: Annotated[
-        Raw, Meta(description="JSON Schema of the payload, as the newest of them has it; null: anything is taken.")
+        Raw, Meta(description="JSON Schema of the payload, from the newest of these runners; null: any JSON.")
     ]
 
 
 class KindList(Struct):
-    """Kinds, by name. Empty while no runner is alive."""
+    """Kinds, by name; none while no runner is alive."""
 
     items: list[Kind]
 
 
 class RunnerList(Struct):
-    """Sessions of runners, newest first, the latest 1000; those that have ended are kept for a day."""
+    """The latest 1000 sessions of runners, newest first. Ended sessions are kept for a day."""
 
     items: list[Runner]

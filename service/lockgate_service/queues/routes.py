@@ -1,16 +1,26 @@
-"""Queues: look at them, make them, change them."""
+"""Lists, creates, changes, purges and deletes queues."""
 
-from litestar import Response, get, patch, post
+import asyncio
+import time
+
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from lockgate.log import logger
 from lockgate_service.auth.caller import Caller
 from lockgate_service.http.params import QueueName
 from lockgate_service.http.problems import no_queue
 from lockgate_service.openapi.docs import LOCATION, NO_QUEUE, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db
-from lockgate_service.queues.messages import NewQueue, Queue, QueueChange, QueueList
+from lockgate_service.queues.messages import NewQueue, Purged, Queue, QueueChange, QueueList
+
+PURGE_BATCH = 1000
+# Seconds.
+PURGE_SECONDS = 3.0  # no further batch begins after this time
+RELEASE_SECONDS = 3.0  # for runners to release the slots of a queue that is being deleted
+POLL_SECONDS = 0.1
 
 
 @get(
@@ -22,7 +32,7 @@ from lockgate_service.queues.messages import NewQueue, Queue, QueueChange, Queue
     responses=problems(400, 503),
 )
 async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> QueueList:
-    """Their settings, and how much is in each."""
+    """All queues with their settings and numbers of tasks."""
     return QueueList([queue for queue in await db.queues(pool) if caller.sees(queue.name)])
 
 
@@ -35,42 +45,42 @@ async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Calle
     responses=problems(400, 503, missing=NO_QUEUE),
 )
 async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
-    """Its settings, and how much is in it."""
-    return await there(pool, name)
+    """Its settings and numbers of tasks."""
+    return await _existing(pool, name)
 
 
 @post(
     "/queues",
     operation_id="createQueue",
-    response_description="Made. The new queue.",
-    summary="Make a queue",
+    response_description="Created. The new queue.",
+    summary="Create a queue",
     tags=["queues"],
     status_code=201,
     response_headers=[LOCATION],
-    responses=problems(400, 413, 503, conflict="There is a queue of this name."),
+    responses=problems(400, 413, 503, conflict="A queue has this name."),
 )
 async def create_queue(
     data: JSONBody[NewQueue], pool: NamedDependency[Pool], caller: NamedDependency[Caller]
 ) -> Response[Queue]:
-    """With any of its settings; runners that serve all queues take its slots at once."""
+    """With any of its settings. Runners that serve all queues take its slots at once."""
     caller.queue_of(data.name)
     await db.create(pool, data)
-    return Response(await there(pool, data.name), headers={"Location": f"/queues/{data.name}"})
+    return Response(await _existing(pool, data.name), headers={"Location": f"/queues/{data.name}"})
 
 
 @patch(
     "/queues/{name:str}",
     operation_id="changeQueue",
-    response_description="The queue as it is now.",
+    response_description="The changed queue.",
     summary="Change a queue",
     tags=["queues"],
     responses=problems(400, 413, 503, missing=NO_QUEUE),
 )
 async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: NamedDependency[Pool]) -> Queue:
-    """Changes what is given, while runners work. With fewer slots than tasks that execute, those above the number end
-    first, and nothing is killed."""
+    """Changes the given settings while runners work. With fewer slots than running tasks, those above the number
+    run to their end; none is killed."""
     await db.change(pool, name, data)
-    return await there(pool, name)
+    return await _existing(pool, name)
 
 
 @post(
@@ -83,9 +93,9 @@ async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: Named
     responses=problems(400, 503, missing=NO_QUEUE),
 )
 async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
-    """Nothing of it is started any more; what executes goes on, and tasks are still taken."""
+    """Runners start no more tasks of it. Running tasks go on, and submissions are still accepted."""
     await db.pause(pool, name)
-    return await there(pool, name)
+    return await _existing(pool, name)
 
 
 @post(
@@ -100,11 +110,74 @@ async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
 async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Ends a pause."""
     await db.resume(pool, name)
-    return await there(pool, name)
+    return await _existing(pool, name)
 
 
-async def there(pool: Pool, name: str) -> Queue:
-    """Raises Refusal (404) if there is no such queue."""
+@post(
+    "/queues/{name:str}/purge",
+    operation_id="purgeQueue",
+    response_description="Number of deleted tasks, and whether there are more.",
+    summary="Delete ended tasks",
+    tags=["queues"],
+    status_code=200,
+    responses=problems(400, 503, missing=NO_QUEUE),
+)
+async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
+    """Deletes the ended tasks of a queue, the oldest end first, for a few seconds at most."""
+    if await db.slots_of(pool, name) is None:
+        raise no_queue(name)
+    end = time.monotonic() + PURGE_SECONDS
+    removed = 0
+    while batch := await db.purge(pool, name, PURGE_BATCH):
+        removed += batch
+        if time.monotonic() >= end:
+            break
+    return Purged(removed, await db.has_ended_tasks(pool, name))
+
+
+@delete(
+    "/queues/{name:str}",
+    operation_id="deleteQueue",
+    response_description="The queue is deleted.",
+    summary="Delete a queue",
+    tags=["queues"],
+    responses=problems(400, 503, missing=NO_QUEUE, conflict="It has tasks, or runners do not release its slots."),
+)
+async def delete_queue(name: QueueName, pool: NamedDependency[Pool]) -> None:
+    """Deletes a queue that has no tasks: cancel its waiting tasks and purge the ended ones first. Runners get three
+    seconds to release its slots. Revokes the keys that are limited to it."""
+    slots = await db.slots_of(pool, name)
+    if slots and await db.is_held(pool, name) and await db.is_empty(pool, name):
+        await _delete_held(pool, name, slots)
+    else:
+        await db.delete(pool, name)
+
+
+async def _delete_held(pool: Pool, name: str, slots: int) -> None:
+    """Sets its slots to 0 first, and restores them if the queue then cannot be deleted. A service killed in between
+    leaves a queue with 0 slots."""
+    await db.set_slots(pool, name, 0)
+    try:
+        end = time.monotonic() + RELEASE_SECONDS
+        while await db.is_held(pool, name) and time.monotonic() < end:  # noqa: ASYNC110  (said by the database)
+            await asyncio.sleep(POLL_SECONDS)
+        await db.delete(pool, name)
+    except BaseException:  # also when the service stops
+        await _restore_slots(pool, name, slots)
+        raise
+
+
+async def _restore_slots(pool: Pool, name: str, slots: int) -> None:
+    """Unless the queue is gone, or another client has set its slots."""
+    try:
+        if await db.slots_of(pool, name) == 0:
+            await db.set_slots(pool, name, slots)
+    except Exception as error:  # all of them: the caller raises another one
+        logger.error("queue left with 0 slots", queue=name, slots=slots, error=str(error))
+
+
+async def _existing(pool: Pool, name: str) -> Queue:
+    """Raises: Refusal (404) if there is no such queue."""
     if (queue := await db.queue(pool, name)) is None:
         raise no_queue(name)
     return queue

@@ -1,4 +1,4 @@
-"""What executes where: slots, the runners that hold them or are to let them go, and the kinds they serve."""
+"""Lists slots, runners and kinds; drains and resumes runners."""
 
 from litestar import get, post
 from litestar.di import NamedDependency
@@ -20,7 +20,7 @@ from lockgate_service.queues.messages import KindList, Runner, RunnerList, SlotL
     responses=problems(400, 503),
 )
 async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> SlotList:
-    """Who holds each, and what executes in it. Also those above a number that was lowered, until they are let go."""
+    """The holder and the task of each slot. Includes slots above a lowered number until their runner releases them."""
     return SlotList([slot for slot in await db.slots(pool) if caller.sees(slot.queue)])
 
 
@@ -33,7 +33,7 @@ async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller
     responses=problems(400, 503),
 )
 async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> RunnerList:
-    """Each with what it serves, whether it is alive, and how much it executes."""
+    """Each with its queues and kinds, whether it is alive, and how many tasks it executes."""
     found = await db.runners(pool)
     return RunnerList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
 
@@ -47,8 +47,7 @@ async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Call
     responses=problems(400, 503),
 )
 async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
-    """Those of the runners that are alive now, each with the JSON Schema of its payload where the handler has type
-    hints."""
+    """The kinds of the live runners, each with the JSON Schema of its payload if the handler has type hints."""
     found = await db.kinds(pool)
     return KindList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
 
@@ -56,27 +55,27 @@ async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller
 @post(
     "/runners/{runner:str}/drain",
     operation_id="drainRunner",
-    response_description="The runner, which takes no more tasks.",
+    response_description="The runner, which claims no more tasks.",
     summary="Drain a runner",
     tags=["runners"],
     status_code=202,
     responses=problems(400, 503, missing=NO_RUNNER),
 )
 async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
-    """It takes no more tasks, and lets each of its slots go once the task in it has ended: `running` says how many are
-    left. It does not end, so nobody starts it again; stop it when nothing is left, or resume it."""
+    """Tells a runner to claim no more tasks and to release each slot when its task has ended; `running` counts the
+    rest. The process does not exit, so no supervisor restarts it: stop it when no task is left, or resume it."""
     return await db.drain(pool, runner)
 
 
 @post(
     "/runners/{runner:str}/resume",
     operation_id="resumeRunner",
-    response_description="The runner, which takes tasks again.",
+    response_description="The runner, which claims tasks again.",
     summary="Resume a runner",
     tags=["runners"],
     status_code=200,
     responses=problems(400, 503, missing=NO_RUNNER),
 )
 async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
-    """Ends what a drain began."""
+    """Ends a drain."""
     return await db.resume_runner(pool, runner)

@@ -1,28 +1,56 @@
-"""Every SQL text about numbers that the service sends, a function each."""
+"""The SQL about statistics that the service sends, one function each."""
 
 # ruff: noqa: S608  (put together from constants of this file)
 
-from lockgate_service.pool import Pool
-from lockgate_service.stats.messages import Durations, Ended, Hour, Point, QueueNow
-from lockgate_service.tasks.db import utc
+from collections import Counter
+from collections.abc import Sequence
 
-HOUR = 3600
+from msgspec import Struct
+
+from lockgate_service.pool import Pool
+from lockgate_service.rows import columns, utc
+from lockgate_service.stats.messages import Durations, Ended, Hour, Point, QueueNow
+
+HOUR = 3600  # seconds
+
+Histogram = Sequence[int]
+"""Counts by bucket, as lockgate.histogram has them."""
+
+
+class Total(Struct):
+    """All tasks ever counted in a queue."""
+
+    queue: str
+    succeeded: int
+    failed: int
+    cancelled: int
+    wait_sum: float
+    wait_histogram: Histogram | None
+    run_sum: float
+    run_histogram: Histogram | None
+
+
+QUEUE_NOW = columns(
+    QueueNow,
+    name="queue",
+    due_since="oldest",
+    oldest_wait="greatest(0, extract(epoch from clock_timestamp() - oldest))::float8",
+)
 
 
 async def queues(pool: Pool) -> tuple[str, list[QueueNow]]:
-    """The time by the database's clock, and the queues by name."""
+    """The time by the clock of Postgres, and the queues by name."""
     rows = await pool.rows(
         f"""
-        select {utc("clock_timestamp()")}, slots, running, held, queued, scheduled, {utc("oldest")},
-          greatest(0, extract(epoch from clock_timestamp() - oldest))::float8, queue, paused, grace, runners, standbys
+        select {utc("clock_timestamp()")}, queue is not null, {QUEUE_NOW}
         from (select) one left join lockgate.queue_stats on true order by queue
         """
     )
-    return rows[0][0], [QueueNow(*row) for _, *row in rows if row[7] is not None]
+    return rows[0][0], [QueueNow(*row) for _, is_queue, *row in rows if is_queue]
 
 
 async def hour(pool: Pool) -> dict[str | None, Hour]:
-    """By queue; of all queues under None. Not there: a queue that is new."""
+    """By queue, and None for all queues; without new queues."""
     text = f"select * from lockgate.ended_since(now() - {HOUR} * interval '1 second')"
     return {
         queue: Hour(
@@ -33,10 +61,10 @@ async def hour(pool: Pool) -> dict[str | None, Hour]:
 
 
 async def series(pool: Pool, window: int, step: int, queue: str | None = None) -> list[Point]:
-    """The steps that make up the window, in seconds, the last one not over yet; of one queue or all."""
+    """The steps of a window, both in seconds, the last one still going on; of one queue or all."""
     rows = await pool.rows(
         f"""
-        select {utc("time")}, succeeded, failed, cancelled, queued, scheduled, running, wait_mean, run_mean
+        select {columns(Point)}
         from (select date_bin(%(step)s * interval '1 second', now(), 'epoch') + %(step)s * interval '1 second') e (ends)
         cross join lateral lockgate.series(e.ends - %(window)s * interval '1 second', e.ends, %(step)s, %(queue)s)
         order by time
@@ -44,3 +72,16 @@ async def series(pool: Pool, window: int, step: int, queue: str | None = None) -
         {"step": step, "window": window, "queue": queue},
     )
     return [Point(*row) for row in rows]
+
+
+async def totals(pool: Pool) -> list[Total]:
+    """By queue."""
+    return [
+        Total(*row) for row in await pool.rows(f"select {columns(Total)} from lockgate.total_detail order by queue")
+    ]
+
+
+async def slots(pool: Pool) -> Counter[tuple[str, str]]:
+    """Number of slots by queue and status."""
+    text = "select queue, status, count(*) from lockgate.slot_detail group by queue, status"
+    return Counter({(queue, status): number for queue, status, number in await pool.rows(text)})

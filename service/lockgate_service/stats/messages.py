@@ -1,16 +1,17 @@
-"""The HTTP shapes of what is counted and measured."""
+"""The JSON of statistics."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from lockgate_service.tasks.messages import Name, Time
+from lockgate_service.rows import Time
+from lockgate_service.tasks.messages import Name
 
 Seconds = Annotated[float, Meta(description="Seconds.", examples=[1.25])]
 
 
 class Ended(Struct):
-    """How many tasks have ended, by outcome."""
+    """Number of ended tasks by outcome."""
 
     succeeded: int = 0
     failed: int = 0
@@ -18,40 +19,42 @@ class Ended(Struct):
 
 
 class Durations(Struct):
-    """Seconds, to within an eighth; null where there was none."""
+    """Seconds, accurate to an eighth; null without any task."""
 
     median: Seconds | None = None
-    p95: Annotated[Seconds, Meta(description="What 95 of 100 stay below.")] | None = None
+    p95: Annotated[Seconds, Meta(description="95th percentile.")] | None = None
 
 
 class Hour(Struct):
     """The tasks that ended in the last hour."""
 
     ended: Ended
-    wait: Annotated[Durations, Meta(description="From when they were due to their latest start.")]
-    run: Annotated[Durations, Meta(description="Of their latest attempts.")]
+    wait: Annotated[Durations, Meta(description="From the time they were due to their latest start.")]
+    run: Annotated[Durations, Meta(description="Duration of their latest attempts.")]
 
 
 class Now(Struct):
-    """What executes and waits at this moment."""
+    """What executes and waits now."""
 
-    slots: Annotated[int, Meta(description="How many may execute at once.")]
-    running: Annotated[int, Meta(description="How many execute.")]
-    held: Annotated[int, Meta(description="How many slots runners hold, those above a lowered number included.")]
-    queued: Annotated[int, Meta(description="How many are due, for each queue counted to 10,001.", examples=[3])]
-    scheduled: Annotated[int, Meta(description="How many wait for their time, counted likewise.", examples=[0])]
-    due_since: Annotated[Time, Meta(description="When the one was due that waits longest; null: none waits.")] | None
-    oldest_wait: Annotated[Seconds, Meta(description="How many seconds ago that was.")] | None
+    slots: Annotated[int, Meta(description="How many tasks may execute at once.")]
+    running: Annotated[int, Meta(description="Number of running tasks.")]
+    held: Annotated[int, Meta(description="Number of slots that runners hold, including those above a lowered number.")]
+    queued: Annotated[int, Meta(description="Number of due tasks, counted to 10,001 per queue.", examples=[3])]
+    scheduled: Annotated[
+        int, Meta(description="Number of tasks not yet due, counted to 10,001 per queue.", examples=[0])
+    ]
+    due_since: Annotated[Time, Meta(description="Due time of the longest waiting task; null: none waits.")] | None
+    oldest_wait: Annotated[Seconds, Meta(description="Seconds since that time.")] | None
 
 
 class QueueNow(Now):
-    """A queue at this moment."""
+    """A queue now."""
 
     name: Name
     paused: bool
     grace: Seconds
-    runners: Annotated[int, Meta(description="How many runners serve it.")]
-    standbys: Annotated[int, Meta(description="How many of these have room and hold none of its slots.")]
+    runners: Annotated[int, Meta(description="Number of runners that serve it.")]
+    standbys: Annotated[int, Meta(description="Those of them with free concurrency that hold none of its slots.")]
 
 
 class AllStats(Now):
@@ -67,7 +70,7 @@ class QueueStats(QueueNow):
 
 
 class Stats(Struct):
-    """Everything in numbers. Sums over some queues only, where that is all the caller may see."""
+    """Statistics of all queues, or of the queue that the caller is limited to."""
 
     time: Time
     all: AllStats
@@ -77,20 +80,20 @@ class Stats(Struct):
 class Point(Struct):
     """One step of a series."""
 
-    time: Annotated[Time, Meta(description="Its beginning.")]
-    succeeded: Annotated[int, Meta(description="How many ended so in it.")]
+    time: Annotated[Time, Meta(description="Begin of the step.")]
+    succeeded: Annotated[int, Meta(description="Number of tasks that ended this way in the step.")]
     failed: int
     cancelled: int
-    queued: Annotated[int, Meta(description="The most that were due at the beginning of one of its minutes.")]
+    queued: Annotated[int, Meta(description="Maximum of its minutes, each counted at its begin.")]
     scheduled: int
     running: int
-    wait_mean: Annotated[Seconds, Meta(description="How long those that ended had waited.")] | None
-    run_mean: Annotated[Seconds, Meta(description="How long their latest attempts took.")] | None
+    wait_mean: Annotated[Seconds, Meta(description="Mean wait of the ended tasks.")] | None
+    run_mean: Annotated[Seconds, Meta(description="Mean duration of their latest attempts.")] | None
 
 
 class Series(Struct):
-    """Steps, the oldest first; the last one is not over yet. What has ended is counted within some 20 seconds, as long
-    as there is a runner."""
+    """Steps, oldest first; the last one still goes on. Ended tasks are counted within about 20 seconds while a runner
+    is alive."""
 
     step: Annotated[float, Meta(description="Seconds.")]
     items: list[Point]

@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus asks for, of this process and of the queues."""
+"""GET /metrics: Prometheus metrics of this process and of the queues."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,28 +17,28 @@ from lockgate_service.openapi.docs import problems
 from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.pool import Pool
 from lockgate_service.single_flight import Shared
-from lockgate_service.stats import metrics_db
+from lockgate_service.stats import db
+from lockgate_service.stats.db import Histogram, Total
 from lockgate_service.stats.messages import QueueStats
-from lockgate_service.stats.metrics_db import Histogram, Total
 from lockgate_service.stats.routes import Numbers
 
-SECONDS = 1.0  # old, at most
+SECONDS = 1.0  # maximum age
 BUCKETS = 82
-# Of the ten buckets to a power of ten those that end, to a quarter of a percent, at 1, 2 and 5.
+# Of the ten buckets per power of ten, those whose bound is 1, 2 or 5 (within 0.25%).
 BOUNDS = {place: f"{10 ** (place / 10 - 3):.1g}" for place in range(BUCKETS - 1) if place % 10 in (0, 3, 7)}
 
 
 class Gauges:
-    """What is read for metrics only, once for all who ask."""
+    """Reads and caches what only /metrics shows."""
 
     def __init__(self, pool: Pool, numbers: Numbers, broadcast: Broadcast) -> None:
         self._numbers = numbers
         self._broadcast = broadcast
-        self._totals = Shared(partial(metrics_db.totals, pool), SECONDS)
-        self._slots = Shared(partial(metrics_db.slots, pool), SECONDS)
+        self._totals = Shared(partial(db.totals, pool), SECONDS)
+        self._slots = Shared(partial(db.slots, pool), SECONDS)
 
     async def text(self) -> bytes:
-        """Raises psycopg.Error and Refusal (503)."""
+        """Raises: psycopg.Error, Refusal (503)."""
         queues = (await self._numbers.stats()).queues
         ours = CollectorRegistry(auto_describe=False)
         ours.register(Families(queues, await self._slots.get(), await self._totals.get(), self._broadcast.viewers))
@@ -46,7 +46,7 @@ class Gauges:
 
 
 class Families(Collector):
-    """The metrics of queues as they are at one moment."""
+    """The metrics of queues at one moment."""
 
     def __init__(
         self, queues: Sequence[QueueStats], slots: Counter[tuple[str, str]], totals: Sequence[Total], viewers: int
@@ -66,13 +66,13 @@ class Families(Collector):
             for status, number in (("queued", one.queued), ("scheduled", one.scheduled), ("running", one.running)):
                 tasks.add_metric([one.name, status], number)
         yield tasks
-        yield self._gauge("oldest_wait_seconds", "Since when the longest waiting task is due.", "oldest_wait")
+        yield self._gauge("oldest_wait_seconds", "Seconds since the longest waiting task was due.", "oldest_wait")
         yield self._gauge("slots", "How many tasks may execute at once.", "slots")
         yield self._gauge("slots_in_use", "Slots in which a task executes.", "running")
         yield self._gauge("slots_held", "Slots that a runner holds.", "held")
         for status, what in (
-            ("abandoned", "Slots whose task has lost its runner, which wait out their grace."),
-            ("silent", "Slots whose runner has not been heard of for a grace."),
+            ("abandoned", "Slots whose task has lost its runner, until the grace is over."),
+            ("silent", "Slots whose runner has been silent for a grace."),
         ):
             family = GaugeMetricFamily(f"lockgate_slots_{status}", what, labels=["queue"])
             for one in self._queues:
@@ -80,17 +80,17 @@ class Families(Collector):
             yield family
         yield self._gauge("queue_paused", "1 while the queue is paused.", "paused")
         yield self._gauge("runners", "Runners that serve the queue.", "runners")
-        yield self._gauge("standbys", "Runners with room that hold none of its slots.", "standbys")
+        yield self._gauge("standbys", "Runners with free concurrency that hold none of its slots.", "standbys")
         ended = CounterMetricFamily("lockgate_tasks_ended", "Tasks that have ended.", labels=["queue", "outcome"])
         for total in self._totals:
             for outcome in ("succeeded", "failed", "cancelled"):
                 ended.add_metric([total.queue, outcome], getattr(total, outcome))
         yield ended
         waits = HistogramMetricFamily(
-            "lockgate_task_wait_seconds", "From when an ended task was due to its latest start.", labels=["queue"]
+            "lockgate_task_wait_seconds", "Seconds from due to the latest start, of ended tasks.", labels=["queue"]
         )
         runs = HistogramMetricFamily(
-            "lockgate_task_run_seconds", "How long the latest attempt of an ended task took.", labels=["queue"]
+            "lockgate_task_run_seconds", "Duration of the latest attempt, of ended tasks.", labels=["queue"]
         )
         for total in self._totals:
             waits.add_metric([total.queue], cumulative(total.wait_histogram), total.wait_sum)
@@ -106,7 +106,7 @@ class Families(Collector):
 
 
 def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
-    """How many lie below each bound."""
+    """Cumulative counts by upper bound."""
     sums = list(accumulate(histogram or [0] * BUCKETS))
     return [*((bound, sums[place]) for place, bound in BOUNDS.items()), ("+Inf", sums[-1])]
 
@@ -117,12 +117,12 @@ def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
     summary="Metrics",
     tags=["stats"],
     responses={
-        200: ResponseSpec(str, media_type="text/plain", description="In Prometheus' format.", generate_examples=False),
+        200: ResponseSpec(str, media_type="text/plain", description="Prometheus text format.", generate_examples=False),
         **problems(400, 503),
     },
 )
 async def get_metrics(gauges: NamedDependency[Gauges]) -> Response[bytes]:
-    """For Prometheus: the requests and the process of this service, and all queues. What is said of queues is the same
-    from every service: let alerts take one of them (`max without (instance)`). A second old at most; what has ended,
-    some 20."""
+    """Metrics of the requests and the process of this service, and of all queues. Every service reports the same
+    queues: alerts should take one of them (`max without (instance)`). At most a second old; ended tasks, about 20
+    seconds."""
     return Response(await gauges.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,4 +1,4 @@
-"""What is counted and measured, at this moment and over time."""
+"""Statistics, now and over time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,35 +19,36 @@ from lockgate_service.single_flight import Shared, SharedByKey
 from lockgate_service.stats import db
 from lockgate_service.stats.messages import AllStats, Durations, Ended, Hour, Point, QueueNow, QueueStats, Series, Stats
 
-NOW_SECONDS = 0.25  # old, at most
+# Maximum age of cached statistics in seconds.
+NOW_SECONDS = 0.25
 HOUR_SECONDS = 2.0
-SERIES_SECONDS = 5.0, 60.0  # and in between, a sixtieth of a step
+SERIES_SECONDS = 5.0, 60.0  # a sixtieth of the step, within these bounds
 WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
 
-Asked = tuple[int, int, str | None]
-"""Window and step in seconds, and a queue or all."""
+Key = tuple[int, int, str | None]
+"""Window and step in seconds, and a queue or None for all."""
 
 
 class Numbers:
-    """The numbers that everybody sees, read once for all of them."""
+    """Caches the statistics of all queues."""
 
     def __init__(self, pool: Pool) -> None:
         self._now = Shared(partial(db.queues, pool), NOW_SECONDS)
         self._hour = Shared(partial(db.hour, pool), HOUR_SECONDS)
-        self._series: SharedByKey[Asked, list[Point]] = SharedByKey(
-            lambda asked: db.series(pool, *asked),
-            lambda asked: min(max(SERIES_SECONDS[0], asked[1] / 60), SERIES_SECONDS[1]),
+        self._series: SharedByKey[Key, list[Point]] = SharedByKey(
+            lambda key: db.series(pool, *key),
+            lambda key: min(max(SERIES_SECONDS[0], key[1] / 60), SERIES_SECONDS[1]),
         )
 
     async def stats(self) -> Stats:
-        """Of all queues. Raises psycopg.Error and Refusal (503)."""
+        """Of all queues. Raises: psycopg.Error, Refusal (503)."""
         (time, queues), hours = await asyncio.gather(self._now.get(), self._hour.get())
         of_queues = [QueueStats(**structs.asdict(one), hour=hours.get(one.name) or no_hour()) for one in queues]
         return Stats(time, together(queues, hours.get(None) or no_hour()), of_queues)
 
     async def series(self, window: int, step: int, queue: str | None = None) -> list[Point]:
-        """Those of `db.series`."""
+        """As `db.series`. Raises: psycopg.Error, Refusal (503)."""
         return await self._series.get((window, step, queue))
 
 
@@ -57,7 +58,7 @@ def no_hour() -> Hour:
 
 def together(queues: Sequence[QueueNow], hour: Hour) -> AllStats:
     waits = [(one.due_since, one.oldest_wait) for one in queues if one.due_since]
-    due_since, oldest_wait = min(waits, default=(None, None))  # as text, times of four digits of year are in order
+    due_since, oldest_wait = min(waits, default=(None, None))  # compared as text, since years have four digits
     return AllStats(
         slots=sum(one.slots for one in queues),
         running=sum(one.running for one in queues),
@@ -71,7 +72,7 @@ def together(queues: Sequence[QueueNow], hour: Hour) -> AllStats:
 
 
 def of_one(stats: Stats, queue: str) -> Stats:
-    """What of these is about one queue."""
+    """The part about one queue."""
     kept = [one for one in stats.queues if one.name == queue]
     return Stats(stats.time, together(kept, kept[0].hour if kept else no_hour()), kept)
 
@@ -79,14 +80,15 @@ def of_one(stats: Stats, queue: str) -> Stats:
 @get(
     "/stats",
     operation_id="getStats",
-    response_description="The numbers.",
-    summary="Numbers",
+    response_description="The statistics.",
+    summary="Statistics",
     tags=["stats"],
     responses=problems(400, 503),
 )
 async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[Caller]) -> Stats:
-    """Of each queue and of all: what executes and waits, who stands by, what ended in the last hour, and how long that
-    took. A second old at most; the last hour, some seconds. Costs the same however many tasks there are."""
+    """For each queue and for all: running and waiting tasks, runners and standbys, and the number, wait and duration of
+    the tasks that ended in the last hour. At most a second old; the last hour, some seconds. The cost does not depend
+    on the number of tasks."""
     stats = await numbers.stats()
     return stats if caller.queue is None else of_one(stats, caller.queue)
 
@@ -95,7 +97,7 @@ async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[C
     "/stats/series",
     operation_id="getSeries",
     response_description="The steps of the window.",
-    summary="Numbers over time",
+    summary="Statistics over time",
     tags=["stats"],
     responses=problems(400, 503),
 )
@@ -105,21 +107,21 @@ async def get_series(
     window: Annotated[
         str,
         QueryParameter(
-            description="How far back: 90m, 12h, up to 7d. A whole number of steps.",
+            description="90m, 12h, up to 7d; a multiple of the step.",
             schema_extra=DURATION,
         ),
     ] = "1h",
     step: Annotated[
         str,
         QueryParameter(
-            description="Whole minutes: 1m, 15m, 1h. At most 1500 in a window.",
+            description="Whole minutes: 1m, 15m, 1h. At most 1500 steps in a window.",
             schema_extra=DURATION,
         ),
     ] = "1m",
-    queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
+    queue: Annotated[str | None, QueryParameter(description="Statistics of this queue.")] = None,
 ) -> Series:
-    """What ended in each step, and how much waited and executed. Minutes are kept for 7 days, whatever becomes of the
-    tasks. Some seconds old at most; with long steps, up to a minute."""
+    """Ended, waiting and running tasks by step. Postgres keeps the figures of each minute for 7 days, also when
+    tasks are deleted. At most some seconds old; with long steps, a minute."""
     window_seconds, step_seconds = seconds("window", window), seconds("step", step)
     if step_seconds % 60:
         raise invalid("step", "is not a whole number of minutes")

@@ -1,4 +1,4 @@
-"""Many tasks in one request, all of them or none."""
+"""Creates many tasks in one transaction."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ from lockgate_service.openapi.docs import described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.messages import Batch, BatchItem, BatchResult, BatchTask
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.notify import Notifier
 
 
-class Misfit(Exception):
-    """Why nothing was stored: one item, by its index."""
+class ItemRefused(Exception):
+    """One item, by its index, is the reason that nothing was stored."""
 
     def __init__(self, index: int, why: Refusal) -> None:
         super().__init__(why.detail)
@@ -31,7 +31,7 @@ class Misfit(Exception):
 
 
 class BadItem(Struct):
-    """What the detail of an error says about its item, counted from 1."""
+    """The detail of an error of lockgate.submit_all; `item` counts from 1."""
 
     item: int
     outcome: str | None = None
@@ -42,46 +42,48 @@ class BadItem(Struct):
     "/tasks/batch",
     operation_id="createTasks",
     request_max_body_size=TASKS_MAX,
-    response_description="Stored, and some of them are new.",
+    response_description="Stored; at least one task is new.",
     summary="Create up to 1,000 tasks",
     tags=["tasks"],
     status_code=202,
-    responses={**described(200, BatchResult, "Nothing new."), **problems(400, 413, 422, 429, 503)},
+    responses={**described(200, BatchResult, "No task is new."), **problems(400, 413, 422, 429, 503)},
 )
 async def create_tasks(
     request: Request[Any, Any, Any],
     data: JSONBody[Batch],
     pool: NamedDependency[Pool],
-    waker: NamedDependency[Waker],
+    notifier: NamedDependency[Notifier],
     caller: NamedDependency[Caller],
 ) -> Response[BatchResult]:
-    """In one transaction: when one cannot be stored none is, and `errors` points at it. Each item has its own
-    `idempotency_key`; the header `Idempotency-Key` is refused."""
+    """Stores all items in one transaction, or none: `errors` then names the first that is refused. Each item has its
+    own `idempotency_key`; the header `Idempotency-Key` is refused."""
     if HEADER in request.headers:
         raise invalid(HEADER, "is for one task: give each item its own idempotency_key")
     try:
         for index, item in enumerate(data.items):
             check(item, index, caller)
-        stored = await store(pool, waker, caller, data.items)
-    except Misfit as one:
+        stored = await store(pool, notifier, caller, data.items)
+    except ItemRefused as one:
         raise of_item(one.why, f"items[{one.index}]", "queue" if one.why.status == 403 else "idempotency_key") from None
     return Response(BatchResult(stored), status_code=202 if any(item.outcome == "created" for item in stored) else 200)
 
 
 def check(item: BatchTask, index: int, caller: Caller) -> None:
-    """What no type says; and sets the queue of a caller that has but one. Raises Misfit."""
+    """Checks what the type cannot, and sets the queue of a caller limited to one. Raises: ItemRefused."""
     try:
         to_utc(item)
         item.queue = caller.queue_of(item.queue)
     except Refusal as why:
-        raise Misfit(index, why) from None
+        raise ItemRefused(index, why) from None
     if item.run_at is not None and item.delay is not None:
-        raise Misfit(index, invalid("delay", "cannot be given together with run_at"))
+        raise ItemRefused(index, invalid("delay", "cannot be given together with run_at"))
 
 
-async def store(pool: Pool, waker: Waker, caller: Caller, items: list[BatchTask]) -> list[BatchItem]:
-    """Stores all of them or none, and wakes runners. Raises Misfit, psycopg.Error, and Refusal (503): then they may be
-    stored or not."""
+async def store(pool: Pool, notifier: Notifier, caller: Caller, items: list[BatchTask]) -> list[BatchItem]:
+    """Stores all items or none, and notifies runners.
+
+    Raises: ItemRefused; psycopg.Error, Refusal (503): the items may be stored or not.
+    """
     try:
         rows = await db.submit_all(pool, json.encode(items), caller.owner)
     except psycopg.Error as error:
@@ -91,9 +93,9 @@ async def store(pool: Pool, waker: Waker, caller: Caller, items: list[BatchTask]
         why = refused(bad.outcome, items[index], bad.task) if bad.outcome else refusal(error)
         if why is None:
             raise
-        raise Misfit(index, why) from None
+        raise ItemRefused(index, why) from None
     for queue, due in {(queue, due) for _, outcome, queue, due in rows if outcome == "created" and due is not None}:
-        waker.wake(queue, due)
+        notifier.notify(queue, due)
     return [BatchItem(task, outcome) for task, outcome, _, _ in rows]  # type: ignore[arg-type]  # others are refused
 
 

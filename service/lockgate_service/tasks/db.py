@@ -1,24 +1,26 @@
-"""Every SQL text about tasks that the service sends, a function each. Those about queues are in queue_db."""
+"""The SQL about tasks that the service sends, one function each."""
 
 # ruff: noqa: S608  (put together from constants of this file)
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec import json
 
 from lockgate_service.pool import STATEMENT_LIMIT, Pool
+from lockgate_service.rows import columns, utc
 from lockgate_service.tasks.messages import (
     Action,
     Attempt,
     BriefTask,
     Due,
     Output,
-    Sight,
     Status,
     Task,
     TaskChange,
     TaskDetail,
     TaskSummary,
+    TaskVersion,
 )
 
 READY_LIMIT = 1.0  # seconds
@@ -27,15 +29,29 @@ OUTPUTS_MAX = 20
 POSITION_MAX = 1000
 
 
-def utc(column: str) -> str:
-    return f"""to_char({column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-
-
-# In the order of the fields of TaskSummary and Task.
-SUMMARY = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
-  {utc("finish_time")}, exec_time, attempt, max_attempts, timeout, slot, lease, runner, cancel_requested, error,
-  progress, tags, metadata, idempotency_key, dedupe_key"""
-WHOLE = f"{SUMMARY}, payload, result"
+SUMMARY = columns(TaskSummary)
+WHOLE = columns(Task)
+DETAIL = columns(
+    TaskDetail,
+    attempts=f"""(
+      select coalesce(json_agg(a order by lease), '[]') from (
+        select {columns(Attempt)} from lockgate.attempt_detail where task = t.id
+        order by lease desc limit {ATTEMPTS_MAX}) a)""",
+    # Counted backwards from the task: Postgres then skips the index entries of tasks that were claimed before it.
+    position=f"""case when status = 'queued' and %(with_position)s then (
+      select count(*) + 1 from (
+        select from lockgate.task_detail ahead
+        where ahead.queue = t.queue and ahead.status = 'queued'
+          and lockgate.rank(ahead.priority, ahead.id) < lockgate.rank(t.priority, t.id)
+        order by lockgate.rank(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end""",
+)
+BRIEF = columns(
+    BriefTask,
+    status="""case status when 'running' then 'Run' when 'succeeded' then 'Completed' when 'failed' then 'Error'
+      when 'cancelled' then 'Cancelled' else 'In Queue' end""",
+    time_to_execute="case when finish_time is not null then exec_time end",
+)
+VERSION = columns(TaskVersion)
 PROGRESS_BYTES = 1024
 
 
@@ -50,22 +66,22 @@ GLANCE = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_
 
 
 async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tuple[int, int | None, str]]:
-    """Stores tasks, each a JSON object; (item from 1, task, submit_outcome) for each. Committed when it returns."""
+    """Stores tasks, each a JSON object, and commits. Returns (item from 1, task, submit_outcome) for each."""
     text = "select item, task, outcome from lockgate.submit_batch(%s::jsonb, %s)"
-    rows = await pool.rows(text, (f"[{b','.join(tasks).decode()}]", scope), repeatable=False)
-    return [(item, task, outcome) for item, task, outcome in rows]
+    return await pool.rows(text, (f"[{b','.join(tasks).decode()}]", scope), repeatable=False)
 
 
 async def submit_all(pool: Pool, tasks: bytes, scope: str) -> list[tuple[int, str, str, Due | None]]:
-    """Stores all tasks of a JSON array or none; (task, submit_outcome, queue, when it is due) for each. Raises
-    psycopg.Error: LG012, and what `submit_batch` does; its detail says which item it is about."""
+    """Stores all tasks of a JSON array or none. Returns (task, submit_outcome, queue, when it is due) for each.
+
+    Raises: psycopg.Error LG012, and those of `submit_batch`, with the item in the detail.
+    """
     text = "select task, outcome, queue, due from lockgate.submit_all(%s::jsonb, %s)"
-    rows = await pool.rows(text, (tasks.decode(), scope), repeatable=False)
-    return [(task, outcome, queue, due) for task, outcome, queue, due in rows]
+    return await pool.rows(text, (tasks.decode(), scope), repeatable=False)
 
 
 async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | None]]:
-    """Tasks by id, with when each is due; None if that is later than soon."""
+    """Tasks by id, and when each is due; None: later than soon."""
     rows = await pool.rows(
         f"""
         select case when status = 'queued' then 'now'
@@ -80,48 +96,32 @@ async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | 
 async def details(
     pool: Pool, ids: Sequence[int], limit: float = STATEMENT_LIMIT, *, with_position: bool = True
 ) -> dict[int, TaskDetail]:
-    """Those there are, by id."""
-    rows = await pool.rows(
-        f"""
-        select {WHOLE}, (
-          select coalesce(json_agg(json_build_object(
-              'attempt', attempt, 'lease', lease, 'outcome', outcome, 'runner', runner, 'slot', slot,
-              'start_time', {utc("start_time")}, 'end_time', {utc("end_time")}, 'exec_time', exec_time, 'error', error)
-            order by lease), '[]')
-          from (
-            select * from lockgate.attempt_detail where task = t.id order by lease desc limit {ATTEMPTS_MAX}) latest),
-          -- Backwards from where it is, so that what was claimed before it is not even looked at if it is far back.
-          case when status = 'queued' and %(with_position)s then (
-            select count(*) + 1 from (
-              select from lockgate.task_detail ahead
-              where ahead.queue = t.queue and ahead.status = 'queued'
-                and lockgate.rank(ahead.priority, ahead.id) < lockgate.rank(t.priority, t.id)
-              order by lockgate.rank(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end
-        from lockgate.task_detail t where id = any (%(ids)s)
-        """,
-        {"ids": list(ids), "with_position": with_position},
-        limit,
-    )
+    """The existing ones of these tasks, by id."""
+    text = f"select {DETAIL} from lockgate.task_detail t where id = any (%(ids)s)"
+    rows = await pool.rows(text, {"ids": list(ids), "with_position": with_position}, limit)
     found = {}
-    for *whole, attempts, position in rows:
-        found[whole[0]] = TaskDetail(*whole, *[json.decode(attempts, type=list[Attempt]), position])
+    for row in rows:
+        task = TaskDetail(*row)
+        raw: Any = task.attempts  # JSON, as Postgres sends it
+        task.attempts = json.decode(raw, type=list[Attempt])
+        found[task.id] = task
     return found
 
 
 async def summaries(pool: Pool, ids: Sequence[int]) -> dict[int, TaskSummary]:
-    """Those there are, by id."""
+    """The existing ones of these tasks, by id."""
     rows = await pool.rows(f"select {SUMMARY} from lockgate.task_detail where id = any (%s)", (list(ids),))
     return {row[0]: TaskSummary(*row) for row in rows}
 
 
-async def sights(pool: Pool, ids: Sequence[int]) -> dict[int, Sight]:
-    """Those there are, by id."""
-    text = "select id, version, has_ended from lockgate.task_sight where id = any (%s)"
-    return {row[0]: Sight(*row[1:]) for row in await pool.rows(text, (list(ids),))}
+async def versions(pool: Pool, ids: Sequence[int]) -> dict[int, TaskVersion]:
+    """Of the existing ones of these tasks, by id."""
+    text = f"select id, {VERSION} from lockgate.task_sight where id = any (%s)"
+    return {task: TaskVersion(*row) for task, *row in await pool.rows(text, (list(ids),))}
 
 
 async def outputs(pool: Pool, task_id: int) -> list[Output] | None:
-    """Newest first. None if there is no such task."""
+    """Newest attempt first. None: there is no such task."""
     rows = await pool.rows(
         f"""
         select o.lease, o.text
@@ -134,37 +134,29 @@ async def outputs(pool: Pool, task_id: int) -> list[Output] | None:
 
 
 async def brief_task(pool: Pool, task_id: int) -> BriefTask | None:
-    """None if there is no such task."""
-    rows = await pool.rows(
-        f"""
-        select case status when 'running' then 'Run' when 'succeeded' then 'Completed' when 'failed' then 'Error'
-                           when 'cancelled' then 'Cancelled' else 'In Queue' end,
-          {utc("create_time")}, {utc("start_time")}, case when finish_time is not null then exec_time end
-        from lockgate.task_detail where id = %s
-        """,
-        (task_id,),
-    )
+    """None: there is no such task."""
+    rows = await pool.rows(f"select {BRIEF} from lockgate.task_detail where id = %s", (task_id,))
     return BriefTask(*rows[0]) if rows else None
 
 
 async def cancel(pool: Pool, task_id: int, *, force: bool) -> Status:
-    """The status now; running means it was asked. Raises psycopg.Error LG006 if there is no such task."""
+    """Returns the new status; running: its runner is told. Raises: psycopg.Error LG006 if there is no such task."""
     status: Status = (await pool.rows("select lockgate.cancel(%s::bigint, %s)", (task_id, force)))[0][0]
     return status
 
 
 async def retry(pool: Pool, task_id: int) -> None:
-    """Raises psycopg.Error: LG006 no such task, LG007 not in this status, LG008 its dedupe key is taken."""
+    """Raises: psycopg.Error LG006 no such task, LG007 wrong status, LG008 dedupe key taken."""
     await pool.rows("select lockgate.retry(%s::bigint)", (task_id,), repeatable=False)
 
 
 async def delete(pool: Pool, task_id: int) -> None:
-    """Raises psycopg.Error: LG006 no such task, LG007 it is running."""
+    """Raises: psycopg.Error LG006 no such task, LG007 it is running."""
     await pool.rows("select lockgate.delete_task(%s::bigint)", (task_id,), repeatable=False)
 
 
 async def change(pool: Pool, task_id: int, changes: TaskChange) -> None:
-    """Raises psycopg.Error: LG006 no such task, LG007 it does not wait, 23514 a limit is broken."""
+    """Raises: psycopg.Error LG006 no such task, LG007 it does not wait, 23514 beyond a limit."""
     await pool.rows("select lockgate.change_task(%s::bigint, %s::jsonb)", (task_id, json.encode(changes).decode()))
 
 
@@ -178,14 +170,14 @@ _BULK: Mapping[Action, str] = {
 async def bulk(
     pool: Pool, action: Action, ids: Sequence[int], statuses: Sequence[Status], queue: str | None, *, force: bool
 ) -> int:
-    """Does that to those tasks, if they are of such a status still, and of that queue; to how many."""
+    """Applies an action to the tasks that are in one of the statuses and in the queue; returns their number."""
     params = {"ids": list(ids), "statuses": list(statuses), "queue": queue, "force": force}
     number: int = (await pool.rows(f"select {_BULK[action]}", params))[0][0]
     return number
 
 
 async def count(pool: Pool, ids: Sequence[int], statuses: Sequence[Status], queue: str | None) -> int:
-    """How many of those tasks are of such a status and, if it is given, of that queue."""
+    """The number of these tasks that are in one of the statuses and, if given, in the queue."""
     text = """
         select count(*) from lockgate.task_detail
         where id = any (%s::bigint[]) and status = any (%s::lockgate.status[]) and (%s::text is null or queue = %s)
@@ -194,7 +186,8 @@ async def count(pool: Pool, ids: Sequence[int], statuses: Sequence[Status], queu
     return number
 
 
-async def wake(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:
+async def notify(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:
+    """Tells idle runners of these queues."""
     await pool.rows(
         "select case due when 'now' then lockgate.wake(queue) else lockgate.wake_later(queue) end "
         "from unnest(%s::text[], %s::text[]) as asked (queue, due)",

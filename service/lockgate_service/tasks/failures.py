@@ -1,4 +1,4 @@
-"""What has failed, by what went wrong."""
+"""Failed tasks, grouped by error."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -17,30 +17,30 @@ from lockgate_service.single_flight import SharedByKey
 from lockgate_service.tasks import lists
 from lockgate_service.tasks.messages import Failure, Failures, TaskFilter
 
-LOOKED_AT_MAX = 10_000  # failed tasks
-KEPT_SECONDS = 2.0
-WINDOW_MAX = 366 * 86400
+EXAMINED_MAX = 10_000  # failed tasks
+CACHE_SECONDS = 2.0
+WINDOW_MAX = 366 * 86400  # seconds
 
-Asked = tuple[str | None, int | None]
-"""A queue or all, and how many seconds back or everything."""
+Key = tuple[str | None, int | None]
+"""A queue or None for all; a window in seconds or None for all time."""
 
 
-class Failed:
-    """The failed tasks in groups; read once for all who ask for the same at about the same time."""
+class FailureGroups:
+    """Groups failed tasks; caches the groups of each queue and window."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._shared: SharedByKey[Asked, Failures] = SharedByKey(self._read, lambda _: KEPT_SECONDS)
+        self._shared: SharedByKey[Key, Failures] = SharedByKey(self._read, lambda _: CACHE_SECONDS)
 
     async def groups(self, queue: str | None, window: int | None) -> Failures:
-        """`window`: how many seconds back. Raises psycopg.Error and Refusal (503)."""
+        """`window`: in seconds. Raises: psycopg.Error, Refusal (503)."""
         return await self._shared.get((queue, window))
 
-    async def _read(self, asked: Asked) -> Failures:
-        queue, window = asked
+    async def _read(self, key: Key) -> Failures:
+        queue, window = key
         since = None if window is None else datetime.now(UTC) - timedelta(seconds=window)
         only = TaskFilter(status=["failed"], queue=queue, finished_after=since)
-        found = await lists.page(self._pool, only, None, LOOKED_AT_MAX, "failure")
+        found = await lists.page(self._pool, only, None, EXAMINED_MAX, "failure")
         tasks = Counter((queue, kind, failure) for _, queue, kind, failure, _ in found.rows)
         groups: dict[tuple[str, str, str], Failure] = {}
         for task, queue, kind, failure, time in found.rows:
@@ -58,28 +58,27 @@ class Failed:
     "/failures",
     operation_id="listFailures",
     response_description="The groups.",
-    summary="What has failed, by what went wrong",
+    summary="Failed tasks by error",
     tags=["tasks"],
     responses=problems(400, 503),
 )
 async def list_failures(
-    failed: NamedDependency[Failed],
+    failures: NamedDependency[FailureGroups],
     caller: NamedDependency[Caller],
-    queue: Annotated[str | None, QueryParameter(description="Only of this queue.")] = None,
+    queue: Annotated[str | None, QueryParameter(description="Tasks of this queue.")] = None,
     window: Annotated[
         str | None,
-        QueryParameter(description="Only what failed so lately: 90m, 24h, up to 366d.", schema_extra=DURATION),
+        QueryParameter(description="Tasks that failed in the last 90m, 24h, up to 366d.", schema_extra=DURATION),
     ] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many groups at most.")] = 100,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="Number of groups.")] = 100,
 ) -> Failures:
-    """Failed tasks of one queue and kind that failed in the same way, those of which there are most first. Some seconds
-    old at most. It takes a bounded time, however many there are: `complete` says whether all were looked at, or only
-    the newest.
+    """Groups failed tasks by queue, kind and error, the largest group first. The answer is at most some seconds old.
+    Its time is bounded: `complete` is false if only the newest tasks were examined.
 
-    `filter` applies to all tasks of its group: give it to `POST /tasks/bulk` to retry them, or as query parameters to
-    `GET /tasks` to see them."""
+    `filter` selects all tasks of a group: give it to `POST /tasks/bulk` to retry them, or as query parameters to
+    `GET /tasks` to list them."""
     window_seconds = None if window is None else seconds("window", window)
     if window_seconds and window_seconds > WINDOW_MAX:
         raise invalid("window", "is more than 366 days")
-    found = await failed.groups(caller.queue_of(queue), window_seconds)
+    found = await failures.groups(caller.queue_of(queue), window_seconds)
     return Failures(found.items[:limit], found.groups, found.looked_at, found.complete)

@@ -1,23 +1,26 @@
-"""Gathering: while one insert is under way, the next requests wait and go together into one statement."""
+"""Group commit: while an insert is under way, further requests collect for the next statement."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from msgspec import Struct, json, structs
 
 from lockgate.log import logger
+from lockgate_service.http.errors import is_about_content
 from lockgate_service.http.problems import unavailable
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.bisect import in_halves
 from lockgate_service.tasks.messages import Due, KeyedTask, NewTask, Task
 
-ITEMS_MAX = 500  # a statement
-BYTES_MAX = 4 * 1024 * 1024  # a statement
-ALONE_BYTES = 64 * 1024  # an item larger than this may keep Postgres busy, and has a statement of its own
-STATEMENTS_MAX = 2  # under way
+T = TypeVar("T")
+
+ITEMS_MAX = 500  # per statement
+BYTES_MAX = 4 * 1024 * 1024  # per statement
+ALONE_BYTES = 64 * 1024  # a larger item may keep Postgres busy, and gets its own statement
+STATEMENTS_MAX = 2  # at a time
 WAITING_MAX = 2000
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 WAIT_LIMIT = 10.0  # seconds, for the whole of `submit`
@@ -25,7 +28,7 @@ CLOSE_LIMIT = 2.0  # seconds
 
 
 class Submitted(Struct, frozen=True):
-    """What became of a task. `task` is None if it was refused or could not be read back."""
+    """The result of a submission. `task` is None if it was refused or could not be read back."""
 
     id: int | None
     outcome: str
@@ -34,27 +37,29 @@ class Submitted(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A request that waits for its commit."""
+    """A request that waits for its commit. `keys` sort the items of a statement."""
 
     item: bytes
     keys: tuple[str, str, str]
     done: asyncio.Future[Submitted] = field(default_factory=asyncio.Future)
 
 
-class Gatherer:
-    """How this process stores tasks that come one by one."""
+class GroupCommit:
+    """Stores the tasks of single submissions."""
 
-    def __init__(self, pool: Pool, wake: Callable[[str, Due], None]) -> None:
+    def __init__(self, pool: Pool, notify: Callable[[str, Due], None]) -> None:
         self._pool = pool
-        self._wake = wake
+        self._notify = notify
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._under_way = 0
         self._senders: set[asyncio.Task[None]] = set()
 
     async def submit(self, task: NewTask, idempotency_key: str | None = None, owner: str = "") -> Submitted:
-        """Returns after the commit. `owner` is the scope of the idempotency key. Raises psycopg.Error, and Refusal
-        (503) if it cannot be done in time."""
+        """Returns after the commit. `owner` is the scope of the idempotency key.
+
+        Raises: psycopg.Error; Refusal (503) if too many wait, or after WAIT_LIMIT.
+        """
         keyed = KeyedTask(**structs.asdict(task), idempotency_key=idempotency_key, idempotency_scope=owner)
         waiting = Waiting(json.encode(keyed), (idempotency_key or "", task.dedupe_key or "", owner))
         if len(self._waiting) >= WAITING_MAX or self._waiting_bytes + len(waiting.item) > WAITING_BYTES_MAX:
@@ -73,7 +78,7 @@ class Gatherer:
             raise unavailable(f"the task was not stored within {WAIT_LIMIT:g} s") from None
 
     async def close(self) -> None:
-        """Lets what is under way come to its end."""
+        """Waits for the statements under way."""
         if self._senders:
             await asyncio.wait(self._senders, timeout=CLOSE_LIMIT)
 
@@ -82,11 +87,11 @@ class Gatherer:
             while self._waiting:
                 await self._send(self._next())
         finally:
-            # At once, not when the event loop comes to its callbacks: whoever comes in between starts the next sender.
+            # Here and not in a done callback: a request that comes before the callback must start the next sender.
             self._under_way -= 1
 
     def _next(self) -> list[Waiting]:
-        """The next statement's worth, without those that nobody waits for any more."""
+        """The items of the next statement, without those whose request has gone."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < ITEMS_MAX:
@@ -100,23 +105,23 @@ class Gatherer:
                 batch.append(waiting)
                 if more > ALONE_BYTES:
                     break
-        # Statements under way at the same time meet the same keys in the same order, or they would lock each other out.
+        # In one order: two concurrent statements with the same keys would deadlock otherwise.
         batch.sort(key=lambda waiting: waiting.keys)
         return batch
 
     async def _send(self, batch: list[Waiting]) -> None:
-        """Gives every request of the batch its answer; never raises but when it is cancelled."""
+        """Sets the result or error of every request of the batch; raises only when cancelled."""
 
         def refuse(those: list[Waiting], error: Exception) -> None:
             for waiting in those:
                 if not waiting.done.done():
                     waiting.done.set_exception(error)
 
-        await in_halves(batch, self._store, refuse)
+        await bisect(batch, self._store, refuse)
 
     async def _store(self, batch: list[Waiting]) -> None:
         outcomes = await db.submit(self._pool, [waiting.item for waiting in batch])
-        # From here on they are stored, and nothing may say otherwise.
+        # The tasks are stored now: an error from here on must not reach a request.
         try:
             tasks = await db.stored(self._pool, {task for _, task, _ in outcomes if task is not None})
         except Exception as error:
@@ -125,7 +130,24 @@ class Gatherer:
         for item, number, outcome in outcomes:
             task, due = tasks.get(number, (None, None)) if number is not None else (None, None)
             if outcome == "created" and task is not None and due is not None:
-                self._wake(task.queue, due)
+                self._notify(task.queue, due)
             waiting = batch[item - 1]
             if not waiting.done.done():
                 waiting.done.set_result(Submitted(number, outcome, task))
+
+
+async def bisect(
+    batch: list[T], store: Callable[[list[T]], Awaitable[None]], refuse: Callable[[list[T], Exception], None]
+) -> None:
+    """Stores each item, or refuses it with its own error: after an error about content, stores the halves one after the
+    other, so that a bad item ends up alone. `store` stores all of a batch or nothing. Raises only when cancelled."""
+    try:
+        if batch:
+            await store(batch)
+    except Exception as error:  # all of them: the requests handle it
+        if len(batch) > 1 and is_about_content(error):
+            middle = len(batch) // 2
+            await bisect(batch[:middle], store, refuse)
+            await bisect(batch[middle:], store, refuse)
+            return
+        refuse(batch, error)

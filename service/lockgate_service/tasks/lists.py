@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
 from lockgate_service.pool import Pool
-from lockgate_service.tasks.db import GLANCE, SUMMARY, WHOLE, utc
+from lockgate_service.rows import utc
+from lockgate_service.tasks.db import GLANCE, SUMMARY, WHOLE
 from lockgate_service.tasks.messages import Status, TaskFilter
 
 WINDOW = 5_000  # tasks looked at by a statement

@@ -1,50 +1,49 @@
-"""The HTTP shapes, and nothing else. Where schema.sql has a limit too, that one counts."""
+"""The JSON of tasks. Limits repeated here are for the documentation: schema.sql enforces them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from lockgate_service.rows import Time
+
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
-Due = Literal["now", "soon"]  # soon: within a minute
+Due = Literal["now", "soon"]  # lockgate.due says which
 BriefStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
 
-# As Postgres writes it, so that no year is beyond us: 2026-05-01T12:00:00.000000Z.
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-05-01T12:00:00.250000Z"])]
 Name = Annotated[str, Meta(examples=["default"])]
 
 
 class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A task to be executed. Only `kind` is required; null means the same as leaving a field out."""
+    """A new task. Only `kind` is required; null is the same as a field left out."""
 
     kind: Annotated[
-        str, Meta(description="Which handler executes it.", min_length=1, max_length=200, examples=["sleep"])
+        str, Meta(description="The handler that executes it.", min_length=1, max_length=200, examples=["sleep"])
     ]
-    queue: Annotated[str, Meta(description="`default` unless given.", examples=["default"])] | None = None
+    queue: Annotated[str, Meta(description="Default: `default`.", examples=["default"])] | None = None
     payload: Annotated[
         Raw,
         Meta(
-            description="Any JSON, at most 1 MiB; `{}` unless given.",
+            description="Any JSON, at most 1 MiB. Default: `{}`.",
             extra_json_schema={"examples": [{"min": 0, "max": 10}]},
         ),
     ] = field(default_factory=lambda: Raw(b"{}"))
-    priority: Annotated[int, Meta(description="Higher goes first; 0 unless given.", ge=-100, le=100)] | None = None
+    priority: Annotated[int, Meta(description="Higher goes first. Default: 0.", ge=-100, le=100)] | None = None
     run_at: (
-        Annotated[datetime, Meta(tz=True, description="Not before this time; with an offset or Z. Not with `delay`.")]
-        | None
+        Annotated[datetime, Meta(tz=True, description="Earliest start, with an offset or Z. Not with `delay`.")] | None
     ) = None
     delay: (
         Annotated[
             float,
-            Meta(description="Seconds from now until it may run, 0 or more. Not with `run_at`.", ge=0, le=315360000),
+            Meta(description="Seconds from now to the earliest start. Not with `run_at`.", ge=0, le=315360000),
         ]
         | None
     ) = None
-    max_attempts: Annotated[int, Meta(description="The queue's unless given.", ge=1, le=1000)] | None = None
+    max_attempts: Annotated[int, Meta(description="Default: the queue's.", ge=1, le=1000)] | None = None
     timeout: (
         Annotated[
             float,
-            Meta(description="Seconds one attempt may take, more than 0; the queue's unless given.", gt=0, le=2592000),
+            Meta(description="Limit of one attempt in seconds. Default: the queue's.", gt=0, le=2592000),
         ]
         | None
     ) = None
@@ -54,7 +53,7 @@ class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Annotated[
             str,
             Meta(
-                description="At most one unfinished task per queue and key: a second one returns the first.",
+                description="At most one unfinished task per queue and key; a second request returns the first task.",
                 min_length=1,
                 max_length=200,
                 examples=["invoice-2026-05"],
@@ -65,13 +64,13 @@ class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class BatchTask(NewTask, forbid_unknown_fields=True, omit_defaults=True):
-    """A task to be executed, one of many: with a key of its own, since the request has no header for each."""
+    """A new task in a batch or stream, with its own idempotency key."""
 
     idempotency_key: (
         Annotated[
             str,
             Meta(
-                description="The same key and task give the same task, and the same key with another task is refused.",
+                description="The same key and task return the stored task; the same key with another task is refused.",
                 min_length=1,
                 max_length=200,
                 examples=["order-4711"],
@@ -82,39 +81,39 @@ class BatchTask(NewTask, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Batch(Struct, forbid_unknown_fields=True):
-    """Tasks to be executed, all of them or none."""
+    """New tasks, stored in one transaction."""
 
     items: Annotated[list[BatchTask], Meta(min_length=1, max_length=1000)]
 
 
 class BatchItem(Struct):
-    """What became of an item."""
+    """The result of one item."""
 
     id: Annotated[int, Meta(description="The task's number.", examples=[17])]
     outcome: Annotated[
         Literal["created", "replayed", "deduplicated"],
         Meta(
-            description="replayed: its idempotency key had been used for this task; deduplicated: an unfinished task "
-            "has its dedupe key."
+            description="replayed: the idempotency key was used before for this task; deduplicated: an unfinished "
+            "task has the dedupe key."
         ),
     ]
 
 
 class BatchResult(Struct):
-    """What became of the items, in their order."""
+    """The results in the order of the items."""
 
     items: list[BatchItem]
 
 
 class KeyedTask(NewTask, omit_defaults=True):
-    """A NewTask as `submit_batch` takes it, which knows nothing of headers."""
+    """A NewTask as lockgate.submit_batch takes it, with what came in headers."""
 
     idempotency_key: str | None = None
     idempotency_scope: str = ""
 
 
 class TaskSummary(Struct):
-    """A task without its payload and result: what lists show."""
+    """A task without payload and result, as lists show it."""
 
     id: Annotated[int, Meta(description="The task's number.", examples=[17])]
     queue: Name
@@ -122,20 +121,20 @@ class TaskSummary(Struct):
     status: Annotated[Status, Meta(examples=["queued"])]
     priority: int
     create_time: Time
-    run_at: Annotated[Time, Meta(description="Not before this time.")]
-    start_time: Annotated[Time, Meta(description="Of the latest attempt.")] | None
-    finish_time: Annotated[Time, Meta(description="When it succeeded, failed or was cancelled.")] | None
-    exec_time: Annotated[float, Meta(description="Seconds the latest attempt took.")] | None
+    run_at: Annotated[Time, Meta(description="Earliest start.")]
+    start_time: Annotated[Time, Meta(description="Start of the latest attempt.")] | None
+    finish_time: Annotated[Time, Meta(description="Time of success, failure or cancellation.")] | None
+    exec_time: Annotated[float, Meta(description="Duration of the latest attempt in seconds.")] | None
     attempt: Annotated[int, Meta(description="Attempts counted so far.")]
     max_attempts: int
-    timeout: Annotated[float, Meta(description="Seconds one attempt may take.")] | None
+    timeout: Annotated[float, Meta(description="Limit of one attempt in seconds.")] | None
     slot: Annotated[int, Meta(description="The slot it executes in.")] | None
-    lease: Annotated[int, Meta(description="The latest claim's number.")] | None
-    runner: Annotated[str, Meta(description="Who executes it, or did last.")] | None
-    cancel_requested: Annotated[Literal["ask", "force"], Meta(description="How it was asked to stop.")] | None
-    # Any JSON has null in it, so these three are not declared as nullable besides.
-    error: Annotated[Raw, Meta(description="type, message and traceback of the latest attempt that failed, or null.")]
-    progress: Annotated[Raw, Meta(description="What its handler last reported, or null.")]
+    lease: Annotated[int, Meta(description="Number of the latest claim.")] | None
+    runner: Annotated[str, Meta(description="Runner of the latest attempt.")] | None
+    cancel_requested: Annotated[Literal["ask", "force"], Meta(description="How it was told to stop.")] | None
+    # Any JSON includes null, so these are not declared nullable.
+    error: Annotated[Raw, Meta(description="type, message and traceback of the latest failed attempt, or null.")]
+    progress: Annotated[Raw, Meta(description="Latest progress the handler reported, or null.")]
     tags: list[str]
     metadata: Raw
     idempotency_key: str | None
@@ -143,70 +142,72 @@ class TaskSummary(Struct):
 
 
 class Task(TaskSummary):
-    """A task, whole."""
+    """A task with payload and result."""
 
     payload: Raw
-    result: Annotated[Raw, Meta(description="What its handler returned; null until then.")]
+    result: Annotated[Raw, Meta(description="Return value of the handler; null until then.")]
 
 
 class Attempt(Struct):
-    """An attempt that ended without ending its task, or before its task was retried."""
+    """An attempt that did not end its task, or that a retry followed."""
 
-    attempt: Annotated[int, Meta(description="Its number, from 1; one that was given back is not counted.")]
-    lease: Annotated[int, Meta(description="Its claim's number.")]
+    attempt: Annotated[int, Meta(description="From 1; a returned attempt does not count.")]
+    lease: Annotated[int, Meta(description="Number of its claim.")]
     outcome: Annotated[
         Literal["failed", "adopted", "returned"],
-        Meta(description="adopted: its runner was gone; returned: given back by a runner that stopped."),
+        Meta(description="adopted: its runner died; returned: its runner stopped and returned the task."),
     ]
     runner: str | None
     slot: int | None
     start_time: Time | None
     end_time: Time
-    exec_time: Annotated[float, Meta(description="Seconds it took.")] | None
+    exec_time: Annotated[float, Meta(description="Duration in seconds.")] | None
     error: Annotated[Raw, Meta(description="type, message and traceback, or null.")]
 
 
 class TaskDetail(Task):
-    """A task, whole, with its attempts so far."""
+    """A task with its earlier attempts and its position."""
 
     attempts: Annotated[
         list[Attempt],
-        Meta(description="Oldest first, the latest 100. The current one, or the one that ended it, is the task's own."),
+        Meta(
+            description="The latest 100, oldest first, without the current or final one, which the task itself shows."
+        ),
     ]
     position: (
         Annotated[
             int,
             Meta(
-                description="Its place in the line of its queue: 1 goes next, 1001 is any further back than 1000; null "
-                "unless queued, and where counting would take long."
+                description="Position in the queue: 1 goes next, 1001 means beyond 1000; null unless queued, or when "
+                "counting takes too long."
             ),
         ]
         | None
     )
 
 
-class Sight(Struct, frozen=True):
-    """What tells that a task has changed. `version` is None when it is gone."""
+class TaskVersion(Struct, frozen=True):
+    """A version differs after every change of the task; None: the task is gone."""
 
     version: str | None
     has_ended: bool
 
 
 class Output(Struct):
-    """What the handler printed during one attempt."""
+    """Output of one attempt."""
 
-    lease: Annotated[int, Meta(description="The attempt's: see `lease` of the task and of its attempts.")]
+    lease: Annotated[int, Meta(description="Of the attempt, as in the task and its attempts.")]
     text: Annotated[str, Meta(description="The last 65,536 characters.")]
 
 
 class OutputList(Struct):
-    """Output, newest attempt first."""
+    """Output by attempt, newest first."""
 
-    items: Annotated[list[Output], Meta(description="Of the latest 20 attempts that printed anything.")]
+    items: Annotated[list[Output], Meta(description="The latest 20 attempts with output.")]
 
 
 class TaskNumber(Struct):
-    """Stands in for a task that is stored but could not be read back."""
+    """A stored task that could not be read back."""
 
     id: int
 
@@ -219,82 +220,86 @@ class ListedTask(TaskSummary):
 
 
 class TaskPage(Struct):
-    """Tasks, newest first."""
+    """A page of tasks, newest first."""
 
     items: Annotated[
         list[ListedTask],
-        Meta(description="May be fewer than asked for, or none, though there are more: `next_cursor` says that."),
+        Meta(description="May be fewer than `limit`, or none, although there are more: see `next_cursor`."),
     ]
-    next_cursor: Annotated[str, Meta(description="Give it as `cursor` for the next page; null on the last.")] | None
+    next_cursor: Annotated[str, Meta(description="`cursor` of the next page; null on the last page.")] | None
 
 
-Moment = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
+GivenTime = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
 
 
 class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Which tasks: those to which all of it applies."""
+    """Selects the tasks that match every condition."""
 
-    status: Annotated[list[Status], Meta(description="With any of these.", min_length=1, max_length=6)] | None = None
+    status: Annotated[list[Status], Meta(description="Any of these.", min_length=1, max_length=6)] | None = None
     queue: str | None = None
     kind: str | None = None
-    tag: Annotated[str, Meta(description="That have this tag.")] | None = None
-    runner: Annotated[str, Meta(description="Whose latest attempt this runner executes, or did.")] | None = None
+    tag: Annotated[str, Meta(description="Tasks with this tag.")] | None = None
+    runner: Annotated[str, Meta(description="Runner of the latest attempt.")] | None = None
     error: (
         Annotated[
             str,
-            Meta(description="Failed ones whose error has this in its type or message, in any case.", max_length=200),
+            Meta(
+                description="Failed tasks with this text in the error's type or message; ignores case.", max_length=200
+            ),
         ]
         | None
     ) = None
-    failure: Annotated[str, Meta(description="That failed so: see `GET /failures`.", max_length=400)] | None = None
-    created_after: Annotated[Moment, Meta(description="Created then or later.")] | None = None
-    created_before: Annotated[Moment, Meta(description="Created before that.")] | None = None
-    finished_after: Annotated[Moment, Meta(description="Ended then or later.")] | None = None
-    finished_before: Annotated[Moment, Meta(description="Ended before that.")] | None = None
+    failure: (
+        Annotated[str, Meta(description="Failed tasks of this group: see `GET /failures`.", max_length=400)] | None
+    ) = None
+    created_after: Annotated[GivenTime, Meta(description="Created at this time or later.")] | None = None
+    created_before: Annotated[GivenTime, Meta(description="Created before this time.")] | None = None
+    finished_after: Annotated[GivenTime, Meta(description="Ended at this time or later.")] | None = None
+    finished_before: Annotated[GivenTime, Meta(description="Ended before this time.")] | None = None
 
 
 class Failure(Struct):
-    """Failed tasks of one queue and kind that failed in the same way."""
+    """A group of failed tasks with the same queue, kind and error."""
 
     queue: Name
     kind: Annotated[str, Meta(examples=["sleep"])]
     failure: Annotated[
         str,
         Meta(
-            description="Type and first line of their errors, with # for each word that has a digit.",
+            description="Type and first line of the error, with # for each word with a digit.",
             examples=["TimeoutError: no answer after #.# s"],
         ),
     ]
-    tasks: Annotated[int, Meta(description="How many there are.", examples=[12])]
-    first: Annotated[Time, Meta(description="When the first of them ended.")]
-    last: Annotated[Time, Meta(description="When the last did.")]
-    latest_task: Annotated[int, Meta(description="One of them: the newest.", examples=[17])]
-    filter: Annotated[TaskFilter, Meta(description="Applies to them all, those not looked at too.")]
+    tasks: Annotated[int, Meta(description="Number of tasks.", examples=[12])]
+    first: Annotated[Time, Meta(description="End of the first.")]
+    last: Annotated[Time, Meta(description="End of the last.")]
+    latest_task: Annotated[int, Meta(description="The newest task.", examples=[17])]
+    filter: Annotated[TaskFilter, Meta(description="Selects all tasks of the group, beyond those examined too.")]
 
 
 class Failures(Struct):
-    """What has failed, by what went wrong."""
+    """Failed tasks by error."""
 
-    items: Annotated[list[Failure], Meta(description="Those with the most tasks first.")]
-    groups: Annotated[int, Meta(description="How many there are, of which `limit` are here.", examples=[1])]
-    looked_at: Annotated[int, Meta(description="How many failed tasks these are.", examples=[12])]
-    complete: Annotated[bool, Meta(description="false: only the newest were looked at.")]
+    items: Annotated[list[Failure], Meta(description="Largest group first.")]
+    groups: Annotated[int, Meta(description="Number of groups, of which `items` has up to `limit`.", examples=[1])]
+    looked_at: Annotated[int, Meta(description="Number of failed tasks examined.", examples=[12])]
+    complete: Annotated[bool, Meta(description="false: only the newest were examined.")]
 
 
 class TaskChange(Struct, forbid_unknown_fields=True):
-    """What to change of a task that waits. What is left out stays; null is what a new task has that names none."""
+    """Changes to a waiting task. A field left out stays as it is; null sets the default of a new task."""
 
     priority: Annotated[int, Meta(description="Higher goes first.", ge=-100, le=100)] | UnsetType | None = UNSET
     run_at: (
-        Annotated[datetime, Meta(tz=True, description="Not before this time; with an offset or Z. null: now.")]
+        Annotated[datetime, Meta(tz=True, description="Earliest start, with an offset or Z. null: now.")]
         | UnsetType
         | None
     ) = UNSET
-    tags: (
-        Annotated[list[str], Meta(description="In place of those it has. At most 4 KiB in all.")] | UnsetType | None
-    ) = UNSET
+    tags: Annotated[list[str], Meta(description="Replaces its tags. At most 4 KiB in all.")] | UnsetType | None = UNSET
     max_attempts: (
-        Annotated[int, Meta(description="More than it has had; null: the queue's.", ge=1, le=1000)] | UnsetType | None
+        Annotated[int, Meta(description="More than its attempts so far; null: the queue's.", ge=1, le=1000)]
+        | UnsetType
+        | None
     ) = UNSET
 
 
@@ -302,43 +307,48 @@ Action = Literal["cancel", "retry", "delete"]
 
 
 class BulkRequest(Struct, forbid_unknown_fields=True):
-    """What to do, and to which tasks: those of `ids`, or those to which the filter applies."""
+    """An action on the tasks of `ids`, or on those that match `filter`."""
 
     action: Action
     ids: Annotated[list[Annotated[int, Meta(ge=1, le=2**63 - 1)]], Meta(min_length=1, max_length=1000)] | None = None
     filter: TaskFilter | None = None
-    all: Annotated[bool, Meta(description="Has to be said for a filter without conditions.")] = False
-    force: Annotated[bool, Meta(description="With cancel: kill running handlers at once.")] = False
+    all: Annotated[bool, Meta(description="Required for a filter without conditions.")] = False
+    force: Annotated[bool, Meta(description="With `cancel`: kill running handlers at once.")] = False
     dry_run: Annotated[bool, Meta(description="Only count.")] = False
     cursor: (
-        Annotated[str, Meta(description="`next_cursor` of the answer before.", pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
+        Annotated[str, Meta(description="`next_cursor` of the previous answer.", pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
         | None
     ) = None
 
 
 class BulkResult(Struct):
-    """How far it came."""
+    """The result of a bulk action."""
 
-    matched: Annotated[int, Meta(description="Tasks to which it applies and to which this can be done.")]
+    matched: Annotated[int, Meta(description="Number of matching tasks whose status allows the action.")]
     affected: Annotated[
-        int, Meta(description="To how many it was done: fewer if some changed in between, or cannot be retried.")
+        int,
+        Meta(
+            description="Number of tasks changed: fewer than `matched` if some changed meanwhile or cannot be retried."
+        ),
     ]
     dry_run: bool
     next_cursor: (
-        Annotated[str, Meta(description="Time is up and there may be more: send the same with this `cursor`.")] | None
+        Annotated[str, Meta(description="Stopped by the time limit: send the same request with this `cursor`.")] | None
     )
 
 
 class CancelRequest(Struct, forbid_unknown_fields=True):
-    """How to cancel."""
+    """Options of a cancellation."""
 
-    force: Annotated[bool, Meta(description="Kill a running handler at once instead of asking it first.")] = False
+    force: Annotated[bool, Meta(description="Kill a running handler at once instead of asking it to stop first.")] = (
+        False
+    )
 
 
 class BriefTask(Struct):
-    """The least there is to know about a task."""
+    """Status and times of a task."""
 
     status: BriefStatus
     create_time: Time
-    start_time: Annotated[Time, Meta(description="null until it first starts.")] | None
-    time_to_execute: Annotated[float, Meta(description="Seconds; null until it has ended.")] | None
+    start_time: Annotated[Time, Meta(description="Start of the latest attempt; null before the first.")] | None
+    time_to_execute: Annotated[float, Meta(description="Duration in seconds; null until the task has ended.")] | None

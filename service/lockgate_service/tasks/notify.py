@@ -1,4 +1,4 @@
-"""Tells idle runners that there is something to look at: after the commit, off the request path, not too often."""
+"""Notifies idle runners of new tasks, after their commit and off the request path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -6,20 +6,20 @@ from collections.abc import Awaitable, Callable, Collection
 from lockgate.log import logger
 from lockgate_service.tasks.messages import Due
 
-# A notification serialises commits on the server, so there is at most one per queue in this time.
+# NOTIFY serialises commits on the server, so the service sends at most one per queue in this time.
 PAUSE_SECONDS = 0.005
 
 
-class Waker:
-    """Runs as long as the service. Whatever is lost here, the runners' poll finds."""
+class Notifier:
+    """Runs as long as the service. A notification that is lost costs time only: runners poll."""
 
     def __init__(self, send: Callable[[Collection[tuple[str, Due]]], Awaitable[None]]) -> None:
         self._send = send
         self._queues: set[tuple[str, Due]] = set()
         self._asked = asyncio.Event()
 
-    def wake(self, queue: str, due: Due) -> None:
-        """Something of that queue is due now, or sooner than idle runners may look by themselves."""
+    def notify(self, queue: str, due: Due) -> None:
+        """A task of that queue is due now, or sooner than idle runners may poll."""
         self._queues.add((queue, due))
         self._asked.set()
 
@@ -31,6 +31,6 @@ class Waker:
             queues, self._queues = self._queues, set()
             try:
                 await self._send(queues)
-            except Exception as error:  # every one: this task must outlive them
-                logger.warning("nobody was woken", queues=sorted(queues), error=str(error))
+            except Exception as error:  # all of them: this task must go on
+                logger.warning("runners not notified", queues=sorted(queues), error=str(error))
             await asyncio.sleep(PAUSE_SECONDS)

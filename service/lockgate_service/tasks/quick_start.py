@@ -1,4 +1,4 @@
-"""The shortest way: a task without settings, and its status in plain words."""
+"""The quick start: a task without settings, and its status."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from lockgate_service.http.problems import invalid, no_task
 from lockgate_service.openapi.docs import LOCATION, NO_TASK, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.deps import Desk
 from lockgate_service.tasks.messages import BriefTask, NewTask
+from lockgate_service.tasks.routes import Deps
 
 
 @post(
@@ -26,12 +26,12 @@ from lockgate_service.tasks.messages import BriefTask, NewTask
     response_headers=[LOCATION],
     responses=problems(400, 413, 429, 503),
 )
-async def create_sleep_task(request: Request[Any, Any, Any], desk: NamedDependency[Desk]) -> Response[int]:
-    """Takes no body. Answers with the task's number once it is stored."""
+async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependency[Deps]) -> Response[int]:
+    """Takes no body. Answers with the task's number after the commit."""
     if (await request.body()).strip() not in (b"", b"{}", b"null"):
         raise invalid("body", "must be empty: POST /tasks takes a description of a task")
-    task = NewTask("sleep", queue=desk.caller.queue, payload=Raw(b'{"min":0,"max":10}'))
-    submitted = await desk.gatherer.submit(task, owner=desk.caller.owner)
+    task = NewTask("sleep", queue=deps.caller.queue, payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await deps.group_commit.submit(task, owner=deps.caller.owner)
     if submitted.id is None:
         raise refused(submitted.outcome, task, None)
     return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
@@ -41,12 +41,12 @@ async def create_sleep_task(request: Request[Any, Any, Any], desk: NamedDependen
     "/task/{task_id:int}",
     operation_id="getTaskBriefly",
     response_description="The task.",
-    summary="How a task is doing",
+    summary="Status of a task",
     tags=["simple"],
     responses=problems(400, 503, missing=NO_TASK),
 )
 async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
-    """Its status in plain words, and its times."""
+    """Status and times."""
     if (task := await db.brief_task(pool, task_id)) is None:
         raise no_task(task_id)
     return task

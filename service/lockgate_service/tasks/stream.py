@@ -1,4 +1,4 @@
-"""Tasks by the million: a body of lines, read no faster than it is stored."""
+"""Creates any number of tasks from a body of lines, read no faster than Postgres stores them."""
 
 import asyncio
 import contextlib
@@ -22,40 +22,39 @@ from lockgate_service.http.idempotency import HEADER, LENGTH_MAX, idempotency_ke
 from lockgate_service.http.problems import Refusal, Taken, invalid, unavailable
 from lockgate_service.openapi.docs import problems
 from lockgate_service.pool import Pool
-from lockgate_service.tasks.batch import Misfit, check, store
+from lockgate_service.tasks.batch import ItemRefused, check, store
 from lockgate_service.tasks.messages import BatchItem, BatchTask
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.notify import Notifier
 
-# A transaction.
-ITEMS_MAX = 1000
-BYTES_MAX = 1024 * 1024
+ITEMS_MAX = 1000  # per transaction
+BYTES_MAX = 1024 * 1024  # per transaction
 LINE_BYTES_MAX = 2 * 1024 * 1024
 STREAMS_MAX = 4  # at a time: each keeps a connection to the database busy
 # Seconds.
-PAUSE_SECONDS = 0.5  # after which what has come is stored, though it would not fill a transaction
+PAUSE_SECONDS = 0.5  # after which the lines read so far are stored, though they do not fill a transaction
 SILENCE_SECONDS = 60.0
-DRAIN_SECONDS = 2.0  # for what is still coming when we stop: who sends without reading would never see the answer
+DRAIN_SECONDS = 2.0  # reads on after an error: a client that sends without reading would not see the answer
 MEDIA_TYPE = "application/x-ndjson"
 
 
 @dataclass
 class LinesBody(Operation):
-    """Documents a body that we read ourselves."""
+    """Documents a body that Litestar does not decode."""
 
     def __post_init__(self) -> None:
         lines = OpenAPIMediaType(
-            # Bytes: clients that a generator makes stream them from a file.
+            # Bytes: generated clients then stream them from a file.
             schema=Schema(
                 type=OpenAPIType.STRING,
                 format=OpenAPIFormat.BINARY,
-                description="A task a line, as in the items of a batch.",
+                description="One task per line, as in the items of a batch.",
             ),
         )
-        self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=False)  # no lines are lines too
+        self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=False)  # an empty body has no lines
 
 
 class Streams:
-    """Those under way in this process."""
+    """Limits the streams of this process."""
 
     def __init__(self, stopping: asyncio.Event) -> None:
         self.stopping = stopping
@@ -77,7 +76,7 @@ class Streams:
     "/tasks/stream",
     operation_class=LinesBody,
     operation_id="streamTasks",
-    response_description="All of it is stored.",
+    response_description="All lines are stored.",
     summary="Create any number of tasks",
     tags=["tasks"],
     status_code=200,
@@ -86,7 +85,7 @@ class Streams:
 async def stream_tasks(
     request: Request[Any, Any, Any],
     pool: NamedDependency[Pool],
-    waker: NamedDependency[Waker],
+    notifier: NamedDependency[Notifier],
     streams: NamedDependency[Streams],
     keys: NamedDependency[Keys],
     caller: NamedDependency[Caller],
@@ -94,36 +93,33 @@ async def stream_tasks(
         str | None,
         HeaderParameter(
             name=HEADER,
-            description="Makes it safe to send the lines again: line N without a key has this one, a colon and N.",
+            description="Makes a retry safe: the key of a line without one is this key, a colon and the line's number.",
             schema_extra={"pattern": pattern(LENGTH_MAX - 20)},
         ),
     ] = None,
-    skip: Annotated[
-        int, QueryParameter(ge=0, description="Lines to pass over: `taken.lines` of the answer before.")
-    ] = 0,
+    skip: Annotated[int, QueryParameter(ge=0, description="Lines to skip: `taken.lines` of the previous answer.")] = 0,
 ) -> Taken:
-    """A task a line, each as in the items of a batch. Stored up to 1,000 at a time as they come, so that what was read
-    before a line that is refused, or before the service or the database goes away, stays stored; `taken` of the answer
-    says how far that is. To go on, send the same lines with `skip`; or, with an `Idempotency-Key`, all of them once
-    more."""
+    """One task per line, each as in the items of a batch. The service stores up to 1,000 at a time as they come: the
+    lines before a refused line, or before a failure of the service or Postgres, stay stored, and `taken` of the answer
+    counts them. To go on, send the same lines with `skip`, or with an `Idempotency-Key` all of them again."""
     prefix = idempotency_key(key)
     if prefix is not None and len(prefix) > LENGTH_MAX - 20:
         raise invalid(HEADER, f"must have at most {LENGTH_MAX - 20} characters here")
 
     async def store_for_caller(items: list[BatchTask]) -> list[BatchItem]:
         await keys.recheck(caller)
-        return await store(pool, waker, caller, items)
+        return await store(pool, notifier, caller, items)
 
-    taking = Taking(store_for_caller, partial(check, index=0, caller=caller), prefix, skip)
+    stored = LineStore(store_for_caller, partial(check, index=0, caller=caller), prefix, skip)
     with streams.one_more():
         lines = Lines(request.receive, streams.stopping)
         try:
             async with contextlib.aclosing(lines.read()) as coming:
                 async for some in coming:
-                    await taking.take(some)
+                    await stored.take(some)
                     if lines.are_pausing:
-                        await taking.flush()
-            await taking.flush()
+                        await stored.flush()
+            await stored.flush()
             if lines.broken_off is not None:
                 raise lines.broken_off
         except (Refusal, psycopg.Error) as error:
@@ -131,15 +127,15 @@ async def stream_tasks(
             if why is None:
                 raise
             await lines.drain()
-            why.taken = taking.taken
+            why.taken = stored.taken
             raise why from None
-    return taking.taken
+    return stored.taken
 
 
 class Lines:
-    """A body, line by line. Not read before it is asked for: what is sent meanwhile waits at the sender.
+    """A body, line by line, read on demand: the rest waits at the sender.
 
-    `broken_off`, after the end: why it is not the end of the body.
+    `broken_off`: why the lines ended before the body did.
     """
 
     def __init__(self, receive: Receive, stopping: asyncio.Event) -> None:
@@ -150,7 +146,7 @@ class Lines:
         self.broken_off: Refusal | None = None
 
     async def read(self) -> AsyncGenerator[list[bytes], None]:
-        """Some lines at a time, or none when nothing comes for a moment."""
+        """Yields some lines at a time, and none after each PAUSE_SECONDS without data."""
         rest = b""
         quiet = 0.0
         stop = asyncio.ensure_future(self._stopping.wait())
@@ -186,7 +182,7 @@ class Lines:
                 message.cancel()
 
     async def drain(self) -> None:
-        """Reads on for a moment."""
+        """Reads and drops the body for DRAIN_SECONDS."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while self._more:
@@ -194,8 +190,8 @@ class Lines:
                     self._more = message["type"] == "http.request" and message.get("more_body", False)
 
 
-class Taking:
-    """Stores lines a transaction at a time, and knows how far that is."""
+class LineStore:
+    """Stores lines, one transaction at a time, and counts them in `taken`."""
 
     def __init__(
         self,
@@ -215,7 +211,7 @@ class Taking:
         self.taken = Taken()
 
     async def take(self, lines: list[bytes]) -> None:
-        """Raises as `flush` does, and Refusal when it comes to a bad line: all before it is stored then."""
+        """Raises: as `flush`, and Refusal at a bad line, after storing the lines before it."""
         for line in lines:
             if self._read < self._skip or not line.strip():
                 self._read += 1
@@ -223,9 +219,9 @@ class Taking:
             try:
                 item = decode(line, BatchTask)
                 self._check(item)
-            except (Refusal, Misfit) as error:
+            except (Refusal, ItemRefused) as error:
                 await self.flush()
-                raise _at_line(self._read + 1, error.why if isinstance(error, Misfit) else error) from None
+                raise _at_line(self._read + 1, error.why if isinstance(error, ItemRefused) else error) from None
             self._read += 1
             if self._prefix is not None and item.idempotency_key is None:
                 item.idempotency_key = f"{self._prefix}:{self._read}"
@@ -236,14 +232,17 @@ class Taking:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Stores what has been read. Raises Refusal about a line, before which all is stored then; and psycopg.Error
-        and Refusal (503), then it may be stored or not."""
+        """Stores the lines read so far.
+
+        Raises: Refusal about a line, after storing those before it; psycopg.Error, Refusal (503): they may be stored or
+        not.
+        """
         items, numbers = self._items, self._numbers
         self._items, self._numbers, self._size = [], [], 0
         try:
             if items:
                 self._count(await self._store(items))
-        except Misfit as one:
+        except ItemRefused as one:
             if one.index:
                 self._count(await self._store(items[: one.index]))
             self.taken.lines = numbers[one.index] - 1

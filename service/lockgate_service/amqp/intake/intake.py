@@ -23,8 +23,8 @@ from lockgate_service.http.errors import refusal, refused
 from lockgate_service.http.problems import Refusal
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.bisect import in_halves
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.group_commit import bisect
+from lockgate_service.tasks.notify import Notifier
 
 # Seconds.
 STOP_LIMIT = 10.0
@@ -38,12 +38,12 @@ Refused = tuple[Delivery, Refusal]
 class Intake:
     """Runs until it is told to stop. Whatever goes away meanwhile, it waits for it and goes on."""
 
-    def __init__(self, settings: Settings, pool: Pool, waker: Waker) -> None:
+    def __init__(self, settings: Settings, pool: Pool, notifier: Notifier) -> None:
         self.counters = Counters()
         self.is_consuming = False
         self._settings = settings
         self._pool = pool
-        self._waker = waker
+        self._notifier = notifier
         self._health = Health(pool)
         self._stopping = asyncio.Event()
         self._inbox = Inbox()
@@ -187,7 +187,7 @@ class Intake:
             self.is_consuming = False
             logger.warning("not stored", messages=len(those), error=str(error))
 
-        await in_halves(pairs, submit, refuse)
+        await bisect(pairs, submit, refuse)
         return left
 
     def _note(self, outcome: str, task: int | None, of: Pair, bad: list[Refused]) -> None:
@@ -195,7 +195,7 @@ class Intake:
         if outcome == "created":
             self.counters.created += 1
             if one.due is not None:
-                self._waker.wake(one.task.queue or "default", one.due)
+                self._notifier.notify(one.task.queue or "default", one.due)
         elif outcome in ("replayed", "deduplicated"):
             self.counters.duplicate += 1
         else:

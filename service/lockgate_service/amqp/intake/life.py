@@ -14,7 +14,7 @@ from lockgate_service.amqp.intake.settings import Settings
 from lockgate_service.amqp.program import count, report
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.notify import Waker
+from lockgate_service.tasks.notify import Notifier
 
 POOL_SIZE = 3
 
@@ -23,14 +23,18 @@ async def live(settings: Settings) -> None:
     """Returns after an orderly stop."""
     url = make_conninfo("", **{"application_name": "lockgate-intake"} | conninfo_to_dict(settings.database_url))
     pool = Pool(url, POOL_SIZE)
-    waker = Waker(partial(db.wake, pool))
-    intake = Intake(settings, pool, waker)
+    notifier = Notifier(partial(db.notify, pool))
+    intake = Intake(settings, pool, notifier)
     await pool.open()
     if settings.metrics:
         metrics.serve(settings.metrics, Families(intake.counters, lambda: intake.is_consuming))
     beside = [
         asyncio.create_task(each)
-        for each in (waker.run(), count(intake.counters.as_dict), report(settings.status_file, partial(status, intake)))
+        for each in (
+            notifier.run(),
+            count(intake.counters.as_dict),
+            report(settings.status_file, partial(status, intake)),
+        )
     ]
     try:
         with stopping(intake.stop):

@@ -16,7 +16,7 @@ from lockgate_service.tasks.group_commit import (
     ITEMS_MAX,
     WAITING_BYTES_MAX,
     WAITING_MAX,
-    Gatherer,
+    GroupCommit,
     Submitted,
 )
 from lockgate_service.tasks.messages import NewTask
@@ -34,12 +34,12 @@ KIB_60 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 60 * 1024)))
 KIB_900 = NewTask("sleep", payload=Raw(b'"%s"' % (b"x" * 900 * 1024)))
 
 
-def gathering(db: Database, story: Callable[[Gatherer], Awaitable[T]]) -> T:
+def with_group_commit(db: Database, story: Callable[[GroupCommit], Awaitable[T]]) -> T:
     async def tell() -> T:
         pool = Pool(db.service, 4)
         await pool.open()
         try:
-            return await story(Gatherer(pool, wake=lambda _queue, _due: None))
+            return await story(GroupCommit(pool, notify=lambda _queue, _due: None))
         finally:
             await pool.close()
 
@@ -65,10 +65,10 @@ async def see(condition: Callable[[], object], description: str) -> None:
 
 
 def test_requests_that_come_together_are_stored_by_one_statement(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> list[Submitted]:
-        return await asyncio.gather(*(gatherer.submit(SLEEP) for _ in range(100)))
+    async def story(group_commit: GroupCommit) -> list[Submitted]:
+        return await asyncio.gather(*(group_commit.submit(SLEEP) for _ in range(100)))
 
-    submitted = gathering(db, story)
+    submitted = with_group_commit(db, story)
 
     assert statements(db) == [100]
     assert len({one.id for one in submitted}) == 100
@@ -76,21 +76,21 @@ def test_requests_that_come_together_are_stored_by_one_statement(db: Database) -
 
 
 def test_each_request_gets_its_own_task(db: Database, q: Contract) -> None:
-    async def story(gatherer: Gatherer) -> list[Submitted]:
+    async def story(group_commit: GroupCommit) -> list[Submitted]:
         tasks = [NewTask("sleep", priority=number, dedupe_key=f"{number * 37 % 100}") for number in range(100)]
-        return await asyncio.gather(*map(gatherer.submit, tasks))
+        return await asyncio.gather(*map(group_commit.submit, tasks))
 
-    submitted = gathering(db, story)
+    submitted = with_group_commit(db, story)
 
     assert [q.task(one.id or 0).priority for one in submitted] == list(range(100))
 
 
 def test_no_request_waits_for_others_to_come(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> None:
+    async def story(group_commit: GroupCommit) -> None:
         for _ in range(3):
-            await gatherer.submit(SLEEP)
+            await group_commit.submit(SLEEP)
 
-    gathering(db, story)
+    with_group_commit(db, story)
 
     assert statements(db) == [1, 1, 1]
 
@@ -98,49 +98,49 @@ def test_no_request_waits_for_others_to_come(db: Database) -> None:
 def test_while_two_statements_are_under_way_the_rest_is_gathered(db: Database) -> None:
     locker = db.connect("admin")
 
-    async def story(gatherer: Gatherer) -> None:
+    async def story(group_commit: GroupCommit) -> None:
         with locker.transaction():
             locker.execute("lock table lockgate.task")
             requests = []
             for number in (1, 2):
-                requests.append(asyncio.ensure_future(gatherer.submit(SLEEP)))
+                requests.append(asyncio.ensure_future(group_commit.submit(SLEEP)))
                 await see(lambda number=number: blocked(db) == number, "the statement to be under way")  # type: ignore[misc]
             for wave in (10, 5):
-                requests += [asyncio.ensure_future(gatherer.submit(SLEEP)) for _ in range(wave)]
+                requests += [asyncio.ensure_future(group_commit.submit(SLEEP)) for _ in range(wave)]
                 for _ in range(5):
                     await asyncio.sleep(0)  # whatever would be sent is on its way
             assert not any(request.done() for request in requests), "answered before its commit"
             assert blocked(db) == 2
         await asyncio.gather(*requests)
 
-    gathering(db, story)
+    with_group_commit(db, story)
 
     assert statements(db) == [1, 1, 15]
 
 
 def test_a_statement_is_bounded_by_items(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> None:
-        await asyncio.gather(*(gatherer.submit(SLEEP) for _ in range(2 * ITEMS_MAX + 1)))
+    async def story(group_commit: GroupCommit) -> None:
+        await asyncio.gather(*(group_commit.submit(SLEEP) for _ in range(2 * ITEMS_MAX + 1)))
 
-    gathering(db, story)
+    with_group_commit(db, story)
 
     assert statements(db) == [1, ITEMS_MAX, ITEMS_MAX]
 
 
 def test_a_statement_is_bounded_by_bytes(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> None:
-        await asyncio.gather(*(gatherer.submit(KIB_60) for _ in range(100)))
+    async def story(group_commit: GroupCommit) -> None:
+        await asyncio.gather(*(group_commit.submit(KIB_60) for _ in range(100)))
 
-    gathering(db, story)
+    with_group_commit(db, story)
 
     assert statements(db) == [100 - BYTES_MAX // (60 * 1024 + 40), BYTES_MAX // (60 * 1024 + 40)]
 
 
 def test_a_large_item_has_a_statement_of_its_own(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> None:
-        await asyncio.gather(*map(gatherer.submit, [SLEEP, SLEEP, KIB_900, KIB_900, SLEEP]))
+    async def story(group_commit: GroupCommit) -> None:
+        await asyncio.gather(*map(group_commit.submit, [SLEEP, SLEEP, KIB_900, KIB_900, SLEEP]))
 
-    gathering(db, story)
+    with_group_commit(db, story)
 
     assert statements(db) == [1, 1, 1, 2]
 
@@ -151,12 +151,14 @@ def test_a_large_item_has_a_statement_of_its_own(db: Database) -> None:
 def test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored(
     db: Database, monkeypatch: pytest.MonkeyPatch, task: NewTask, most: int
 ) -> None:
-    monkeypatch.setattr("service.gather.WAIT_LIMIT", 100.0)  # for all that is stored, one statement after another
+    monkeypatch.setattr(
+        "lockgate_service.tasks.group_commit.WAIT_LIMIT", 100.0
+    )  # for all that is stored, one statement after another
 
-    async def story(gatherer: Gatherer) -> list[Submitted | BaseException]:
-        return await asyncio.gather(*(gatherer.submit(task) for _ in range(most + 3)), return_exceptions=True)
+    async def story(group_commit: GroupCommit) -> list[Submitted | BaseException]:
+        return await asyncio.gather(*(group_commit.submit(task) for _ in range(most + 3)), return_exceptions=True)
 
-    results = gathering(db, story)
+    results = with_group_commit(db, story)
 
     refused = [one for one in results if isinstance(one, Refusal)]
     assert [one.status for one in refused] == [503, 503, 503]
@@ -168,11 +170,11 @@ def test_more_than_can_wait_is_refused_at_once_and_the_rest_is_stored(
 def test_what_cannot_be_stored_hurts_nobody_else(db: Database, unfit: NewTask) -> None:
     bad = {0, 17, 18, 41}
 
-    async def story(gatherer: Gatherer) -> list[Submitted | BaseException]:
+    async def story(group_commit: GroupCommit) -> list[Submitted | BaseException]:
         tasks = [unfit if number in bad else SLEEP for number in range(42)]
-        return await asyncio.gather(*map(gatherer.submit, tasks), return_exceptions=True)
+        return await asyncio.gather(*map(group_commit.submit, tasks), return_exceptions=True)
 
-    results = gathering(db, story)
+    results = with_group_commit(db, story)
 
     assert {number for number, one in enumerate(results) if not isinstance(one, Submitted)} == bad
     for number in bad:
@@ -185,30 +187,32 @@ def test_what_cannot_be_stored_hurts_nobody_else(db: Database, unfit: NewTask) -
 
 
 def test_a_refused_item_does_not_stop_the_others_of_its_statement(db: Database) -> None:
-    async def story(gatherer: Gatherer) -> list[Submitted]:
-        return await asyncio.gather(*(gatherer.submit(NewTask("a", queue=name)) for name in ("nosuch", None, "nosuch")))
+    async def story(group_commit: GroupCommit) -> list[Submitted]:
+        return await asyncio.gather(
+            *(group_commit.submit(NewTask("a", queue=name)) for name in ("nosuch", None, "nosuch"))
+        )
 
-    assert [one.outcome for one in gathering(db, story)] == ["unknown_queue", "created", "unknown_queue"]
+    assert [one.outcome for one in with_group_commit(db, story)] == ["unknown_queue", "created", "unknown_queue"]
     assert statements(db) == [1]
 
 
 def test_a_request_that_is_given_up_hurts_nobody_else(db: Database) -> None:
     locker = db.connect("admin")
 
-    async def story(gatherer: Gatherer) -> list[Submitted | BaseException]:
+    async def story(group_commit: GroupCommit) -> list[Submitted | BaseException]:
         with locker.transaction():
             locker.execute("lock table lockgate.task")
-            under_way = [asyncio.ensure_future(gatherer.submit(SLEEP)) for _ in range(3)]
+            under_way = [asyncio.ensure_future(group_commit.submit(SLEEP)) for _ in range(3)]
             await see(lambda: blocked(db) == 1, "the statement to be under way")
-            second = asyncio.ensure_future(gatherer.submit(SLEEP))
+            second = asyncio.ensure_future(group_commit.submit(SLEEP))
             await see(lambda: blocked(db) == 2, "the second statement to be under way")
-            waiting = [asyncio.ensure_future(gatherer.submit(SLEEP)) for _ in range(3)]
+            waiting = [asyncio.ensure_future(group_commit.submit(SLEEP)) for _ in range(3)]
             await asyncio.sleep(0)
             under_way[1].cancel()
             waiting[1].cancel()
         return await asyncio.gather(*under_way, second, *waiting, return_exceptions=True)
 
-    results = gathering(db, story)
+    results = with_group_commit(db, story)
 
     given_up = [number for number, one in enumerate(results) if isinstance(one, asyncio.CancelledError)]
     assert given_up == [1, 5]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from lockgate_service.queues import emptying
+from lockgate_service.queues import routes
 
 from tests.contract import Contract, until
 from tests.database import Database
@@ -27,7 +27,7 @@ def test_a_purge_removes_what_has_ended_of_that_queue_and_nothing_else(http: htt
 
 
 def test_a_purge_goes_on_over_many_batches(http: httpx.Client, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emptying, "PURGE_SECONDS", 600)
+    monkeypatch.setattr(routes, "PURGE_SECONDS", 600)
     db.query(f"{ENDED} select 'default', 'k', 'succeeded', 1, '{{}}', now() from generate_series(1, 2500)")
 
     assert http.post("/queues/default/purge").json() == {"removed": 2500, "more": False}
@@ -38,7 +38,7 @@ def test_a_purge_that_takes_too_long_ends_between_batches_and_says_that_there_is
     http: httpx.Client, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.query(f"{ENDED} select 'default', 'k', 'succeeded', 1, '{{}}', now() from generate_series(1, 1500)")
-    monkeypatch.setattr(emptying, "PURGE_SECONDS", 0)
+    monkeypatch.setattr(routes, "PURGE_SECONDS", 0)
 
     assert http.post("/queues/default/purge").json() == {"removed": 1000, "more": True}
     assert http.post("/queues/default/purge").json() == {"removed": 500, "more": False}
@@ -75,7 +75,7 @@ def test_a_queue_whose_slots_are_not_let_go_is_not_deleted_and_gets_them_back(
 ) -> None:
     q.queue("mail", slots=3)
     q.runner().take(2, "mail")
-    monkeypatch.setattr(emptying, "LET_GO_SECONDS", 0.3)
+    monkeypatch.setattr(routes, "RELEASE_SECONDS", 0.3)
 
     response = http.delete("/queues/mail")
 
@@ -88,7 +88,7 @@ def test_a_queue_whose_slots_are_not_let_go_is_not_deleted_and_gets_them_back(
 def test_a_queue_is_deleted_as_soon_as_its_slots_are_let_go(
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emptying, "LET_GO_SECONDS", 60)
+    monkeypatch.setattr(routes, "RELEASE_SECONDS", 60)
     q.queue("mail", slots=3)
     runner = q.runner()
     runner.take(3, "mail")
@@ -104,7 +104,7 @@ def test_a_queue_is_deleted_as_soon_as_its_slots_are_let_go(
 def test_a_queue_that_a_real_runner_serves_is_deleted(
     http: httpx.Client, q: Contract, runners: RunnerStart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emptying, "LET_GO_SECONDS", 60)
+    monkeypatch.setattr(routes, "RELEASE_SECONDS", 60)
     q.queue("mail", slots=1)
     runner = runners(concurrency=4)
     runner.says("slot taken", queue="mail")
