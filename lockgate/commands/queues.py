@@ -1,17 +1,21 @@
 """`lockgate queues`: the queues there are, made, changed and deleted."""
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import click
+import psycopg
 from click.core import ParameterSource
 from psycopg.types.json import Jsonb
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.delete_queue import delete_queue
 from lockgate.commands.queue_settings import SETTINGS, parse, setting_options, spell
 from lockgate.commands.seconds import spoken
 from lockgate.errors import UserError
+from lockgate.queues import delete_queue
 
 HEADS = (
     "queue", "slots", "running", "queued", "scheduled", "oldest wait", "timeout", "attempts", "retention", "remark",
@@ -29,6 +33,7 @@ select to_json(q)::text from (
   from lockgate.queue_overview o join lockgate.queue_detail d using (queue) order by queue) q
 """
 BATCH = 1000
+RELEASE_LIMIT = 10.0  # seconds; runners poll every second unless their --poll says otherwise
 NAME = click.argument("name")
 
 
@@ -138,5 +143,19 @@ def delete(database: Database, name: str) -> None:
     Its slots are set to 0 and its runners get a few seconds to let go of them. If they do not, the queue stays, with
     the slots that it had.
     """
-    delete_queue(database, name)
+    with ExitStack() as stack:
+        connection = stack.enter_context(database.connect())
+
+        async def execute(text: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+            nonlocal connection
+            if connection.broken:  # the slots have to be restored all the same
+                connection = stack.enter_context(database.connect())
+            return connection.execute(text.encode(), params).fetchall()
+
+        try:
+            asyncio.run(delete_queue(execute, name, RELEASE_LIMIT))
+        except psycopg.Error as error:
+            if error.sqlstate != "LG009":
+                raise
+            raise UserError(f"{error.diag.message_primary}: {error.diag.message_hint}") from error
     click.echo(f"queue {name} is deleted")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lockgate.commands import delete_queue
+from lockgate.commands import queues
 from tests.contract import Contract, Threads, until
 from tests.database import Database
 from tests.lockgate.ask import ask, line
@@ -126,7 +126,7 @@ def test_a_queue_is_deleted_once_its_runners_let_go(q: Contract, db: Database, t
 def test_a_queue_whose_runners_do_not_let_go_stays_as_it_was(
     q: Contract, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delete_queue, "LIMIT", 0.3)
+    monkeypatch.setattr(queues, "RELEASE_LIMIT", 0.3)
     q.queue(slots=5)
     assert q.runner().take(1) == 1
     assert line(ask(db, "queues", "delete", "default")).startswith('runners still hold slots of queue "default"')

@@ -59,11 +59,6 @@ async def resume(pool: Pool, name: str) -> None:
     await pool.rows("select lockgate.resume(%s)", (name,))
 
 
-async def set_slots(pool: Pool, name: str, slots: int) -> None:
-    """Raises: psycopg.Error LG001 if there is no such queue."""
-    await pool.rows("select lockgate.set_slots(%s, %s)", (name, slots))
-
-
 async def purge(pool: Pool, name: str, batch: int) -> int:
     """Deletes ended tasks and returns their number."""
     removed: int = (await pool.rows("select lockgate.purge(%s, %s)", (name, batch)))[0][0]
@@ -77,26 +72,6 @@ async def has_ended_tasks(pool: Pool, name: str) -> bool:
         order by finish_time limit 1
         """
     return bool(await pool.rows(text, (name,)))
-
-
-async def is_empty(pool: Pool, name: str) -> bool:
-    """Whether it has no tasks."""
-    text = "select running = 0 and queued = '0' and scheduled = '0' from lockgate.queue_overview where queue = %s"
-    rows = await pool.rows(text, (name,))
-    return bool(rows) and rows[0][0] and not await has_ended_tasks(pool, name)
-
-
-async def is_held(pool: Pool, name: str) -> bool:
-    """Whether a runner holds one of its slots, or a task executes in one."""
-    text = (
-        "select from lockgate.slot_overview where queue = %s and (backend_pid is not null or task is not null) limit 1"
-    )
-    return bool(await pool.rows(text, (name,)))
-
-
-async def delete(pool: Pool, name: str) -> None:
-    """Raises: psycopg.Error LG001 no such queue, LG009 not empty, or runners hold slots."""
-    await pool.rows("select lockgate.delete_queue(%s)", (name,), repeatable=False)
 
 
 async def slots(pool: Pool) -> list[Slot]:

@@ -1,13 +1,13 @@
 """Lists, creates, changes, purges and deletes queues."""
 
-import asyncio
 import time
+from functools import partial
 
 from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from lockgate.log import logger
+from lockgate import queues
 from lockgate_service.auth.caller import Caller
 from lockgate_service.http.params import QueueName
 from lockgate_service.http.problems import no_queue
@@ -20,7 +20,6 @@ PURGE_BATCH = 1000
 # Seconds.
 PURGE_SECONDS = 3.0  # no further batch begins after this time
 RELEASE_SECONDS = 3.0  # for runners to release the slots of a queue that is being deleted
-POLL_SECONDS = 0.1
 
 
 @get(
@@ -146,34 +145,7 @@ async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
 async def delete_queue(name: QueueName, pool: NamedDependency[Pool]) -> None:
     """Deletes a queue that has no tasks: cancel its waiting tasks and purge the ended ones first. Runners get three
     seconds to release its slots. Revokes the keys that are limited to it."""
-    slots = await db.slots_of(pool, name)
-    if slots and await db.is_held(pool, name) and await db.is_empty(pool, name):
-        await _delete_held(pool, name, slots)
-    else:
-        await db.delete(pool, name)
-
-
-async def _delete_held(pool: Pool, name: str, slots: int) -> None:
-    """Sets its slots to 0 first, and restores them if the queue then cannot be deleted. A service killed in between
-    leaves a queue with 0 slots."""
-    await db.set_slots(pool, name, 0)
-    try:
-        end = time.monotonic() + RELEASE_SECONDS
-        while await db.is_held(pool, name) and time.monotonic() < end:  # noqa: ASYNC110  (said by the database)
-            await asyncio.sleep(POLL_SECONDS)
-        await db.delete(pool, name)
-    except BaseException:  # also when the service stops
-        await _restore_slots(pool, name, slots)
-        raise
-
-
-async def _restore_slots(pool: Pool, name: str, slots: int) -> None:
-    """Unless the queue is gone, or another client has set its slots."""
-    try:
-        if await db.slots_of(pool, name) == 0:
-            await db.set_slots(pool, name, slots)
-    except Exception as error:  # all of them: the caller raises another one
-        logger.error("queue left with 0 slots", queue=name, slots=slots, error=str(error))
+    await queues.delete_queue(partial(pool.rows, repeatable=False), name, RELEASE_SECONDS)
 
 
 async def _existing(pool: Pool, name: str) -> Queue:
