@@ -7,7 +7,8 @@ For your handlers module (named in ``LOCKGATE_HANDLERS``)::
     @handler
     def thumbnail(path: str, width: int = 200) -> str: ...
 
-For programs that submit tasks over HTTP: ``Client`` and ``AsyncClient``, with the rest of `lockgate.client`.
+For programs that submit tasks over HTTP: ``Client`` and ``AsyncClient``, with the rest of `lockgate.client`, which
+is the distribution `lockgate-client`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from lockgate_client import NewTask, RequestFailed, TaskCancelled, TaskFailed, calls
+from lockgate_client.messages import Time, read_time
 from msgspec import UNSET
 
 from lockgate import AsyncClient, Client
-from lockgate.client import NewTask, RequestFailed, TaskCancelled, TaskFailed, calls
-from lockgate.client.messages import Time, read_time
 from tests.client.conftest import Calling, Synchronous
 from tests.contract import Contract, Session, until
 from tests.database import Database
@@ -469,6 +469,6 @@ def test_handlers_need_no_httpx_and_clients_say_that_they_do() -> None:
 
 
 def test_a_runner_does_not_load_the_client() -> None:
-    program = "import lockgate, lockgate_runner.__main__, sys; print('lockgate.client' in sys.modules)"
+    program = "import lockgate, lockgate_runner.__main__, sys; print('lockgate_client' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"

@@ -11,9 +11,20 @@ from urllib.parse import quote
 import httpx
 from msgspec import UNSET, Struct, UnsetType, json, structs
 
-from lockgate.client.errors import RequestFailed, TaskCancelled, TaskFailed
-from lockgate.client.messages import Failures, NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
-from lockgate.client.steps import Limits, NextLine, NextTask, Pause, Send, Steps, decoded, decoded_bytes, exchange
+from lockgate_client.errors import RequestFailed, TaskCancelled, TaskFailed
+from lockgate_client.messages import Failures, NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
+from lockgate_client.steps import (
+    Limits,
+    NextLine,
+    NextTask,
+    Pause,
+    Send,
+    Steps,
+    decoded,
+    decoded_bytes,
+    exchange,
+    pause_after,
+)
 
 WAIT_SECONDS_MAX = 60  # of one request; the service's limit
 ANSWER_SECONDS = 5.0  # in which it answers then
@@ -364,7 +375,7 @@ class Watching(Series):
             if line is None:
                 self._is_connected = False
                 self._failures += 1
-                yield Pause(min(0.1 * 2 ** min(self._failures, 10), 5.0))
+                yield Pause(pause_after(self._failures))
                 return []
             name, _, value = line.partition(": ")
             if name == "event":

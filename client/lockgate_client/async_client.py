@@ -7,10 +7,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from lockgate.client import calls
-from lockgate.client.connection import arguments, options
-from lockgate.client.messages import NewTask, Taken, Task
-from lockgate.client.steps import Limits, NextTask, Pause, Send, Step, Steps
+from lockgate_client import calls
+from lockgate_client.messages import NewTask, Taken, Task
+from lockgate_client.steps import Limits, NextTask, Pause, Send, Step, Steps, arguments, options
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,17 +80,17 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, steps: Steps[T], tasks: Iterable[NewTask] | AsyncIterable[NewTask] = ()) -> T:
-        async with _Hands(self._http, tasks) as hands:
-            return await hands.run(steps)
+        async with _Performer(self._http, tasks) as performer:
+            return await performer.run(steps)
 
     async def _all(self, series: calls.Series) -> AsyncIterator[Task]:
-        async with _Hands(self._http) as hands:
+        async with _Performer(self._http) as performer:
             while not series.is_over:
-                for task in await hands.run(series.more()):
+                for task in await performer.run(series.more()):
                     yield task
 
 
-class _Hands:
+class _Performer:
     """Does the steps of one call."""
 
     def __init__(self, http: httpx.AsyncClient, tasks: Iterable[NewTask] | AsyncIterable[NewTask] = ()) -> None:

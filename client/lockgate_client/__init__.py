@@ -1,13 +1,8 @@
-"""A client of the HTTP API, sync and async. Needs `lockgate[client]`."""
+"""The client of Lockgate's HTTP API, sync and async."""
 
-try:
-    import httpx as _httpx  # noqa: F401
-except ImportError as error:
-    raise ImportError("the clients need httpx: pip install 'lockgate[client]'") from error
-
-from lockgate.client.async_client import AsyncClient
-from lockgate.client.errors import RequestFailed, TaskCancelled, TaskFailed
-from lockgate.client.messages import (
+from lockgate_client.async_client import AsyncClient
+from lockgate_client.errors import RequestFailed, TaskCancelled, TaskFailed
+from lockgate_client.messages import (
     Attempt,
     Failure,
     Failures,
@@ -23,7 +18,7 @@ from lockgate.client.messages import (
     Task,
     TaskError,
 )
-from lockgate.client.sync_client import Client
+from lockgate_client.sync_client import Client
 
 __all__ = [
     "AsyncClient",

@@ -1,7 +1,7 @@
 """What the client raises: RequestFailed for whatever goes wrong with a request, and how a task ended when it ended
 badly."""
 
-from lockgate.client.messages import Problem, Taken, Task, TaskError
+from lockgate_client.messages import Problem, Taken, Task, TaskError
 
 
 class RequestFailed(Exception):

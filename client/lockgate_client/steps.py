@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import httpx
 from msgspec import DecodeError, ValidationError, json
 
-from lockgate.client.errors import RequestFailed
-from lockgate.client.messages import Problem, read_time
+from lockgate_client.errors import RequestFailed
+from lockgate_client.messages import Problem, read_time
 
 T = TypeVar("T")
 
 PAUSE_SECONDS = 0.1  # after the first failure; doubled after each
 PAUSE_SECONDS_MAX = 5.0
+CONNECT_SECONDS = 5.0
 # A proxy says 502 and 504 while the service is away.
 AWAY = frozenset({502, 503, 504})
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -87,12 +88,16 @@ def exchange(limits: Limits, send: Send, until: float | None = None) -> Steps[ht
                 return response
             failure = refusal(send, response)
             may_try = send.is_repeatable and failure.status in AWAY
-        pause = min(PAUSE_SECONDS * 2 ** min(tries - 1, 10), PAUSE_SECONDS_MAX) * random.uniform(0.8, 1.2)  # noqa: S311
-        pause = max(pause, failure.retry_after or 0)
+        pause = max(pause_after(tries), failure.retry_after or 0)
         is_last = until is None and tries > limits.retries
         if not may_try or is_last or time.monotonic() + pause > deadline:
             raise failure
         yield Pause(pause)
+
+
+def pause_after(failures: int) -> float:
+    """Seconds until the next try: longer after each failure, and not the same for everybody."""
+    return min(PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), PAUSE_SECONDS_MAX) * random.uniform(0.8, 1.2)  # noqa: S311
 
 
 def refusal(send: Send, response: httpx.Response) -> RequestFailed:
@@ -119,3 +124,28 @@ def decoded_bytes(content: bytes | str, into: type[T]) -> T:
         return json.decode(content, type=into, dec_hook=read_time)
     except (DecodeError, ValidationError) as error:
         raise RequestFailed(f"the answer cannot be understood: {error}") from error
+
+
+def options(url: str, key: str | None, limits: Limits) -> dict[str, Any]:
+    """For httpx.Client and httpx.AsyncClient."""
+    return {
+        "base_url": url,
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": _timeout(limits.timeout),
+    }
+
+
+def arguments(send: Send) -> dict[str, Any]:
+    """For their `build_request`."""
+    found: dict[str, Any] = {
+        "method": send.method,
+        "url": send.path,
+        "content": send.content,
+        "params": send.params,
+        "headers": send.headers,
+    }
+    return found if send.seconds is None else found | {"timeout": _timeout(send.seconds)}
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))

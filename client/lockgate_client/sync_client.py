@@ -7,10 +7,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from lockgate.client import calls
-from lockgate.client.connection import arguments, options
-from lockgate.client.messages import NewTask, Taken, Task
-from lockgate.client.steps import Limits, NextTask, Pause, Send, Step, Steps
+from lockgate_client import calls
+from lockgate_client.messages import NewTask, Taken, Task
+from lockgate_client.steps import Limits, NextTask, Pause, Send, Step, Steps, arguments, options
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,16 +86,16 @@ class Client:
         self.close()
 
     def _run(self, steps: Steps[T], tasks: Iterable[NewTask] = ()) -> T:
-        with _Hands(self._http, tasks) as hands:
-            return hands.run(steps)
+        with _Performer(self._http, tasks) as performer:
+            return performer.run(steps)
 
     def _all(self, series: calls.Series) -> Iterator[Task]:
-        with _Hands(self._http) as hands:
+        with _Performer(self._http) as performer:
             while not series.is_over:
-                yield from hands.run(series.more())
+                yield from performer.run(series.more())
 
 
-class _Hands:
+class _Performer:
     """Does the steps of one call."""
 
     def __init__(self, http: httpx.Client, tasks: Iterable[NewTask] = ()) -> None:
