@@ -10,55 +10,41 @@ from lockgate_service.rows import Time
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 Due = Literal["now", "soon"]  # lockgate.due says which
 BriefStatus = Literal["In Queue", "Run", "Completed", "Error", "Cancelled"]
+Action = Literal["cancel", "retry", "delete"]
 
+Id = Annotated[int, Meta(description="The task's number.", examples=[17])]
 Name = Annotated[str, Meta(examples=["default"])]
+Kind = Annotated[str, Meta(examples=["sleep"])]
+Key = Annotated[str, Meta(min_length=1, max_length=200)]
+Priority = Annotated[int, Meta(description="Higher goes first. Default: 0.", ge=-100, le=100)]
+GivenTime = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
+RunAt = Annotated[GivenTime, Meta(description="Earliest start, with an offset or Z. Default: now.")]
+Delay = Annotated[float, Meta(description="Seconds from now to the earliest start.", ge=0, le=315360000)]
+MaxAttempts = Annotated[int, Meta(description="Default: the queue's.", ge=1, le=1000)]
+Timeout = Annotated[float, Meta(description="Limit of one attempt in seconds.", gt=0, le=2592000)]
+Tags = Annotated[list[str], Meta(description="At most 4 KiB in all.")]
+Cursor = Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
 
 
 class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A new task. Only `kind` is required; null is the same as a field left out."""
+    """A new task. Only `kind` is required; null is the same as a field left out. Not with both `run_at` and `delay`."""
 
-    kind: Annotated[
-        str, Meta(description="The handler that executes it.", min_length=1, max_length=200, examples=["sleep"])
-    ]
-    queue: Annotated[str, Meta(description="Default: `default`.", examples=["default"])] | None = None
+    kind: Annotated[Kind, Meta(description="The handler that executes it.", min_length=1, max_length=200)]
+    queue: Annotated[Name, Meta(description="Default: `default`.")] | None = None
     payload: Annotated[
-        Raw,
-        Meta(
-            description="Any JSON, at most 1 MiB. Default: `{}`.",
-            extra_json_schema={"examples": [{"min": 0, "max": 10}]},
-        ),
+        Raw, Meta(description="Any JSON up to 1 MiB. Default: `{}`.", extra_json_schema={"examples": [{"max": 10}]})
     ] = field(default_factory=lambda: Raw(b"{}"))
-    priority: Annotated[int, Meta(description="Higher goes first. Default: 0.", ge=-100, le=100)] | None = None
-    run_at: (
-        Annotated[datetime, Meta(tz=True, description="Earliest start, with an offset or Z. Not with `delay`.")] | None
-    ) = None
-    delay: (
-        Annotated[
-            float,
-            Meta(description="Seconds from now to the earliest start. Not with `run_at`.", ge=0, le=315360000),
-        ]
-        | None
-    ) = None
-    max_attempts: Annotated[int, Meta(description="Default: the queue's.", ge=1, le=1000)] | None = None
-    timeout: (
-        Annotated[
-            float,
-            Meta(description="Limit of one attempt in seconds. Default: the queue's.", gt=0, le=2592000),
-        ]
-        | None
-    ) = None
-    tags: Annotated[list[str], Meta(description="At most 4 KiB in all.")] | None = None
+    priority: Priority | None = None
+    run_at: RunAt | None = None
+    delay: Delay | None = None
+    max_attempts: MaxAttempts | None = None
+    timeout: Annotated[Timeout, Meta(description="Limit of one attempt in seconds. Default: the queue's.")] | None = (
+        None
+    )
+    tags: Tags | None = None
     metadata: Annotated[dict[str, Any], Meta(description="A JSON object of at most 16 KiB.")] | None = None
     dedupe_key: (
-        Annotated[
-            str,
-            Meta(
-                description="At most one unfinished task per queue and key; a second request returns the first task.",
-                min_length=1,
-                max_length=200,
-                examples=["invoice-2026-05"],
-            ),
-        ]
+        Annotated[Key, Meta(description="While a task of the queue with this key is unfinished, requests return it.")]
         | None
     ) = None
 
@@ -67,15 +53,7 @@ class BatchTask(NewTask, forbid_unknown_fields=True, omit_defaults=True):
     """A new task in a batch or stream, with its own idempotency key."""
 
     idempotency_key: (
-        Annotated[
-            str,
-            Meta(
-                description="The same key and task return the stored task; the same key with another task is refused.",
-                min_length=1,
-                max_length=200,
-                examples=["order-4711"],
-            ),
-        ]
+        Annotated[Key, Meta(description="The same key and task return the stored task; another task is refused.")]
         | None
     ) = None
 
@@ -89,7 +67,7 @@ class Batch(Struct, forbid_unknown_fields=True):
 class BatchItem(Struct):
     """The result of one item."""
 
-    id: Annotated[int, Meta(description="The task's number.", examples=[17])]
+    id: Id
     outcome: Annotated[
         Literal["created", "replayed", "deduplicated"],
         Meta(
@@ -115,9 +93,9 @@ class KeyedTask(NewTask, omit_defaults=True):
 class TaskSummary(Struct):
     """A task without payload and result, as lists show it."""
 
-    id: Annotated[int, Meta(description="The task's number.", examples=[17])]
+    id: Id
     queue: Name
-    kind: Annotated[str, Meta(examples=["sleep"])]
+    kind: Kind
     status: Annotated[Status, Meta(examples=["queued"])]
     priority: int
     create_time: Time
@@ -229,9 +207,6 @@ class TaskPage(Struct):
     next_cursor: Annotated[str, Meta(description="`cursor` of the next page; null on the last page.")] | None
 
 
-GivenTime = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
-
-
 class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Selects the tasks that match every condition."""
 
@@ -240,18 +215,10 @@ class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only
     kind: str | None = None
     tag: Annotated[str, Meta(description="Tasks with this tag.")] | None = None
     runner: Annotated[str, Meta(description="Runner of the latest attempt.")] | None = None
-    error: (
-        Annotated[
-            str,
-            Meta(
-                description="Failed tasks with this text in the error's type or message; ignores case.", max_length=200
-            ),
-        ]
-        | None
-    ) = None
-    failure: (
-        Annotated[str, Meta(description="Failed tasks of this group: see `GET /failures`.", max_length=400)] | None
-    ) = None
+    error: Annotated[str, Meta(description="In the error's type or message; ignores case.", max_length=200)] | None = (
+        None
+    )
+    failure: Annotated[str, Meta(description="A group of `GET /failures`.", max_length=400)] | None = None
     created_after: Annotated[GivenTime, Meta(description="Created at this time or later.")] | None = None
     created_before: Annotated[GivenTime, Meta(description="Created before this time.")] | None = None
     finished_after: Annotated[GivenTime, Meta(description="Ended at this time or later.")] | None = None
@@ -262,7 +229,7 @@ class Failure(Struct):
     """A group of failed tasks with the same queue, kind and error."""
 
     queue: Name
-    kind: Annotated[str, Meta(examples=["sleep"])]
+    kind: Kind
     failure: Annotated[
         str,
         Meta(
@@ -287,23 +254,13 @@ class Failures(Struct):
 
 
 class TaskChange(Struct, forbid_unknown_fields=True):
-    """Changes to a waiting task. A field left out stays as it is; null sets the default of a new task."""
+    """Changes to a waiting task. A field left out stays as it is; null sets the default of a new task. `max_attempts`
+    must be more than the attempts so far."""
 
-    priority: Annotated[int, Meta(description="Higher goes first.", ge=-100, le=100)] | UnsetType | None = UNSET
-    run_at: (
-        Annotated[datetime, Meta(tz=True, description="Earliest start, with an offset or Z. null: now.")]
-        | UnsetType
-        | None
-    ) = UNSET
-    tags: Annotated[list[str], Meta(description="Replaces its tags. At most 4 KiB in all.")] | UnsetType | None = UNSET
-    max_attempts: (
-        Annotated[int, Meta(description="More than its attempts so far; null: the queue's.", ge=1, le=1000)]
-        | UnsetType
-        | None
-    ) = UNSET
-
-
-Action = Literal["cancel", "retry", "delete"]
+    priority: Priority | UnsetType | None = UNSET
+    run_at: RunAt | UnsetType | None = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    max_attempts: MaxAttempts | UnsetType | None = UNSET
 
 
 class BulkRequest(Struct, forbid_unknown_fields=True):
@@ -315,34 +272,22 @@ class BulkRequest(Struct, forbid_unknown_fields=True):
     all: Annotated[bool, Meta(description="Required for a filter without conditions.")] = False
     force: Annotated[bool, Meta(description="With `cancel`: kill running handlers at once.")] = False
     dry_run: Annotated[bool, Meta(description="Only count.")] = False
-    cursor: (
-        Annotated[str, Meta(description="`next_cursor` of the previous answer.", pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
-        | None
-    ) = None
+    cursor: Annotated[Cursor, Meta(description="`next_cursor` of the previous answer.")] | None = None
 
 
 class BulkResult(Struct):
     """The result of a bulk action."""
 
     matched: Annotated[int, Meta(description="Number of matching tasks whose status allows the action.")]
-    affected: Annotated[
-        int,
-        Meta(
-            description="Number of tasks changed: fewer than `matched` if some changed meanwhile or cannot be retried."
-        ),
-    ]
+    affected: Annotated[int, Meta(description="Number of tasks changed: some may have changed or ended meanwhile.")]
     dry_run: bool
-    next_cursor: (
-        Annotated[str, Meta(description="Stopped by the time limit: send the same request with this `cursor`.")] | None
-    )
+    next_cursor: Annotated[str, Meta(description="`cursor` of the next request, if the time was up.")] | None
 
 
 class CancelRequest(Struct, forbid_unknown_fields=True):
     """Options of a cancellation."""
 
-    force: Annotated[bool, Meta(description="Kill a running handler at once instead of asking it to stop first.")] = (
-        False
-    )
+    force: Annotated[bool, Meta(description="Kill a running handler instead of telling it to stop first.")] = False
 
 
 class BriefTask(Struct):
