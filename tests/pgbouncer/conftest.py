@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,15 +14,6 @@ from tests.pgbouncer.pooler import NotHere, Pooler, pooler, required
 from tests.service.conftest import http, process, refusing, runners, shared, start, witness
 
 __all__ = ["http", "process", "refusing", "runners", "shared", "start", "witness"]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is refused before the database is asked: there is no pooler in that."""
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    idle = [item for item in here if isinstance(item, pytest.Function) and "refusing" in item.fixturenames]
-    if idle:
-        config.hook.pytest_deselected(items=idle)
-        items[:] = [item for item in items if item not in idle]
 
 
 @dataclass
