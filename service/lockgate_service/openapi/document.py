@@ -187,7 +187,7 @@ def _complete_answers(operation: dict[str, Any]) -> None:
 def _shapes(names: Iterable[str]) -> dict[str, Any]:
     """As msgspec has them, which reads and writes by them, with the rules that no type says. Litestar's own lack the
     limits that are 0, and that no other fields are taken."""
-    known = {shape.__name__: shape for shape in _below(Struct) if shape.__module__.startswith("service.")}
+    known = {shape.__name__: shape for shape in _below(Struct) if shape.__module__.startswith("lockgate_service.")}
     _, found = json.schema_components([known[name] for name in names], ref_template="#/components/schemas/{name}")
     return {name: found[name] | RULES.get(name, {}) for name in sorted(found)}
 
