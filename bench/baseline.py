@@ -5,9 +5,9 @@ import sys
 import uvicorn
 from litestar import Litestar, post
 from litestar.params import JSONBody
-from lockgate_service.__main__ import BACKLOG
-from lockgate_service.__main__ import listen as listener
 from lockgate_service.http.body import StrictRequest
+from lockgate_service.server import BACKLOG
+from lockgate_service.server import listen as listener
 from lockgate_service.tasks.messages import NewTask, TaskNumber
 
 

@@ -1,7 +1,7 @@
 """`lockgate keys`: who may use the HTTP API, and for what."""
 
 import click
-from lockgate_service.auth import api_key
+from lockgate_service.auth.keys import make
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
@@ -54,7 +54,7 @@ def add(database: Database, name: str, scope: str, queue: str | None, owner: str
     KEY=$(lockgate keys add web)
     curl -H "Authorization: Bearer $KEY" localhost:8000/tasks
     """
-    made, text = api_key.make()
+    made, text = make()
     with database.connect() as connection:
         connection.execute(
             "select lockgate.add_key(%s, %s, %s, %s::lockgate.scope, %s, %s)",

@@ -1,35 +1,33 @@
-"""The service, put together: its routes, its life, its errors. Read first."""
+"""The service as a whole: its routes, its life, its errors. Read this first."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
 
-from litestar import Litestar, Request, Response, Router
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
 from lockgate_service import health
-from lockgate_service.address import is_loopback
 from lockgate_service.auth import browser
 from lockgate_service.auth.guard import Guard, caller_of, needed
 from lockgate_service.auth.keys import Keys
-from lockgate_service.http import problem_types
+from lockgate_service.http import params, responses
 from lockgate_service.http.body import OTHERS_MAX, StrictRequest
 from lockgate_service.http.errors import answer
-from lockgate_service.http.params import refuse_strange
+from lockgate_service.http.middleware import REQUESTS
 from lockgate_service.http.problems import Refusal
-from lockgate_service.openapi import docs
+from lockgate_service.openapi import document
+from lockgate_service.options import Settings
 from lockgate_service.page import events, page
 from lockgate_service.page.broadcast import Broadcast
+from lockgate_service.page.files import get_file
 from lockgate_service.pool import Pool
 from lockgate_service.queues import routes as queues
 from lockgate_service.queues import slots
-from lockgate_service.settings import Settings
 from lockgate_service.stats import metrics
 from lockgate_service.stats import routes as stats
-from lockgate_service.stats.request_metrics import REQUESTS
 from lockgate_service.tasks import actions, batch, db, failures, quick_start, stream
 from lockgate_service.tasks import events as task_events
 from lockgate_service.tasks import routes as tasks
@@ -71,8 +69,8 @@ ROUTES = (
     metrics.get_metrics,  # GET /metrics
     quick_start.create_sleep_task,  # POST /task
     quick_start.get_task_briefly,  # GET /task/{id}
-    problem_types.list_problems,  # GET /problems
-    problem_types.get_problem,  # GET /problems/{name}
+    responses.list_problems,  # GET /problems
+    responses.get_problem,  # GET /problems/{name}
 )
 PAGE = (page.get_page,)  # GET /
 PROBES = (
@@ -82,13 +80,13 @@ PROBES = (
 
 
 def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Litestar:
-    """Connects to nothing until it is started, and starts whether or not the database is there. Whatever waits or
-    streams ends when `stopping` is set."""
+    """Connects to nothing until it is started, and starts whether or not the database is there. Requests that wait or
+    stream end when `stopping` is set."""
     pool = Pool(settings.database_url, settings.pool_size)
     notifier = Notifier(partial(db.notify, pool))
     group_commit = GroupCommit(pool, notifier.notify)
     readiness = health.Health(pool)
-    keys = Keys(pool, required=asks_for_keys(settings))
+    keys = Keys(pool, required=settings.key_required)
     stopping = stopping or asyncio.Event()
     waiters = Waiters(pool, stopping)
     loader = TaskLoader(pool)
@@ -122,19 +120,16 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     def provide(thing: object) -> Provide:
         return Provide(lambda: thing, use_cache=True, sync_to_thread=False)
 
-    methods: dict[str, str] = {}
-
-    async def before(request: Request[Any, Any, Any]) -> Response[None] | None:
-        if request.method == "OPTIONS":
-            # Litestar's own answer has the methods of one of several handlers of a path.
-            return Response(None, status_code=204, headers={"Allow": methods[request.scope["path_template"]]})
-        refuse_strange(request)
-        return None
-
-    # What is strange in the address of the page is no error: it is typed, and passed around.
+    # Without `params.check`: people type the address of the page, and pass it around.
     people = Router("/", route_handlers=PAGE, exception_handlers={Exception: partial(page.refused, settings.root_path)})
     app = Litestar(
-        [Router("/", before_request=before, route_handlers=ROUTES), people, browser.ROUTES, *PROBES, docs.static()],
+        [
+            Router("/", before_request=params.check, route_handlers=ROUTES),
+            people,
+            browser.ROUTES,
+            *PROBES,
+            Router("/static", route_handlers=[document.swagger_ui(), get_file]),
+        ],
         request_class=StrictRequest,
         lifespan=[life],
         middleware=[REQUESTS.middleware],
@@ -147,7 +142,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "numbers": provide(numbers),
             "failures": provide(failures.FailureGroups(pool)),
             "broadcast": provide(broadcast),
-            "gauges": provide(metrics.Gauges(pool, numbers, broadcast)),
+            "gauges": provide(metrics.Gauges(pool, numbers, lambda: broadcast.viewers)),
             "keys": provide(keys),
             "root": provide(settings.root_path),
             "caller": Provide(caller_of, sync_to_thread=False),
@@ -156,28 +151,19 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "streams": provide(stream.Streams(stopping)),
         },
         exception_handlers={Exception: partial(answer, settings.root_path)},
-        openapi_config=docs.openapi(settings.root_path),
-        plugins=[docs.AnyJson()],
+        openapi_config=document.openapi(settings.root_path),
+        plugins=[document.AnyJson()],
         request_max_body_size=OTHERS_MAX,
         # `answer` logs what needs it.
         logging_config=None,
     )
     for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            methods[route.path_format] = ", ".join(sorted(route.methods))
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
             needed(handler)  # or say so before the first request for it
     return app
 
 
-def asks_for_keys(settings: Settings) -> bool | None:
-    """Whether a request needs a key; None: once there is one."""
-    if settings.open:
-        return False
-    return None if is_loopback(settings.published or settings.host) else True
-
-
 async def first_look(readiness: health.Health) -> None:
-    """So that the log says at the start what is missing."""
+    """The log says at the start what is missing."""
     with contextlib.suppress(Refusal):
         await readiness.ready()

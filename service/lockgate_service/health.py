@@ -1,4 +1,4 @@
-"""Whether the service can do its work."""
+"""Health: /health/live and /health/ready, and the version of the schema that the service needs."""
 
 from typing import Literal
 
@@ -9,46 +9,41 @@ from msgspec import Struct
 from lockgate.log import logger
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import unavailable
-from lockgate_service.openapi.docs import problems
 from lockgate_service.pool import Pool
-from lockgate_service.tasks import db
 
-SCHEMA_VERSION = 3  # what this service is written for; functions are only ever added, so newer ones serve too
+READY_LIMIT = 1.0  # seconds
+SCHEMA_VERSION = 3  # what the service is written for; a newer schema only adds functions, so it serves too
 
 
 class Alive(Struct):
-    """The process answers."""
+    """The process is up."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(Struct):
-    """Tasks can be taken."""
+    """Ready to accept tasks."""
 
     schema_version: int
     status: Literal["ready"] = "ready"
 
 
 class Health:
-    """Asks the database, and logs when the answer is another than the last time."""
+    """Asks the database, and logs when the answer has changed. `serves`: whether the schema was new enough."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._last: str | None = None
-        self._serves = False
+        self.serves = False
         self._newer_seen = False
-
-    async def schema(self) -> None:
-        """Asks the database until its schema serves, and then no more. Raises Refusal (503) like `ready`."""
-        if not self._serves:
-            await self.ready()
 
     async def ready(self) -> Ready:
         """Raises Refusal (503) that says what is missing."""
         try:
-            version = await db.schema_version(self._pool)
-            self._serves = version >= SCHEMA_VERSION
-            if not self._serves:
+            rows = await self._pool.rows("select lockgate.schema_version()", limit=READY_LIMIT)
+            version = int(rows[0][0])
+            self.serves = version >= SCHEMA_VERSION
+            if not self.serves:
                 raise unavailable(
                     f"the schema has version {version}, this service needs {SCHEMA_VERSION}: run `lockgate migrate`"
                 )
@@ -77,23 +72,22 @@ class Health:
 @get(
     "/health/live",
     operation_id="getLiveness",
-    response_description="It does.",
-    summary="Whether the process answers",
+    response_description="The process is up.",
+    summary="Liveness",
     tags=["health"],
 )
 async def get_liveness() -> Alive:
-    """Does not look at the database."""
+    """Does not ask the database."""
     return Alive()
 
 
 @get(
     "/health/ready",
     operation_id="getReadiness",
-    response_description="They can.",
-    summary="Whether tasks can be taken",
+    response_description="Ready to accept tasks.",
+    summary="Readiness",
     tags=["health"],
-    responses=problems(503),
 )
 async def get_readiness(health: NamedDependency[Health]) -> Ready:
-    """Asks the database, for a second at most."""
+    """Asks the database, and takes a second at most."""
     return await health.ready()

@@ -148,7 +148,7 @@ MUTANTS = [
     ),
     mutant(
         "silent-end", "a request that is cut off by the service's end gets no answer",
-        py("service/http/middleware", "edged", "if status is None:", "if False:"),
+        py("service/http/middleware", "surrounded", "if status is None:", "if False:"),
         "service/test_stopping.py::test_a_body_that_stops_coming_is_refused_like_the_rest",
     ),
     mutant(

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.auth.caller import SCOPES, Scope
+from lockgate_service.auth.keys import SCOPES, Scope
 from playwright.sync_api import Browser, Page, expect
 
 from tests.contract import Contract

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from lockgate_service.auth.caller import SCOPES, Scope
+from lockgate_service.auth.keys import SCOPES, Scope
 from playwright.sync_api import Browser, Page, expect
 
 from tests import server

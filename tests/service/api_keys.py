@@ -1,6 +1,6 @@
 """Keys for tests, and how they are brought."""
 
-from lockgate_service.auth import api_key
+from lockgate_service.auth import keys
 
 from tests.database import Database
 
@@ -9,7 +9,7 @@ BEARER = "lockgate_" + "a" * 12 + "_" + "B" * 43
 
 
 def make_key(db: Database, name: str, scope: str = "admin", queue: str | None = None, owner: str | None = None) -> str:
-    made, text = api_key.make()
+    made, text = keys.make()
     db.query("select lockgate.add_key(%s, %s, %s, %s, %s, %s)", made.id, name, made.digest, scope, queue, owner)
     return text
 

@@ -17,12 +17,11 @@ import httpx
 import pytest
 import structlog
 import uvicorn
-from lockgate_service.__main__ import Server, listen
 from lockgate_service.app import create_app
-from lockgate_service.auth.caller import SCOPES, Scope
-from lockgate_service.http.middleware import edged
-from lockgate_service.server import protocol
-from lockgate_service.settings import Settings
+from lockgate_service.auth.keys import SCOPES, Scope
+from lockgate_service.http.middleware import surrounded
+from lockgate_service.options import Settings
+from lockgate_service.server import Server, listen, protocol
 from lockgate_service.tasks import loader
 
 from lockgate.witness import Witness
@@ -42,7 +41,10 @@ Asking = tuple[Database, httpx.Client, dict[Scope, str]]
 """A service that asks for keys, and one key of each scope."""
 
 
-PATIENT = "import lockgate_service.__main__ as it; it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; it.main()"
+PATIENT = (
+    "import lockgate_service.server as it, lockgate_service.__main__ as run; "
+    "it.STOP_SECONDS = it.WAITING_STOP_SECONDS = 60; run.main()"
+)
 """A service that gives its end a minute, which is more than SOON, and to those who wait as much."""
 
 
@@ -63,7 +65,7 @@ def running(database_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """The service in a thread of this process: quick to start."""
     stopping = asyncio.Event()
     root = settings.get("root_path", "")
-    app = edged(create_app(Settings(database_url=database_url, **settings), stopping), root)
+    app = surrounded(create_app(Settings(database_url=database_url, **settings), stopping), root)
     config = uvicorn.Config(
         app, http=protocol(root), log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=1,
         timeout_keep_alive=60,

@@ -10,12 +10,10 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from lockgate_service.app import create_app
-from lockgate_service.auth import api_key, keys
-from lockgate_service.auth import db as auth_db
-from lockgate_service.auth.caller import SCOPES, Caller, Scope
-from lockgate_service.auth.guard import limit, needed
-from lockgate_service.auth.scopes import NEEDED
-from lockgate_service.settings import Settings
+from lockgate_service.auth import keys
+from lockgate_service.auth.guard import NEEDED, limit, needed
+from lockgate_service.auth.keys import SCOPES, Caller, Scope
+from lockgate_service.options import Settings
 from lockgate_service.tasks import events as task_events
 
 from tests.contract import Contract, until
@@ -158,7 +156,7 @@ def test_guessing_costs_the_database_one_statement_at_a_time(
 ) -> None:
     reads = 0
     most = 0
-    in_force = auth_db.in_force
+    in_force = keys.read
 
     async def counted(pool: Any) -> Any:
         nonlocal reads, most
@@ -169,12 +167,12 @@ def test_guessing_costs_the_database_one_statement_at_a_time(
         finally:
             reads -= 1
 
-    monkeypatch.setattr(auth_db, "in_force", counted)
+    monkeypatch.setattr(keys, "read", counted)
     client = start(db.service, published="0.0.0.0:8000")
 
     async def guess() -> list[int]:
         async with httpx.AsyncClient(base_url=client.base_url) as many:
-            answers = await asyncio.gather(*(many.get("/tasks", headers=bearer(api_key.make()[1])) for _ in range(50)))
+            answers = await asyncio.gather(*(many.get("/tasks", headers=bearer(keys.make()[1])) for _ in range(50)))
             return [answer.status_code for answer in answers]
 
     assert asyncio.run(guess()) == [401] * 50

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.auth.scopes import NEEDED
+from lockgate_service.auth.guard import NEEDED
 
 from tests.contract import Contract
 from tests.database import Database
@@ -211,7 +211,7 @@ def test_every_body_has_an_example_and_every_example_is_taken(http: httpx.Client
     for path, item in document["paths"].items():
         for method, operation in item.items():
             for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
-                assert body.get("examples"), f"service/examples.py has none for {operation['operationId']}"
+                assert body.get("examples"), f"openapi/document.py has none for {operation['operationId']}"
                 for name, example in body["examples"].items():
                     value = example["value"]
                     answer = http.request(

@@ -16,7 +16,7 @@ def test_a_statement_that_comes_after_its_own_cancellation_is_cancelled_again(
 ) -> None:
     """Or it would wait for its lock for as long as that is held, and then do what nobody waits for any more."""
     # Late enough that the statement is seen to wait, whenever it arrives.
-    monkeypatch.setattr("service.pool.INSIST_AFTER", (3.0, 0.5, 0.5))
+    monkeypatch.setattr("lockgate_service.pool.INSIST_AFTER", (3.0, 0.5, 0.5))
     locker = db.connect("admin")
     waiting = "select query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from lockgate_service.__main__ import main
-from lockgate_service.address import is_loopback
+from lockgate_service.options import is_loopback
 
 from lockgate.schema import VERSION
 from tests.contract import until

@@ -4,7 +4,7 @@ import re
 
 import httpx
 import pytest
-from lockgate_service.auth import api_key, cookie
+from lockgate_service.auth import keys
 from lockgate_service.auth.browser import BODY_MAX
 
 from tests.contract import Contract, until
@@ -16,7 +16,7 @@ SAME = {"sec-fetch-site": "same-origin"}
 
 
 def brought(key: str) -> dict[str, str]:
-    return {"cookie": f"{cookie.NAME}={key}"}
+    return {"cookie": f"{keys.COOKIE}={key}"}
 
 
 def sign_in(client: httpx.Client, key: str, root: str = "", **headers: str) -> httpx.Response:
@@ -112,7 +112,7 @@ def test_what_only_says_that_it_came_over_https_did_not(process: ProcessStart, d
 def test_of_several_cookies_that_of_our_own_path_counts(asking: Asking) -> None:
     """Browsers send it first."""
     _, client, made = asking
-    both = {"cookie": f"a=b; {cookie.NAME}={made['read']};{cookie.NAME}={BEARER}"}
+    both = {"cookie": f"a=b; {keys.COOKIE}={made['read']};{keys.COOKIE}={BEARER}"}
     assert client.get("/tasks", headers=both).status_code == 200
 
 
@@ -226,7 +226,7 @@ def test_a_page_loaded_again_after_a_wrong_key_asks_again(asking: Asking) -> Non
 
 
 def test_no_key_gets_into_the_log(process: ProcessStart, db: Database) -> None:
-    key, wrong = make_key(db, "web"), api_key.make()[1]
+    key, wrong = make_key(db, "web"), keys.make()[1]
     one = serving(process, db.service, "--log-level", "debug")
     with one.client() as client:
         assert sign_in(client, key).status_code == 303

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from lockgate_service.single_flight import Shared, SharedByKey
+from lockgate_service.single_flight import SingleFlight, SingleFlightByKey
 
 
 def test_those_who_come_while_it_is_read_get_the_same_answer_and_the_next_a_new_one() -> None:
@@ -16,7 +16,7 @@ def test_those_who_come_while_it_is_read_get_the_same_answer_and_the_next_a_new_
             await go.wait()
             return reads
 
-        shared = Shared(read, seconds=0)
+        shared = SingleFlight(read, seconds=0)
         asking = [asyncio.create_task(shared.get()) for _ in range(5)]
         await asyncio.sleep(0)
         asking.pop().cancel()  # who goes away takes it from nobody
@@ -35,7 +35,7 @@ def test_a_fresh_answer_is_given_again() -> None:
         async def read() -> int:
             return next(values)
 
-        shared = Shared(read, seconds=3600)
+        shared = SingleFlight(read, seconds=3600)
         assert [await shared.get() for _ in range(3)] == [0, 0, 0]
 
     asyncio.run(ask())
@@ -51,7 +51,7 @@ def test_a_failure_is_told_to_all_who_waited_and_tried_again_for_the_next() -> N
                 raise OSError("away")
             return "back"
 
-        shared = Shared(read, seconds=3600)
+        shared = SingleFlight(read, seconds=3600)
         answers = await asyncio.gather(*(shared.get() for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [OSError] * 3
         failing = False
@@ -68,7 +68,7 @@ def test_each_key_has_an_answer_of_its_own_and_those_asked_for_last_are_kept() -
             reads.append(key)
             return len(reads)
 
-        shared = SharedByKey(read, lambda _: 3600, most=2)
+        shared = SingleFlightByKey(read, lambda _: 3600, most=2)
         assert [await shared.get(key) for key in "abab"] == [1, 2, 1, 2]
         assert [await shared.get(key) for key in "aca"] == [1, 3, 1]
         assert await shared.get("b") == 4

@@ -145,7 +145,7 @@ def test_who_waits_is_cut_off_when_it_takes_long_to_answer_and_nobody_else_is_th
         with locker.transaction():
             locker.execute("lock table lockgate.task")
             stops(one)
-        line = one.said("cut off")
+        line = one.said("waiting requests cut off")
         assert line
         assert line["waiting"] == 1
         assert poll.recv(1) == b""

@@ -1,5 +1,5 @@
-"""Signing in to the page: a key is typed once, and from then on the browser brings it in a cookie. Nothing else is kept
-anywhere, so a key that is revoked is out at once."""
+"""Signing in to the page: a person types a key once, and the browser sends it in a cookie from then on. The service
+keeps no session, so a revoked key is out at once."""
 
 from html import escape
 from typing import Any
@@ -8,11 +8,10 @@ from urllib.parse import parse_qs, parse_qsl, urlencode
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.di import NamedDependency
 
-from lockgate_service.auth import cookie
-from lockgate_service.auth.keys import Keys
-from lockgate_service.auth.origin import refuse_from_elsewhere
-from lockgate_service.http import own_style
+from lockgate_service.auth.guard import refuse_from_elsewhere
+from lockgate_service.auth.keys import COOKIE, Keys
 from lockgate_service.http.errors import refusal
+from lockgate_service.http.middleware import style_source
 from lockgate_service.http.problems import RETRY_SECONDS, Refusal
 
 BODY_MAX = 16 * 1024  # bytes: a key has 65, and what was asked for may be long
@@ -70,13 +69,13 @@ closed, or you sign out.</p>
 </html>
 """
 POLICY = (
-    f"default-src 'none'; style-src {own_style.source(STYLE)}; img-src data:; base-uri 'none'; form-action 'self'; "
+    f"default-src 'none'; style-src {style_source(STYLE)}; img-src data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 
 
 def page(why: Refusal | None = None, then: str = "") -> Response[str]:
-    """Asks for a key, and says what was wrong with the one before. `then`: the query of the page to go on to."""
+    """The form for a key, with what was wrong with the key before. `then`: the query of the page to go on to."""
     said = escape(why.detail.replace("`", "")) if why else ""
     wrong = f'<p class="wrong" id="wrong" role="alert">Not signed in: {said}.</p>' if why else ""
     marks = ' aria-invalid="true" aria-describedby="wrong"' if why else ""
@@ -89,7 +88,7 @@ def page(why: Refusal | None = None, then: str = "") -> Response[str]:
 
 @get("/sign-in", operation_id="askForKey", include_in_schema=False)
 async def ask_for_key() -> Response[None]:
-    """Where one is after a wrong key, and loads that again."""
+    """For a browser that loads the form again after a wrong key."""
     return _to_the_page()
 
 
@@ -97,7 +96,7 @@ async def ask_for_key() -> Response[None]:
 async def sign_in(
     request: Request[Any, Any, Any], keys: NamedDependency[Keys], root: NamedDependency[str]
 ) -> Response[Any]:
-    """Takes a form with `key`, and `then` perhaps."""
+    """Takes a form with `key` and perhaps `then`."""
     refuse_from_elsewhere(request.headers, sure=False)
     key, then = _of_form(await request.body())
     try:
@@ -108,7 +107,7 @@ async def sign_in(
         return page(why, then)
     answer = _to_the_page(then)
     if caller.key is not None:
-        answer.headers["set-cookie"] = cookie.given(key, root, secure=request.scope["scheme"] == "https")
+        answer.headers["set-cookie"] = _cookie(request, root, key)
     return answer
 
 
@@ -116,12 +115,18 @@ async def sign_in(
 async def sign_out(request: Request[Any, Any, Any], root: NamedDependency[str]) -> Response[None]:
     refuse_from_elsewhere(request.headers, sure=False)
     answer = _to_the_page()
-    answer.headers["set-cookie"] = cookie.taken(root, secure=request.scope["scheme"] == "https")
+    answer.headers["set-cookie"] = f"{_cookie(request, root)}; Max-Age=0"
     return answer
 
 
+def _cookie(request: Request[Any, Any, Any], root: str, value: str = "") -> str:
+    """Good until the browser is closed. No script reads it, and no other site sends it."""
+    secure = "; Secure" if request.scope["scheme"] == "https" else ""
+    return f"{COOKIE}={value}; Path={root or '/'}; HttpOnly; SameSite=Strict{secure}"
+
+
 def _of_form(body: bytes) -> tuple[str, str]:
-    """The key, and the query of the page to go on to; each may be empty. Of no form, both are."""
+    """The key, and the query of the page to go on to. Each may be empty; both are if the body is no form."""
     try:
         fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX)
     except ValueError:
@@ -130,7 +135,7 @@ def _of_form(body: bytes) -> tuple[str, str]:
 
 
 def _to_the_page(then: str = "") -> Response[None]:
-    """Put together anew, so that it leads nowhere else, and breaks no header."""
+    """Encodes the query anew, so that it leads nowhere else and breaks no header."""
     query = urlencode(parse_qsl(then))
     return Response(None, status_code=303, headers={"location": f"/?{query}" if query else "/"})
 

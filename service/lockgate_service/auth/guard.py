@@ -1,33 +1,78 @@
-"""The guard before every operation: who asks, whether they may, and whether it is about what they may see."""
+"""The guard before every operation: tells the caller, and refuses a caller that may not do it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from litestar import Router
 from litestar.connection import ASGIConnection
+from litestar.datastructures import Headers
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 
-from lockgate_service.auth import cookie, db
-from lockgate_service.auth.caller import Caller, Scope
-from lockgate_service.auth.keys import Keys
-from lockgate_service.auth.origin import SAFE_METHODS, refuse_from_elsewhere
-from lockgate_service.auth.scopes import NEEDED
+from lockgate_service.auth.keys import Caller, Keys, Scope, in_cookie
 from lockgate_service.health import Health
 from lockgate_service.http.params import TASK_ID_MAX
 from lockgate_service.http.problems import Refusal, forbidden, no_queue, no_task
 from lockgate_service.pool import Pool
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+Origin = Literal["same", "other", "unknown"]
+# How an operation keeps a caller to its queue: by the task or the queue in its path, by asking the caller, or not at
+# all: then a caller that is limited to a queue may not use it.
+Limit = Literal["task", "queue", "caller", "none"]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # change nothing
 # Of the documentation, and of the files that it loads.
 PUBLIC_PATHS = {"/docs", "/static"}
-# How an operation keeps a caller to its queue: by the task or the queue in its path, by asking the caller, or not at
-# all, and then it is not for one who is limited to a queue.
-Limit = Literal["task", "queue", "caller", "none"]
+# The scope that each operation needs, by operation id. None: public, with or without a key.
+NEEDED: Mapping[str, Scope | None] = {
+    "listTasks": "read",
+    "getTask": "read",
+    "getTaskOutput": "read",
+    "watchTask": "read",
+    "getTaskBriefly": "read",
+    "listQueues": "read",
+    "getQueue": "read",
+    "listSlots": "read",
+    "listRunners": "read",
+    "listKinds": "read",
+    "getStats": "read",
+    "getSeries": "read",
+    "listFailures": "read",
+    "streamEvents": "read",
+    "getPage": "read",
+    "getMetrics": "read",
+    "createTask": "submit",
+    "createTasks": "submit",
+    "streamTasks": "submit",
+    "createSleepTask": "submit",
+    "cancelTask": "submit",
+    "retryTask": "submit",
+    "changeTask": "submit",
+    "changeTasks": "admin",
+    "deleteTask": "admin",
+    "createQueue": "admin",
+    "changeQueue": "admin",
+    "pauseQueue": "admin",
+    "resumeQueue": "admin",
+    "purgeQueue": "admin",
+    "deleteQueue": "admin",
+    "drainRunner": "admin",
+    "resumeRunner": "admin",
+    "listProblems": None,
+    "getProblem": None,
+    "getLiveness": None,
+    "getReadiness": None,
+    "askForKey": None,
+    "signIn": None,
+    "signOut": None,
+}
 
 
 class Guard:
-    """Refuses before anything of the request is decoded. Puts the Caller into `auth` of the request."""
+    """Refuses before the request is decoded. Puts the Caller into `auth` of the request."""
 
     def __init__(self, pool: Pool, health: Health, keys: Keys) -> None:
         self._pool = pool
@@ -39,12 +84,13 @@ class Guard:
             raise Refusal(403, "there is no rule for this")
         if (scope := needed(handler)) is None:
             return
-        await self._health.schema()
+        if not self._health.serves:
+            await self._health.ready()
         headers = connection.headers
         authorization = headers.get("authorization")
-        caller = await self._keys.caller(authorization, cookie.key_in(headers.get("cookie")))
+        caller = await self._keys.caller(authorization, in_cookie(headers.get("cookie")))
         if authorization is None and connection.scope.get("method") not in SAFE_METHODS:
-            # A browser brings the cookie, and reaches an open service, for whatever page it shows.
+            # A browser sends the cookie, and reaches an open service, on behalf of any page it shows.
             refuse_from_elsewhere(headers, sure=caller.key is not None)
         if not caller.may(scope):
             raise forbidden(scope)
@@ -56,7 +102,7 @@ class Guard:
         match limit(handler):
             case "task":
                 task_id = connection.path_params["task_id"]
-                queue = await db.queue_of_task(self._pool, task_id) if abs(task_id) <= TASK_ID_MAX else None
+                queue = await self._queue_of_task(task_id) if abs(task_id) <= TASK_ID_MAX else None
                 if queue != caller.queue:
                     raise no_task(task_id)
             case "queue":
@@ -65,9 +111,14 @@ class Guard:
             case "none":
                 raise Refusal(403, f'this key is good for queue "{caller.queue}" only, and this is about all of them')
 
+    async def _queue_of_task(self, task_id: int) -> str | None:
+        """None if there is no such task. A task never changes its queue."""
+        rows = await self._pool.rows("select queue from lockgate.task_detail where id = %s", (task_id,))
+        return rows[0][0] if rows else None
+
 
 def caller_of(request: Connection) -> Caller:
-    """For operations that ask for their `caller`."""
+    """The dependency `caller` of operations."""
     found: Caller = request.scope["auth"]
     return found
 
@@ -79,7 +130,7 @@ def needed(handler: HTTPRouteHandler) -> Scope | None:
         return NEEDED[operation]
     if handler.http_methods == {"OPTIONS"} or not PUBLIC_PATHS.isdisjoint(layer.path for layer in _routers(handler)):
         return None
-    raise ImproperlyConfiguredException(f"service/scopes.py does not say which scope {operation or handler} needs")
+    raise ImproperlyConfiguredException(f"auth/guard.py does not say which scope {operation or handler} needs")
 
 
 def _routers(handler: HTTPRouteHandler) -> list[Router]:
@@ -93,3 +144,21 @@ def limit(handler: HTTPRouteHandler) -> Limit:
     if "{name:" in paths:
         return "queue"
     return "none" if {"caller", "deps"}.isdisjoint(handler.parsed_fn_signature.parameters) else "caller"
+
+
+def origin_of(headers: Headers) -> Origin:
+    """The origin of the page that made the request. Unknown: not from a browser, or from a very old one. "none" is a
+    person's own doing, such as a typed address. Without https, browsers send no Sec-Fetch-Site to other machines, but
+    do send Origin."""
+    if site := headers.get("sec-fetch-site"):
+        return "same" if site in ("same-origin", "none") else "other"
+    if (origin := headers.get("origin")) is None:
+        return "unknown"
+    return "same" if urlsplit(origin).netloc == headers.get("host") != "" else "other"
+
+
+def refuse_from_elsewhere(headers: Headers, sure: bool = True) -> None:
+    """Raises Refusal (403) for a request of a page of another origin; if `sure`, also where the origin is unknown."""
+    origin = origin_of(headers)
+    if origin == "other" or (sure and origin != "same"):
+        raise Refusal(403, "a browser may ask this for a page of this service only, and not for one from elsewhere")

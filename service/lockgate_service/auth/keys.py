@@ -1,44 +1,145 @@
-"""The keys in force, as they were a moment ago: what tells who is asking."""
+"""API keys: their text, the caller that each stands for, and those in force.
+
+A key is `lockgate_`, an id of 12 letters and digits, `_`, and a secret of 43. The secret has 256 random bits, so nobody
+finds it from its SHA-256 by trying: a slow hash, made for passwords, would only slow down every request.
+"""
 
 import asyncio
 import contextlib
+import hashlib
 import hmac
+import re
+import secrets
+import string
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
 from lockgate.log import logger
-from lockgate_service.auth import db
-from lockgate_service.auth.api_key import in_authorization, shown
-from lockgate_service.auth.caller import ANYBODY, Caller
 from lockgate_service.http.errors import refusal
-from lockgate_service.http.problems import unauthenticated
+from lockgate_service.http.problems import Refusal, unauthenticated
 from lockgate_service.pool import Pool
+from lockgate_service.single_flight import retrieve_error
 
+ID_LENGTH = 12
+SECRET_LENGTH = 43  # of 62 letters and digits: 256 bits
+COOKIE = "lockgate_key"
 # Seconds.
-KEEP_SECONDS = 2.0  # and after that a revoked key is good for nothing any more
+KEEP_SECONDS = 2.0  # after that a revoked key is refused
 NOTE_SECONDS = 60.0
 CLOSE_LIMIT = 1.0
 
+_LOWER = string.ascii_lowercase + string.digits
+_ALL = string.ascii_letters + string.digits
+_KEY = re.compile(rf"lockgate_([a-z0-9]{{{ID_LENGTH}}})_[A-Za-z0-9]{{{SECRET_LENGTH}}}")
+_BEARER = re.compile("bearer +([^ ]+) *", re.IGNORECASE)
+
+Scope = Literal["read", "submit", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")  # each includes those before it
+
+
+class Caller(Struct, frozen=True):
+    """The owner of a key; or anybody, where no key is needed.
+
+    `owner` is the scope of its idempotency keys. A caller with a `queue` may see and touch only what is in that queue.
+    The guard enforces this for paths with a task id or queue name; handlers with other queue parameters call `queue_of`
+    or `sees`.
+    """
+
+    scope: Scope = "admin"
+    owner: str = ""
+    queue: str | None = None
+    key: str | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+    def sees(self, queue: str) -> bool:
+        return self.queue is None or self.queue == queue
+
+    def queue_of(self, named: str | None) -> str | None:
+        """The queue of a request that names this queue, or none. Raises Refusal (403) if it is not the caller's."""
+        if self.queue is None or named == self.queue:
+            return named
+        if named is None:
+            return self.queue
+        raise Refusal(403, f'this key is good for queue "{self.queue}" only')
+
+
+ANYBODY = Caller()
+
+
+class Shown(Struct, frozen=True):
+    """The id and the digest of a key that somebody sent."""
+
+    id: str
+    digest: bytes
+
+
+def make() -> tuple[Shown, str]:
+    """Makes a key. Nobody but its user keeps the text."""
+    name = "".join(secrets.choice(_LOWER) for _ in range(ID_LENGTH))
+    text = f"lockgate_{name}_{''.join(secrets.choice(_ALL) for _ in range(SECRET_LENGTH))}"
+    return Shown(name, hashlib.sha256(text.encode()).digest()), text
+
+
+def in_authorization(header: str) -> str:
+    """The text in the place of a key; empty if the header is of another form."""
+    found = _BEARER.fullmatch(header)
+    return found[1] if found else ""
+
+
+def in_cookie(header: str | None) -> str | None:
+    """The value of our cookie. Of several, the first is that of the longest path, so ours."""
+    for one in (header or "").split(";"):
+        name, _, value = one.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return None
+
+
+def shown(text: str) -> Shown | None:
+    """None if the text has not the form of a key."""
+    found = _KEY.fullmatch(text)
+    return Shown(found[1], hashlib.sha256(text.encode()).digest()) if found else None
+
 
 class Known(Struct, frozen=True):
-    """A key in force, and what its digest has to be."""
+    """A key in force: the digest of its text, and its caller."""
 
     digest: bytes
     caller: Caller
 
 
 class Snapshot(Struct, frozen=True):
-    """All of them, as of a time of time.monotonic(); and whether there ever were any."""
+    """All keys in force, by id, as of a time of time.monotonic(); and whether a key was ever made."""
 
     time: float
     any: bool
     known: Mapping[str, Known]
 
 
+async def read(pool: Pool) -> Snapshot:
+    """Raises psycopg.Error and Refusal (503)."""
+    now = time.monotonic()
+    text = """
+        select e.has_keys, k.digest, k.scope::text, k.owner, k.queue, k.id
+        from (select lockgate.has_keys()) e left join lockgate.keys_in_force() k on e.has_keys
+        """
+    rows = await pool.rows(text)
+    known = {rest[-1]: Known(digest, Caller(*rest)) for _, digest, *rest in rows if digest is not None}
+    return Snapshot(now, rows[0][0], known)
+
+
+async def note_use(pool: Pool, ids: Collection[str]) -> None:
+    await pool.rows("select lockgate.note_key_use(%s)", (list(ids),))
+
+
 class Keys:
-    """Reads all keys together, one statement at a time however many ask, so that guessing costs the database little.
+    """Tells callers by their keys. Reads all keys together, one statement at a time however many requests come, so that
+    guessing costs the database little.
 
     `required`: whether a request without a key is refused; None: only if a key was ever made.
     """
@@ -51,8 +152,8 @@ class Keys:
         self._used: set[str] = set()
 
     async def caller(self, authorization: str | None = None, cookie: str | None = None) -> Caller:
-        """Who sent a request with this header, or else with this in the cookie. Raises Refusal (401), and 503 if the
-        database cannot be asked."""
+        """The caller with the key in this header, or else in this cookie. Raises Refusal (401), and 503 if the database
+        cannot be asked."""
         if self._required is False:
             return ANYBODY
         now = time.monotonic()
@@ -67,7 +168,7 @@ class Keys:
             raise unauthenticated("Authorization is not of the form `Bearer lockgate_...`" if authorization else form)
         known = snapshot.known.get(key.id)
         if known is None:
-            # Made a moment ago, perhaps.
+            # Perhaps it was made a moment ago.
             known = (await self._read(now)).known.get(key.id)
         if known is None or not hmac.compare_digest(known.digest, key.digest):
             raise unauthenticated("there is no such key, or it has been revoked")
@@ -75,8 +176,8 @@ class Keys:
         return known.caller
 
     async def recheck(self, caller: Caller) -> None:
-        """For what goes on for longer than a request. Raises Refusal (401) once the caller would not be let in again.
-        While the database cannot be asked there is nothing new to see either, and this lets it go on."""
+        """For streams, which outlive a check. Raises Refusal (401) once the caller would not be let in again. While the
+        database cannot be asked a stream has nothing new to show either, and may go on."""
         if self._required is False:
             return
         try:
@@ -89,13 +190,13 @@ class Keys:
             raise unauthenticated("the key has been revoked")
 
     async def run(self) -> None:
-        """Writes down now and then which keys were used. Never returns."""
+        """Stores now and then which keys were used. Never returns."""
         while True:
             await asyncio.sleep(NOTE_SECONDS)
             try:
                 await self._note()
-            except Exception as error:  # every one: it can be written down later as well
-                logger.warning("the use of keys was not noted", error=str(error))
+            except Exception as error:  # every one: the next time will do
+                logger.warning("use of keys not stored", error=str(error))
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):
@@ -103,27 +204,18 @@ class Keys:
                 await self._note()
 
     async def _read(self, since: float) -> Snapshot:
-        """Not older than that. Raises what the statement raises, to all who wait for it."""
+        """Not older than `since`. Raises what the statement raises, to all who wait for it."""
         while self._snapshot.time < since:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read_now())
-                self._reading.add_done_callback(_seen)
+                self._reading.add_done_callback(retrieve_error)
             await asyncio.shield(self._reading)
         return self._snapshot
 
     async def _read_now(self) -> None:
-        now = time.monotonic()
-        found, known = await db.in_force(self._pool)
-        by_id = {caller.key: Known(digest, caller) for digest, caller in known if caller.key}
-        self._snapshot = Snapshot(now, found, by_id)
+        self._snapshot = await read(self._pool)
 
     async def _note(self) -> None:
         used, self._used = self._used, set()
         if used:
-            await db.note_use(self._pool, used)
-
-
-def _seen(reading: asyncio.Task[None]) -> None:
-    """Those who waited have been told, or do not wait any more."""
-    if not reading.cancelled():
-        reading.exception()
+            await note_use(self._pool, used)

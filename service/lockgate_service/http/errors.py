@@ -1,4 +1,4 @@
-"""What goes wrong, as an HTTP status and the field at fault: one table, one handler."""
+"""Errors as HTTP statuses and the fields at fault: one table, one handler."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,22 +20,6 @@ from lockgate_service.http.problems import (
     problem,
     unavailable,
 )
-from lockgate_service.tasks.messages import NewTask
-
-
-def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
-    """For what `submit_batch` refused without an error."""
-    match outcome:
-        case "unknown_queue":
-            return invalid("queue", f'there is no queue "{task.queue or "default"}"')
-        case "kind_refused":
-            return invalid("kind", f'queue "{task.queue or "default"}" does not take tasks of kind "{task.kind}"')
-        case "queue_full":
-            return Refusal(429, f'queue "{task.queue or "default"}" is full')
-        case "key_reused":
-            return Refusal(422, f"task {task_id} was created with this idempotency key by another request")
-    raise AssertionError(f"submit_batch said {outcome}")
-
 
 # Which fields a constraint is about. Its name is a sentence, and says what is wrong.
 CONSTRAINT_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -64,7 +48,7 @@ NO_RIGHTS = "the database login may not do this: make it a member of lockgate_se
 
 
 class Row(Struct, frozen=True):
-    """A line of the table below. Without words of ours, those of the schema are passed on."""
+    """A line of the table below. Without `says`, the answer has the schema's own message."""
 
     status: int
     says: str | None = None
@@ -97,12 +81,12 @@ SQLSTATES: Mapping[str, Row] = {
     "58": Row(503, "the database cannot write"),
 }
 
-# Statements fail for what is in them, or for meeting a rival; smaller ones may not.
+# A statement fails for its content, or because it met a rival: a smaller one may succeed.
 CONTENT_CLASSES = frozenset({"22", "23", "40", "54"})
 
 
 def refusal(error: Exception) -> Refusal | None:
-    """What a database error means for whoever asked; None if it is a fault of ours."""
+    """The refusal that answers a database error; None if it is a fault of ours."""
     if isinstance(error, Refusal):
         return error
     if not isinstance(error, psycopg.Error):
@@ -113,7 +97,7 @@ def refusal(error: Exception) -> Refusal | None:
         return unavailable(NO_DATABASE) if isinstance(error, psycopg.OperationalError) else None
     message = error.diag.message_primary or str(error)
     if isinstance(error, errors.CheckViolation) and error.diag.constraint_name:
-        # A function that raises this says it in words; a constraint of a table or of a type only in its name.
+        # A function that raises this has a message; a constraint of a table or of a type only its name.
         of_schema = error.diag.table_name or error.diag.datatype_name
         sentence = error.diag.constraint_name.replace("_", " ") if of_schema else message
         field, *others = CONSTRAINT_FIELDS.get(error.diag.constraint_name, ("body",))
@@ -131,7 +115,7 @@ def is_about_content(error: Exception) -> bool:
 
 
 def answer(root: str, request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """The one handler: every error leaves as application/problem+json. `root` comes before every path."""
+    """Every error leaves as application/problem+json. `root`: the path below which a proxy serves us."""
     headers: dict[str, str] = {}
     if found := refusal(error):
         headers.update(found.headers)

@@ -1,25 +1,26 @@
-"""Parameters of paths and queries: those that operations share, and what no operation takes."""
+"""Parameters of paths and queries, and times: the types that operations share, and the check before every operation."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.params import PathParameter, QueryParameter
+from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
+from msgspec import Struct
 
-from lockgate_service.http.body import field_and_message, no_text
+from lockgate_service.http.body import no_text
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.times import to_utc
-from lockgate_service.tasks.messages import TaskFilter
 
 TASK_ID_MAX = 2**63 - 1
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = "([1-9][0-9]{0,6})([smhd])"
 
-# How parameters are documented that `seconds` reads, and those that `task_filter` does: Litestar would take a bare
-# number for a time too.
+TIMES = ("run_at", "created_after", "created_before", "finished_after", "finished_before")
+
+# For the documentation of parameters that `seconds` reads, and of times: Litestar would take a bare number for a time.
 DURATION = {"pattern": f"^{_DURATION}$"}
 TIME = {"format": "date-time"}
 
@@ -28,9 +29,12 @@ QueueName = Annotated[str, PathParameter(description="The queue's name.")]
 RunnerName = Annotated[str, PathParameter(description="The runner's name, `runner` in the list of runners.")]
 
 
-def refuse_strange(request: Request[Any, Any, Any]) -> None:
-    """Raises Refusal: 400 for a query parameter that the operation does not have, or has but once, and for what is no
-    text to Postgres; 404 for what is no number of a task."""
+async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Answers OPTIONS. Raises Refusal: 400 for a query parameter that the operation does not have, or that is given
+    more often than it may be, and for text that Postgres cannot store; 404 for what is no number of a task."""
+    if request.method == "OPTIONS":
+        # Litestar's own answer has the methods of one of several handlers of a path.
+        return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(_methods(request)))})
     task_id = request.path_params.get("task_id", 0)
     # Python takes 1_0, +10 and digits of other scripts for numbers too.
     if abs(task_id) > TASK_ID_MAX or (task_id and str(task_id) not in request.scope["path"].split("/")):
@@ -53,6 +57,13 @@ def refuse_strange(request: Request[Any, Any, Any]) -> None:
     for name, values in texts.items():
         if (message := no_text("".join(values))) is not None:
             raise invalid(name, message)
+    return None
+
+
+def _methods(request: Request[Any, Any, Any]) -> set[str]:
+    path = request.scope["path_template"]
+    routes = [route for route in request.app.routes if isinstance(route, HTTPRoute) and route.path_format == path]
+    return {str(method) for route in routes for method in route.methods}
 
 
 def _query_parameters(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
@@ -71,19 +82,20 @@ def _are(names: list[str]) -> str:
     return f"are {', '.join(names)}" if names else "are none"
 
 
-def task_filter(**given: object) -> TaskFilter:
-    """The filter of a list. Raises Refusal (400), also for a time that may be any of a day."""
-    try:
-        only = msgspec.convert(given, TaskFilter)
-    except msgspec.ValidationError as error:
-        raise invalid(*field_and_message(str(error))) from None
-    to_utc(only)
-    return only
-
-
 def seconds(name: str, text: str) -> int:
     """Raises Refusal (400)."""
     found = re.fullmatch(_DURATION, text)
     if not found:
         raise invalid(name, "is not of the form 90s, 15m, 1h, 7d")
     return int(found[1]) * UNITS[found[2]]
+
+
+def to_utc(given: Struct, within: str = "") -> None:
+    """Puts its times into UTC, since Postgres takes no offset beyond 16 hours. Raises Refusal (400) that names the
+    field, below `within`, for a time whose year then has not four digits."""
+    for name in TIMES:
+        if isinstance(time := getattr(given, name, None), datetime):
+            try:
+                setattr(given, name, time.astimezone(UTC))
+            except OverflowError:
+                raise invalid(f"{within}{name}", "is not within the years 1 to 9999 in UTC") from None

@@ -1,21 +1,40 @@
-"""/docs and what it loads: Swagger UI from files of our own, and the OpenAPI document, completed. All works offline."""
+"""/docs: the OpenAPI document, completed, and Swagger UI from files of our own. All works offline."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
-from litestar import Request
+from litestar import Request, Router
+from litestar.datastructures import CacheControlHeader
 from litestar.enums import MediaType, OpenAPIMediaType
+from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.router import Router
-from msgspec import Struct, json
+from litestar.openapi.spec import Schema, Tag
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.static_files import create_static_files_router
+from litestar.typing import FieldDefinition
+from msgspec import Raw, Struct, json
 
-from lockgate_service.auth.caller import Scope
-from lockgate_service.auth.scopes import NEEDED
+from lockgate_service.auth.guard import NEEDED
 from lockgate_service.http.problems import MEDIA_TYPE
-from lockgate_service.openapi.examples import EXAMPLES
-from lockgate_service.openapi.links import links
 from lockgate_service.tasks.messages import Status
 
+DESCRIPTION = """
+A task queue on Postgres that never executes more tasks of a queue at once than the queue has slots.
+
+Every error is a problem document (RFC 9457) whose `type` leads to what it means. After a 503, try again; with an
+`Idempotency-Key` that never makes two tasks of one.
+"""
+TAGS = {
+    "tasks": "Tasks of any kind.",
+    "simple": "The quick start: a task without settings, and its status in plain words.",
+    "queues": "Queues: pools of slots. The number of slots is how many of their tasks execute at once.",
+    "runners": "Slots, runners, and the kinds of task that runners serve.",
+    "stats": "Numbers, now and over time.",
+    "problems": "What the errors mean.",
+    "health": "For health checks.",
+}
 SWAGGER_UI = "swagger-ui-5.35.0"
 PAGE = """<!doctype html>
 <html lang="en">
@@ -51,7 +70,7 @@ NAMED: Mapping[str, tuple[str, ...]] = {"Status": get_args(Status), "CancelMode"
 _NULL = {"type": "null"}
 _GIVEN = {"not": _NULL}
 _EITHER_TIME = {"not": {"required": ["run_at", "delay"], "properties": {"run_at": _GIVEN, "delay": _GIVEN}}}
-# What is refused though each field is as it should be, by shape.
+# Rules about several fields, by shape.
 RULES: Mapping[str, dict[str, Any]] = {
     "NewTask": _EITHER_TIME,
     "BatchTask": _EITHER_TIME,
@@ -82,14 +101,106 @@ RULES: Mapping[str, dict[str, Any]] = {
         }
     },
 }
-# That every refusal with this status has.
+# Answers that operations have by a rule, not by a line of their own.
+INVALID = "The request is not valid, and nothing was done. `errors` names the fields."
+TOO_LARGE = "The body is larger than 4 MiB, where tasks are created, or 512 KiB."
+UNAVAILABLE = "Not now: try again after `Retry-After` seconds."
+NO_KEY = "There is no key, or one that is not good."
+# Headers that every refusal with this status has.
 HEADERS: Mapping[int, tuple[str, str]] = {
     401: ("WWW-Authenticate", "How to send a key."),
     429: ("Retry-After", "Seconds."),
     503: ("Retry-After", "Seconds."),
 }
+# Bodies that work as they are, by operation id and then by what each shows. Every operation with a body has one.
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "createTask": {
+        "now": {"kind": "sleep", "payload": {"min": 0, "max": 3}},
+        "later": {"kind": "sleep", "delay": 60, "priority": 5, "tags": ["example"], "metadata": {"trace": "4711"}},
+        "once": {"kind": "sleep", "run_at": "2030-01-01T00:00:00Z", "dedupe_key": "new-year", "max_attempts": 5},
+    },
+    "createTasks": {
+        "two": {
+            "items": [{"kind": "sleep"}, {"kind": "sleep", "payload": {"max": 1}, "idempotency_key": "order-4711"}]
+        },
+    },
+    "streamTasks": {"two": '{"kind": "sleep"}\n{"kind": "sleep", "payload": {"max": 1}}\n'},
+    "changeTask": {"sooner": {"priority": 50, "run_at": None}, "tagged": {"tags": ["urgent"], "max_attempts": 5}},
+    "changeTasks": {
+        "look": {"action": "retry", "filter": {"status": ["failed"], "error": "timed out"}, "dry_run": True},
+        "cancel": {"action": "cancel", "ids": [17, 18], "force": True},
+    },
+    "cancelTask": {"ask": {}, "kill": {"force": True}},
+    "createQueue": {"gpu": {"name": "gpu", "slots": 1, "timeout": 3600}},
+    "changeQueue": {"slots": {"slots": 4}, "limits": {"timeout": 60, "depth_max": 10000, "kinds": None}},
+}
 _OF_BOTH = ("description", "examples")
 _LITERALLY = ("examples", "default", "enum", "const", "required")
+
+# Links, for programs that follow them, such as those that test.
+_TASK = (
+    "getTask", "getTaskBriefly", "getTaskOutput", "watchTask", "changeTask", "cancelTask", "retryTask", "deleteTask",
+)  # fmt: skip
+_QUEUE = ("getQueue", "changeQueue", "pauseQueue", "resumeQueue", "purgeQueue", "deleteQueue")
+_RUNNER = ("drainRunner", "resumeRunner")
+
+
+class Lead(NamedTuple):
+    """To these operations, with that in the answer as the parameter of theirs."""
+
+    operations: Sequence[str]
+    parameter: str
+    found: str
+
+
+# By operation id.
+_LEADS: Mapping[str, Sequence[Lead]] = {
+    "createTask": [Lead(_TASK, "task_id", "$response.body#/id")],
+    "createSleepTask": [Lead(_TASK, "task_id", "$response.body")],
+    "createTasks": [Lead(_TASK, "task_id", "$response.body#/items/0/id")],
+    "listTasks": [Lead(["listTasks"], "cursor", "$response.body#/next_cursor")],
+    "changeTask": [Lead(["getTask"], "task_id", "$response.body#/id")],
+    "cancelTask": [Lead(["getTask", "retryTask", "deleteTask"], "task_id", "$response.body#/id")],
+    "retryTask": [Lead(["getTask"], "task_id", "$response.body#/id")],
+    "createQueue": [Lead(_QUEUE, "name", "$response.body#/name")],
+    "getTask": [Lead(["getQueue"], "name", "$response.body#/queue")],
+    "listRunners": [Lead(_RUNNER, "runner", "$response.body#/items/0/runner")],
+    "listProblems": [Lead(["getProblem"], "name", "$response.body#/items/0/name")],
+}
+
+
+def openapi(root: str) -> OpenAPIConfig:
+    """`root`: the path below which a proxy serves us."""
+    return OpenAPIConfig(
+        title="Lockgate",
+        version=version("lockgate"),
+        description=DESCRIPTION,
+        path="/docs",
+        use_handler_docstrings=True,
+        tags=[Tag(name, text) for name, text in TAGS.items()],
+        render_plugins=[Page(root), Script(), Document(root)],
+    )
+
+
+def swagger_ui() -> Router:
+    """Files whose path has their version, so browsers may keep them."""
+    return create_static_files_router(
+        "/",
+        [Path(__file__).parent / "static"],
+        include_in_schema=False,
+        cache_control=CacheControlHeader(public=True, max_age=31536000, immutable=True),
+    )
+
+
+class AnyJson(OpenAPISchemaPlugin):
+    """Documents a Raw as any JSON."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value is Raw
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
+        return Schema(title="Any JSON")
 
 
 class Page(OpenAPIRenderPlugin):
@@ -132,8 +243,8 @@ class Document(OpenAPIRenderPlugin):
 
 
 def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
-    """The document, in place: where the service is, the key, the shapes as they are decoded, and for every operation
-    its examples, where its answers lead, whether it needs a key, of which scope, and how it is refused without."""
+    """The document, in place: the address, the key, the shapes as msgspec decodes them, and of every operation the
+    examples, the links, the scope of the key, and the refusals that it has by a rule."""
     document["servers"] = [{"url": root or "/"}]
     document.setdefault("components", {})["securitySchemes"] = {
         "key": {
@@ -141,47 +252,80 @@ def completed(document: dict[str, Any], root: str) -> dict[str, Any]:
             "scheme": "bearer",
             "bearerFormat": "lockgate_...",
             "description": "A key that `lockgate keys add` has made. Where none was ever made, none is asked for. A "
-            "browser that has signed in brings it in the cookie `lockgate_key` instead: good for what is read, and for "
-            "what a page of the service itself asks to be changed.",
+            "browser that has signed in sends it in the cookie `lockgate_key` instead: good for reading, and for what "
+            "a page of the service itself asks to be changed.",
         }
     }
     named = {name: {"type": "string", "title": name, "enum": list(values)} for name, values in NAMED.items()}
     document["components"]["schemas"] = named | _plain(_shapes(document["components"]["schemas"]))
-    for item in document["paths"].values():
+    for path, item in document["paths"].items():
         for operation in item.values():
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _never_null(_plain(parameter["schema"]))
             scope = NEEDED[operation["operationId"]]
-            if examples := EXAMPLES.get(operation["operationId"]):
-                for body in operation["requestBody"]["content"].values():
-                    body["examples"] = {name: {"value": value} for name, value in examples.items()}
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                examples = EXAMPLES.get(operation["operationId"], {})
+                body["examples"] = {name: {"value": value} for name, value in examples.items()}
+                if _is_nullable(body["schema"]):  # Litestar requires every body
+                    operation["requestBody"]["required"] = False
             operation["security"] = [{"key": [scope]}] if scope else []
             if scope:
                 operation["description"] += f"\n\nA key of scope `{scope}` is good for it."
-                refusals = {"401": "There is no key, or one that is not good.", "403": _too_small(scope)}
-                for status, description in refusals.items():
-                    operation["responses"][status] = {
-                        "description": description,
-                        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                    }
+            operation["responses"] |= {
+                status: {
+                    "description": description,
+                    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+                for status, description in _usual_refusals(path, operation).items()
+            }
             operation["responses"] = dict(sorted(operation["responses"].items()))
             _complete_answers(operation)
     return document
 
 
+def _usual_refusals(path: str, operation: dict[str, Any]) -> dict[str, str]:
+    """By status: what every operation that needs a key, a body or the database is refused with."""
+    scope = NEEDED[operation["operationId"]]
+    found = {}
+    if not path.startswith("/health"):
+        found["400"] = INVALID
+    if "requestBody" in operation or operation["operationId"] == "createSleepTask":
+        found["413"] = TOO_LARGE
+    if scope or path == "/health/ready":
+        found["503"] = UNAVAILABLE
+    if scope:
+        found["401"] = NO_KEY
+        small = "" if scope == "read" else f"not of scope {scope}, or "
+        found["403"] = f"The key is {small}for another queue."
+    return found
+
+
 def _complete_answers(operation: dict[str, Any]) -> None:
-    """Every answer that says it is done has the same headers and leads to the same places."""
+    """Every successful answer of an operation has the same headers and links."""
     done = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
     headers = {name: header for answer in done for name, header in answer.get("headers", {}).items()}
     for answer in done:
         if headers:
             answer["headers"] = headers
-        if "content" in answer and (found := links(operation)):
+        if "content" in answer and (found := _links(operation)):
             answer["links"] = found
     for status, answer in operation["responses"].items():
         if header := HEADERS.get(int(status)):
             name, description = header
             answer["headers"] = {name: {"description": description, "required": True, "schema": {"type": "string"}}}
+
+
+def _links(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """A page leads to the next one with the same filters."""
+    found = {}
+    for lead in _LEADS.get(operation["operationId"], ()):
+        for target in lead.operations:
+            parameters = {lead.parameter: lead.found}
+            if target == operation["operationId"]:
+                own = (each["name"] for each in operation["parameters"] if each["in"] == "query")
+                parameters = {name: f"$request.query.{name}" for name in own} | parameters
+            found[target] = {"operationId": target, "parameters": parameters}
+    return found
 
 
 def _shapes(names: Iterable[str]) -> dict[str, Any]:
@@ -228,9 +372,5 @@ def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _too_small(scope: Scope) -> str:
-    return (
-        "The key is for another queue."
-        if scope == "read"
-        else f"The key is not of scope {scope}, or for another queue."
-    )
+def _is_nullable(schema: dict[str, Any]) -> bool:
+    return _NULL in schema.get("oneOf", schema.get("anyOf", ()))

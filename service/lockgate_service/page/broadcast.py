@@ -14,7 +14,7 @@ from lockgate_service.http.problems import unavailable
 from lockgate_service.page import snapshot_db
 from lockgate_service.page.snapshot import Json, Scene, TaskGlance, event, merge_patch
 from lockgate_service.pool import Pool
-from lockgate_service.single_flight import Shared
+from lockgate_service.single_flight import SingleFlight
 from lockgate_service.stats import db
 from lockgate_service.stats.routes import Numbers
 
@@ -72,7 +72,7 @@ class Broadcast:
         self._pool = pool
         self._numbers = numbers
         self._stopping = stopping
-        self._latest = Shared(self._look, PAUSE_SECONDS / 2, 1)
+        self._latest = SingleFlight(self._look, PAUSE_SECONDS / 2, 1)
         self._viewers: Counter[Queue] = Counter()
         self._followed: Counter[int] = Counter()
         self._channels: dict[Queue, Channel] = {}

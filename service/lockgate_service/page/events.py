@@ -11,10 +11,8 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from lockgate.log import logger
-from lockgate_service.auth.caller import Caller
-from lockgate_service.auth.keys import Keys
+from lockgate_service.auth.keys import Caller, Keys
 from lockgate_service.http.errors import refusal
-from lockgate_service.openapi.docs import problems
 from lockgate_service.page.broadcast import Broadcast, Queue
 
 MEDIA_TYPE = "text/event-stream"
@@ -34,7 +32,6 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             description="Events `snapshot`, `change`, `tasks` and `unavailable`.",
             generate_examples=False,
         ),
-        **problems(400, 503),
     },
 )
 async def stream_events(

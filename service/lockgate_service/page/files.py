@@ -10,7 +10,7 @@ from litestar import Request, Response, get
 from litestar.params import PathParameter
 from msgspec import Struct
 
-from lockgate_service.http import own_style
+from lockgate_service.http.middleware import style_source
 from lockgate_service.http.problems import Refusal
 
 FOLDER = Path(__file__).parent / "files"
@@ -44,7 +44,7 @@ MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"
 VERSION = f"page-{_digest(FILES)}"
 STYLE = (Path(__file__).parent / "page.css").read_text()
 """Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
-STYLE_SOURCE = own_style.source(STYLE)
+STYLE_SOURCE = style_source(STYLE)
 
 
 def takes_packed(request: Request[Any, Any, Any]) -> bool:

@@ -16,8 +16,8 @@ from litestar.response import Stream
 from msgspec import json
 
 from lockgate.log import logger
-from lockgate_service.auth import browser, cookie
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth import browser
+from lockgate_service.auth.keys import Caller, in_cookie
 from lockgate_service.http.errors import answer, refusal
 from lockgate_service.page import view
 from lockgate_service.page.broadcast import Broadcast
@@ -75,7 +75,7 @@ def refused(root: str, request: Request[Any, Any, Any], error: Exception) -> Res
         return answer(root, request, error)
     if why.status == 503:
         return shown(request, "away.html", {"detail": why.detail, "seconds": PAUSE_SECONDS}, 503)
-    said = why if cookie.key_in(request.headers.get("cookie")) else None
+    said = why if in_cookie(request.headers.get("cookie")) else None
     found = browser.page(said, request.scope["query_string"].decode("latin-1"))
     found.headers.update(why.headers)
     return found

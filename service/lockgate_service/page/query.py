@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from litestar.datastructures import MultiDict
 from msgspec import Struct
 
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import TASK_ID_MAX, seconds
 from lockgate_service.http.problems import Refusal
 from lockgate_service.tasks.messages import Status, TaskFilter

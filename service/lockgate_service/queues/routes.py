@@ -8,10 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from lockgate import queues
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import QueueName
 from lockgate_service.http.problems import no_queue
-from lockgate_service.openapi.docs import LOCATION, NO_QUEUE, problems
+from lockgate_service.http.responses import LOCATION, NO_QUEUE, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db
 from lockgate_service.queues.messages import NewQueue, Purged, Queue, QueueChange, QueueList
@@ -28,7 +28,6 @@ RELEASE_SECONDS = 3.0  # for runners to release the slots of a queue that is bei
     response_description="All queues.",
     summary="Queues",
     tags=["queues"],
-    responses=problems(400, 503),
 )
 async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> QueueList:
     """All queues with their settings and numbers of tasks."""
@@ -41,7 +40,7 @@ async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Calle
     response_description="The queue.",
     summary="A queue",
     tags=["queues"],
-    responses=problems(400, 503, missing=NO_QUEUE),
+    responses=problems(missing=NO_QUEUE),
 )
 async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Its settings and numbers of tasks."""
@@ -56,7 +55,7 @@ async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     tags=["queues"],
     status_code=201,
     response_headers=[LOCATION],
-    responses=problems(400, 413, 503, conflict="A queue has this name."),
+    responses=problems(conflict="A queue has this name."),
 )
 async def create_queue(
     data: JSONBody[NewQueue], pool: NamedDependency[Pool], caller: NamedDependency[Caller]
@@ -73,7 +72,7 @@ async def create_queue(
     response_description="The changed queue.",
     summary="Change a queue",
     tags=["queues"],
-    responses=problems(400, 413, 503, missing=NO_QUEUE),
+    responses=problems(missing=NO_QUEUE),
 )
 async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: NamedDependency[Pool]) -> Queue:
     """Changes the given settings while runners work. With fewer slots than running tasks, those above the number
@@ -89,7 +88,7 @@ async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: Named
     summary="Pause a queue",
     tags=["queues"],
     status_code=200,
-    responses=problems(400, 503, missing=NO_QUEUE),
+    responses=problems(missing=NO_QUEUE),
 )
 async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Runners start no more tasks of it. Running tasks go on, and submissions are still accepted."""
@@ -104,7 +103,7 @@ async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     summary="Resume a queue",
     tags=["queues"],
     status_code=200,
-    responses=problems(400, 503, missing=NO_QUEUE),
+    responses=problems(missing=NO_QUEUE),
 )
 async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Ends a pause."""
@@ -119,7 +118,7 @@ async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     summary="Delete ended tasks",
     tags=["queues"],
     status_code=200,
-    responses=problems(400, 503, missing=NO_QUEUE),
+    responses=problems(missing=NO_QUEUE),
 )
 async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
     """Deletes the ended tasks of a queue, the oldest end first, for a few seconds at most."""
@@ -140,7 +139,7 @@ async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
     response_description="The queue is deleted.",
     summary="Delete a queue",
     tags=["queues"],
-    responses=problems(400, 503, missing=NO_QUEUE, conflict="It has tasks, or runners do not release its slots."),
+    responses=problems(missing=NO_QUEUE, conflict="It has tasks, or runners do not release its slots."),
 )
 async def delete_queue(name: QueueName, pool: NamedDependency[Pool]) -> None:
     """Deletes a queue that has no tasks: cancel its waiting tasks and purge the ended ones first. Runners get three

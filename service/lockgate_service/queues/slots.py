@@ -3,9 +3,9 @@
 from litestar import get, post
 from litestar.di import NamedDependency
 
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import RunnerName
-from lockgate_service.openapi.docs import NO_RUNNER, problems
+from lockgate_service.http.responses import NO_RUNNER, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db
 from lockgate_service.queues.messages import KindList, Runner, RunnerList, SlotList
@@ -17,7 +17,6 @@ from lockgate_service.queues.messages import KindList, Runner, RunnerList, SlotL
     response_description="All slots.",
     summary="Slots",
     tags=["runners"],
-    responses=problems(400, 503),
 )
 async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> SlotList:
     """The holder and the task of each slot. Includes slots above a lowered number until their runner releases them."""
@@ -30,7 +29,6 @@ async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller
     response_description="Sessions of runners.",
     summary="Runners",
     tags=["runners"],
-    responses=problems(400, 503),
 )
 async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> RunnerList:
     """Each with its queues and kinds, whether it is alive, and how many tasks it executes."""
@@ -44,7 +42,6 @@ async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Call
     response_description="Kinds that runners serve.",
     summary="Kinds",
     tags=["runners"],
-    responses=problems(400, 503),
 )
 async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
     """The kinds of the live runners, each with the JSON Schema of its payload if the handler has type hints."""
@@ -59,7 +56,7 @@ async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller
     summary="Drain a runner",
     tags=["runners"],
     status_code=202,
-    responses=problems(400, 503, missing=NO_RUNNER),
+    responses=problems(missing=NO_RUNNER),
 )
 async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
     """Tells a runner to claim no more tasks and to release each slot when its task has ended; `running` counts the
@@ -74,7 +71,7 @@ async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runne
     summary="Resume a runner",
     tags=["runners"],
     status_code=200,
-    responses=problems(400, 503, missing=NO_RUNNER),
+    responses=problems(missing=NO_RUNNER),
 )
 async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
     """Ends a drain."""

@@ -1,7 +1,7 @@
 """GET /metrics: Prometheus metrics of this process and of the queues."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 
@@ -13,10 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from lockgate_service.openapi.docs import problems
-from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.pool import Pool
-from lockgate_service.single_flight import Shared
+from lockgate_service.single_flight import SingleFlight
 from lockgate_service.stats import db
 from lockgate_service.stats.db import Histogram, Total
 from lockgate_service.stats.messages import QueueStats
@@ -31,17 +29,17 @@ BOUNDS = {place: f"{10 ** (place / 10 - 3):.1g}" for place in range(BUCKETS - 1)
 class Gauges:
     """Reads and caches what only /metrics shows."""
 
-    def __init__(self, pool: Pool, numbers: Numbers, broadcast: Broadcast) -> None:
+    def __init__(self, pool: Pool, numbers: Numbers, viewers: Callable[[], int]) -> None:
         self._numbers = numbers
-        self._broadcast = broadcast
-        self._totals = Shared(partial(db.totals, pool), SECONDS)
-        self._slots = Shared(partial(db.slots, pool), SECONDS)
+        self._viewers = viewers
+        self._totals = SingleFlight(partial(db.totals, pool), SECONDS)
+        self._slots = SingleFlight(partial(db.slots, pool), SECONDS)
 
     async def text(self) -> bytes:
         """Raises: psycopg.Error, Refusal (503)."""
         queues = (await self._numbers.stats()).queues
         ours = CollectorRegistry(auto_describe=False)
-        ours.register(Families(queues, await self._slots.get(), await self._totals.get(), self._broadcast.viewers))
+        ours.register(Families(queues, await self._slots.get(), await self._totals.get(), self._viewers()))
         return generate_latest(REGISTRY) + generate_latest(ours)
 
 
@@ -118,7 +116,6 @@ def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
     tags=["stats"],
     responses={
         200: ResponseSpec(str, media_type="text/plain", description="Prometheus text format.", generate_examples=False),
-        **problems(400, 503),
     },
 )
 async def get_metrics(gauges: NamedDependency[Gauges]) -> Response[bytes]:

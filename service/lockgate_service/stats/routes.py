@@ -10,12 +10,11 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import structs
 
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import DURATION, seconds
 from lockgate_service.http.problems import invalid
-from lockgate_service.openapi.docs import problems
 from lockgate_service.pool import Pool
-from lockgate_service.single_flight import Shared, SharedByKey
+from lockgate_service.single_flight import SingleFlight, SingleFlightByKey
 from lockgate_service.stats import db
 from lockgate_service.stats.messages import AllStats, Durations, Ended, Hour, Point, QueueNow, QueueStats, Series, Stats
 
@@ -34,9 +33,9 @@ class Numbers:
     """Caches the statistics of all queues."""
 
     def __init__(self, pool: Pool) -> None:
-        self._now = Shared(partial(db.queues, pool), NOW_SECONDS)
-        self._hour = Shared(partial(db.hour, pool), HOUR_SECONDS)
-        self._series: SharedByKey[Key, list[Point]] = SharedByKey(
+        self._now = SingleFlight(partial(db.queues, pool), NOW_SECONDS)
+        self._hour = SingleFlight(partial(db.hour, pool), HOUR_SECONDS)
+        self._series: SingleFlightByKey[Key, list[Point]] = SingleFlightByKey(
             lambda key: db.series(pool, *key),
             lambda key: min(max(SERIES_SECONDS[0], key[1] / 60), SERIES_SECONDS[1]),
         )
@@ -83,7 +82,6 @@ def of_one(stats: Stats, queue: str) -> Stats:
     response_description="The statistics.",
     summary="Statistics",
     tags=["stats"],
-    responses=problems(400, 503),
 )
 async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[Caller]) -> Stats:
     """For each queue and for all: running and waiting tasks, runners and standbys, and the number, wait and duration of
@@ -99,7 +97,6 @@ async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[C
     response_description="The steps of the window.",
     summary="Statistics over time",
     tags=["stats"],
-    responses=problems(400, 503),
 )
 async def get_series(
     numbers: NamedDependency[Numbers],

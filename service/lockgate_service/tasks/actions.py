@@ -8,11 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import structs
 
-from lockgate_service.auth.caller import Caller
-from lockgate_service.http.params import TaskId
+from lockgate_service.auth.keys import Caller
+from lockgate_service.http.params import TaskId, to_utc
 from lockgate_service.http.problems import ended, invalid, no_task
-from lockgate_service.http.times import to_utc
-from lockgate_service.openapi.docs import NO_TASK, OptionalBody, described, problems
+from lockgate_service.http.responses import NO_TASK, described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
 from lockgate_service.tasks.cursor import cursor_at, place_of
@@ -42,7 +41,6 @@ COUNT_BATCH = 5000
 
 @post(
     "/tasks/{task_id:int}/cancel",
-    operation_class=OptionalBody,
     operation_id="cancelTask",
     response_description="The task is cancelled.",
     summary="Cancel a task",
@@ -50,7 +48,7 @@ COUNT_BATCH = 5000
     status_code=200,
     responses={
         **described(202, TaskDetail, "The task runs and was told to stop."),
-        **problems(400, 413, 503, missing=NO_TASK, conflict="The task has succeeded or failed."),
+        **problems(missing=NO_TASK, conflict="The task has succeeded or failed."),
     },
 )
 async def cancel_task(
@@ -75,8 +73,6 @@ async def cancel_task(
     tags=["tasks"],
     status_code=202,
     responses=problems(
-        400,
-        503,
         missing=NO_TASK,
         conflict="The task is neither failed nor cancelled, or another unfinished task has its dedupe key.",
     ),
@@ -94,7 +90,7 @@ async def retry_task(task_id: TaskId, pool: NamedDependency[Pool], loader: Named
     response_description="The changed task.",
     summary="Change a task",
     tags=["tasks"],
-    responses=problems(400, 413, 503, missing=NO_TASK, conflict="The task does not wait any more."),
+    responses=problems(missing=NO_TASK, conflict="The task does not wait any more."),
 )
 async def change_task(
     task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool], loader: NamedDependency[TaskLoader]
@@ -111,7 +107,7 @@ async def change_task(
     response_description="The task is deleted.",
     summary="Delete a task",
     tags=["tasks"],
-    responses=problems(400, 503, missing=NO_TASK, conflict="The task runs: cancel it first."),
+    responses=problems(missing=NO_TASK, conflict="The task runs: cancel it first."),
 )
 async def delete_task(task_id: TaskId, pool: NamedDependency[Pool]) -> None:
     """Deletes a task that does not run, with its attempts and their output."""
@@ -132,7 +128,6 @@ async def _still_there(loader: TaskLoader, task_id: int) -> TaskDetail:
     summary="Cancel, retry or delete many tasks",
     tags=["tasks"],
     status_code=200,
-    responses=problems(400, 413, 503),
 )
 async def change_tasks(
     data: JSONBody[BulkRequest], pool: NamedDependency[Pool], caller: NamedDependency[Caller]

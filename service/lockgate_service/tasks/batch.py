@@ -8,15 +8,16 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import DecodeError, Struct, json
 
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.body import TASKS_MAX
-from lockgate_service.http.errors import refusal, refused
-from lockgate_service.http.idempotency import HEADER
+from lockgate_service.http.errors import refusal
+from lockgate_service.http.headers import IDEMPOTENCY_KEY
+from lockgate_service.http.params import to_utc
 from lockgate_service.http.problems import Refusal, invalid, of_item
-from lockgate_service.http.times import to_utc
-from lockgate_service.openapi.docs import described, problems
+from lockgate_service.http.responses import described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
+from lockgate_service.tasks.group_commit import refused
 from lockgate_service.tasks.messages import Batch, BatchItem, BatchResult, BatchTask
 from lockgate_service.tasks.notify import Notifier
 
@@ -46,7 +47,7 @@ class BadItem(Struct):
     summary="Create up to 1,000 tasks",
     tags=["tasks"],
     status_code=202,
-    responses={**described(200, BatchResult, "No task is new."), **problems(400, 413, 422, 429, 503)},
+    responses={**described(200, BatchResult, "No task is new."), **problems(422, 429)},
 )
 async def create_tasks(
     request: Request[Any, Any, Any],
@@ -57,8 +58,8 @@ async def create_tasks(
 ) -> Response[BatchResult]:
     """Stores all items in one transaction, or none: `errors` then names the first that is refused. Each item has its
     own `idempotency_key`; the header `Idempotency-Key` is refused."""
-    if HEADER in request.headers:
-        raise invalid(HEADER, "is for one task: give each item its own idempotency_key")
+    if IDEMPOTENCY_KEY in request.headers:
+        raise invalid(IDEMPOTENCY_KEY, "is for one task: give each item its own idempotency_key")
     try:
         for index, item in enumerate(data.items):
             check(item, index, caller)

@@ -1,13 +1,26 @@
-"""Where a page ends: the place, and a mark of the filters it belongs to."""
+"""The filter of a list, and where a page of it ends: the place, and a mark of the filter it belongs to."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
 from urllib.parse import urlencode
 
+import msgspec
 from msgspec import json
 
+from lockgate_service.http.body import field_and_message
+from lockgate_service.http.params import to_utc
 from lockgate_service.http.problems import invalid
 from lockgate_service.tasks.messages import TaskFilter
+
+
+def task_filter(**given: object) -> TaskFilter:
+    """Raises Refusal (400), also for a time without an offset."""
+    try:
+        only = msgspec.convert(given, TaskFilter)
+    except msgspec.ValidationError as error:
+        raise invalid(*field_and_message(str(error))) from None
+    to_utc(only)
+    return only
 
 
 def cursor_at(below: int, only: TaskFilter) -> str:

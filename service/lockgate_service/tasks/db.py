@@ -23,7 +23,6 @@ from lockgate_service.tasks.messages import (
     TaskVersion,
 )
 
-READY_LIMIT = 1.0  # seconds
 ATTEMPTS_MAX = 100
 OUTPUTS_MAX = 20
 POSITION_MAX = 1000
@@ -193,8 +192,3 @@ async def notify(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:
         "from unnest(%s::text[], %s::text[]) as asked (queue, due)",
         ([queue for queue, _ in queues], [due for _, due in queues]),
     )
-
-
-async def schema_version(pool: Pool) -> int:
-    version: int = (await pool.rows("select lockgate.schema_version()", limit=READY_LIMIT))[0][0]
-    return version

@@ -13,12 +13,11 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import json
 
 from lockgate.log import logger
-from lockgate_service.auth.caller import Caller
-from lockgate_service.auth.keys import Keys
+from lockgate_service.auth.keys import Caller, Keys
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.params import TaskId
 from lockgate_service.http.problems import no_task
-from lockgate_service.openapi.docs import NO_TASK, problems
+from lockgate_service.http.responses import NO_TASK, problems
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.messages import TaskDetail, TaskSummary
 from lockgate_service.tasks.waiting import Waiters
@@ -42,7 +41,7 @@ END_ID = "end"
             generate_examples=False,
         ),
         204: ResponseSpec(None, description="The client has seen the last event, by its `Last-Event-ID`."),
-        **problems(400, 503, missing=NO_TASK),
+        **problems(missing=NO_TASK),
     },
 )
 async def watch_task(

@@ -8,12 +8,11 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from lockgate_service.auth.caller import Caller
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import DURATION, seconds
 from lockgate_service.http.problems import invalid
-from lockgate_service.openapi.docs import problems
 from lockgate_service.pool import Pool
-from lockgate_service.single_flight import SharedByKey
+from lockgate_service.single_flight import SingleFlightByKey
 from lockgate_service.tasks import lists
 from lockgate_service.tasks.messages import Failure, Failures, TaskFilter
 
@@ -30,7 +29,7 @@ class FailureGroups:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._shared: SharedByKey[Key, Failures] = SharedByKey(self._read, lambda _: CACHE_SECONDS)
+        self._shared: SingleFlightByKey[Key, Failures] = SingleFlightByKey(self._read, lambda _: CACHE_SECONDS)
 
     async def groups(self, queue: str | None, window: int | None) -> Failures:
         """`window`: in seconds. Raises: psycopg.Error, Refusal (503)."""
@@ -60,7 +59,6 @@ class FailureGroups:
     response_description="The groups.",
     summary="Failed tasks by error",
     tags=["tasks"],
-    responses=problems(400, 503),
 )
 async def list_failures(
     failures: NamedDependency[FailureGroups],

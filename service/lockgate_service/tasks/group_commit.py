@@ -10,7 +10,7 @@ from msgspec import Struct, json, structs
 
 from lockgate.log import logger
 from lockgate_service.http.errors import is_about_content
-from lockgate_service.http.problems import unavailable
+from lockgate_service.http.problems import Refusal, invalid, unavailable
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.messages import Due, KeyedTask, NewTask, Task
@@ -151,3 +151,17 @@ async def bisect(
             await bisect(batch[middle:], store, refuse)
             return
         refuse(batch, error)
+
+
+def refused(outcome: str, task: NewTask, task_id: int | None) -> Refusal:
+    """The refusal for an outcome of `submit_batch` that is no error."""
+    match outcome:
+        case "unknown_queue":
+            return invalid("queue", f'there is no queue "{task.queue or "default"}"')
+        case "kind_refused":
+            return invalid("kind", f'queue "{task.queue or "default"}" does not take tasks of kind "{task.kind}"')
+        case "queue_full":
+            return Refusal(429, f'queue "{task.queue or "default"}" is full')
+        case "key_reused":
+            return Refusal(422, f"task {task_id} was created with this idempotency key by another request")
+    raise AssertionError(f"submit_batch said {outcome}")

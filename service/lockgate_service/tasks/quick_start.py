@@ -6,12 +6,12 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from msgspec import Raw
 
-from lockgate_service.http.errors import refused
 from lockgate_service.http.params import TaskId
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.openapi.docs import LOCATION, NO_TASK, problems
+from lockgate_service.http.responses import LOCATION, NO_TASK, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
+from lockgate_service.tasks.group_commit import refused
 from lockgate_service.tasks.messages import BriefTask, NewTask
 from lockgate_service.tasks.routes import Deps
 
@@ -24,7 +24,7 @@ from lockgate_service.tasks.routes import Deps
     tags=["simple"],
     status_code=202,
     response_headers=[LOCATION],
-    responses=problems(400, 413, 429, 503),
+    responses=problems(429),
 )
 async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependency[Deps]) -> Response[int]:
     """Takes no body. Answers with the task's number after the commit."""
@@ -43,7 +43,7 @@ async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependen
     response_description="The task.",
     summary="Status of a task",
     tags=["simple"],
-    responses=problems(400, 503, missing=NO_TASK),
+    responses=problems(missing=NO_TASK),
 )
 async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
     """Status and times."""

@@ -10,21 +10,28 @@ from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from msgspec import Struct, json
 
 from lockgate.log import logger
-from lockgate_service.auth.caller import Caller
 from lockgate_service.auth.guard import Connection, caller_of
-from lockgate_service.http import prefer
+from lockgate_service.auth.keys import Caller
 from lockgate_service.http.body import TASKS_MAX
-from lockgate_service.http.errors import refused
-from lockgate_service.http.etag import etag, is_known
-from lockgate_service.http.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
-from lockgate_service.http.params import TIME, TaskId, task_filter
+from lockgate_service.http.headers import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_MAX,
+    PREFER,
+    PREFER_DESCRIPTION,
+    etag,
+    idempotency_key,
+    idempotency_pattern,
+    matches,
+    preference_applied,
+    wait_seconds,
+)
+from lockgate_service.http.params import TIME, TaskId, to_utc
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.times import to_utc
-from lockgate_service.openapi.docs import LOCATION, NO_TASK, described, problems
+from lockgate_service.http.responses import LOCATION, NO_TASK, described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
-from lockgate_service.tasks.cursor import cursor_at, next_link, place_of
-from lockgate_service.tasks.group_commit import GroupCommit
+from lockgate_service.tasks.cursor import cursor_at, next_link, place_of, task_filter
+from lockgate_service.tasks.group_commit import GroupCommit, refused
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.messages import (
     ListedTask,
@@ -85,7 +92,7 @@ def provide_deps(group_commit: GroupCommit, waiters: Waiters, loader: TaskLoader
     response_headers=[LOCATION, REPLAYED, APPLIED],
     responses={
         **described(200, Task, "The task stored before with this key. Or, with `Prefer: wait=N`: the ended task."),
-        **problems(400, 413, 422, 429, 503),
+        **problems(422, 429),
     },
 )
 async def create_task(
@@ -95,13 +102,13 @@ async def create_task(
     key: Annotated[
         str | None,
         HeaderParameter(
-            name=HEADER,
+            name=IDEMPOTENCY_KEY,
             description="Makes a retry of this request safe: while the task is kept, the same key and request return "
             "it; the same key with another request is refused.",
-            schema_extra={"pattern": pattern(LENGTH_MAX)},
+            schema_extra={"pattern": idempotency_pattern(IDEMPOTENCY_KEY_MAX)},
         ),
     ] = None,
-    preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
+    preference: Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)] = None,
 ) -> Response[Task]:
     """Answers after the commit: 202 with a new task; 200 with the task that has this `Idempotency-Key`, or with the
     unfinished task that has this `dedupe_key`. With `Prefer: wait=N` and a task that ends in time: 200 with the ended
@@ -118,9 +125,9 @@ async def create_task(
         headers["Idempotency-Replayed"] = "true"
     content: Any = submitted.task or TaskNumber(submitted.id)
     status = 202 if submitted.outcome == "created" else 200
-    seconds = prefer.wait_seconds(preference)
+    seconds = wait_seconds(preference)
     if seconds is not None and not deps.waiters.is_full:  # the task is stored: no refusal when full
-        headers |= prefer.applied(seconds)
+        headers |= preference_applied(seconds)
         await deps.waiters.end(submitted.id, seconds, request.receive)
         if (task := await _load_if_possible(deps.loader, submitted.id)) is not None:
             content = Task(**{name: getattr(task, name) for name in Task.__struct_fields__})
@@ -146,20 +153,20 @@ async def _load_if_possible(loader: TaskLoader, task_id: int) -> TaskDetail | No
     response_headers=[ETAG, APPLIED],
     responses={
         304: ResponseSpec(None, description="Unchanged since the answer that `If-None-Match` names."),
-        **problems(400, 503, missing=NO_TASK),
+        **problems(missing=NO_TASK),
     },
 )
 async def get_task(
     request: Request[Any, Any, Any],
     task_id: TaskId,
     deps: NamedDependency[Deps],
-    preference: Annotated[str | None, HeaderParameter(name=prefer.HEADER, description=prefer.DESCRIPTION)] = None,
+    preference: Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)] = None,
     known: Annotated[
         str | None, HeaderParameter(name="If-None-Match", description="`ETag` of an earlier answer.")
     ] = None,
 ) -> Response[TaskDetail]:
     """The task with payload, result, earlier attempts and position, without its output."""
-    seconds = prefer.wait_seconds(preference)
+    seconds = wait_seconds(preference)
     if seconds is None:
         task = await deps.loader.task(task_id)
     else:
@@ -169,8 +176,8 @@ async def get_task(
     if task is None:
         raise no_task(task_id)
     body: Any = json.encode(task)
-    headers = {"ETag": etag(body)} | ({} if seconds is None else prefer.applied(seconds))
-    if is_known(known, headers["ETag"]):
+    headers = {"ETag": etag(body)} | ({} if seconds is None else preference_applied(seconds))
+    if matches(known, headers["ETag"]):
         body = None
     return Response(body, status_code=304 if body is None else 200, headers=headers, media_type=MediaType.JSON)
 
@@ -182,7 +189,6 @@ async def get_task(
     summary="Tasks, newest first",
     tags=["tasks"],
     response_headers=[NEXT],
-    responses=problems(400, 503),
 )
 async def list_tasks(
     request: Request[Any, Any, Any],
@@ -265,7 +271,7 @@ async def list_tasks(
     response_description="The output.",
     summary="Output of a task",
     tags=["tasks"],
-    responses=problems(400, 503, missing=NO_TASK),
+    responses=problems(missing=NO_TASK),
 )
 async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> OutputList:
     """What the handler printed, by attempt; also while it runs."""

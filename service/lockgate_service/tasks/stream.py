@@ -14,13 +14,12 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, 
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import Receive
 
-from lockgate_service.auth.caller import Caller
-from lockgate_service.auth.keys import Keys
+from lockgate_service.auth.keys import Caller, Keys
 from lockgate_service.http.body import decode
 from lockgate_service.http.errors import refusal
-from lockgate_service.http.idempotency import HEADER, LENGTH_MAX, idempotency_key, pattern
+from lockgate_service.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, idempotency_key, idempotency_pattern
 from lockgate_service.http.problems import Refusal, Taken, invalid, unavailable
-from lockgate_service.openapi.docs import problems
+from lockgate_service.http.responses import problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks.batch import ItemRefused, check, store
 from lockgate_service.tasks.messages import BatchItem, BatchTask
@@ -80,7 +79,7 @@ class Streams:
     summary="Create any number of tasks",
     tags=["tasks"],
     status_code=200,
-    responses=problems(400, 408, 413, 422, 429, 503),
+    responses=problems(408, 422, 429),
 )
 async def stream_tasks(
     request: Request[Any, Any, Any],
@@ -92,9 +91,9 @@ async def stream_tasks(
     key: Annotated[
         str | None,
         HeaderParameter(
-            name=HEADER,
+            name=IDEMPOTENCY_KEY,
             description="Makes a retry safe: the key of a line without one is this key, a colon and the line's number.",
-            schema_extra={"pattern": pattern(LENGTH_MAX - 20)},
+            schema_extra={"pattern": idempotency_pattern(IDEMPOTENCY_KEY_MAX - 20)},
         ),
     ] = None,
     skip: Annotated[int, QueryParameter(ge=0, description="Lines to skip: `taken.lines` of the previous answer.")] = 0,
@@ -103,8 +102,8 @@ async def stream_tasks(
     lines before a refused line, or before a failure of the service or Postgres, stay stored, and `taken` of the answer
     counts them. To go on, send the same lines with `skip`, or with an `Idempotency-Key` all of them again."""
     prefix = idempotency_key(key)
-    if prefix is not None and len(prefix) > LENGTH_MAX - 20:
-        raise invalid(HEADER, f"must have at most {LENGTH_MAX - 20} characters here")
+    if prefix is not None and len(prefix) > IDEMPOTENCY_KEY_MAX - 20:
+        raise invalid(IDEMPOTENCY_KEY, f"must have at most {IDEMPOTENCY_KEY_MAX - 20} characters here")
 
     async def store_for_caller(items: list[BatchTask]) -> list[BatchItem]:
         await keys.recheck(caller)

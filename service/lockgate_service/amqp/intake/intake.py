@@ -19,11 +19,11 @@ from lockgate_service.amqp.intake.mapping import Asked, asked
 from lockgate_service.amqp.intake.settings import Settings
 from lockgate_service.amqp.url import place
 from lockgate_service.health import Health
-from lockgate_service.http.errors import refusal, refused
+from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import Refusal
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.group_commit import bisect
+from lockgate_service.tasks.group_commit import bisect, refused
 from lockgate_service.tasks.notify import Notifier
 
 # Seconds.
