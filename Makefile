@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types test versions chaos fuzz mutants bench bench-peers soak screenshots demo up all down logs-app logs-worker psql lock
+.PHONY: help check format lint types test versions quick proof chaos fuzz mutants bench bench-peers soak screenshots demo up all down logs-app logs-worker psql lock
 
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -20,8 +20,14 @@ types:  ## Strict types
 test:  ## The tests, against real Postgres
 	uv run pytest
 
+quick:  ## The half of the tests that takes under four minutes
+	uv run pytest -n 2 -m quick
+
 versions:  ## The contract on every PostgreSQL this machine has
 	uv run python -m tests.versions
+
+proof:  ## Two hours of faults in pieces, whose figures are added up in docs/reliability.md
+	uv run python -m tests.proof
 
 chaos:  ## Twenty minutes of faults, and whether the promise held
 	uv run python -m tests.faults.chaos --minutes 20

@@ -36,7 +36,7 @@ def passes(folder: Path) -> bool:
             admin.execute("create database test")
         environment = {k: v for k, v in os.environ.items() if k != "REQUIRE_DOCKER"}
         environment["TEST_DATABASE_URL"] = one.dsn(database="test")
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], env=environment, check=False)
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", *TESTS], env=environment, check=False)
     return done.returncode == 0
 
 

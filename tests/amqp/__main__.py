@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from tests import server
+from tests import proof, server
 from tests.amqp.broker import Names, NotHere, broker
 from tests.amqp.chaos import Plan, run
 
@@ -27,6 +27,8 @@ def main(messages: int, bad: int, kill_every: float, rate: float) -> None:
         raise click.ClickException(str(why)) from None
     for line in report.lines():
         click.echo(line)
+    kills = report.intake_kills + report.publisher_kills + plan.restart_broker + plan.restart_database
+    proof.say(faults=kills, tasks=report.tasks, breaches=len(report.breaches))
     sys.exit(1 if report.breaches else 0)
 
 

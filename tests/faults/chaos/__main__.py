@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from lockgate.witness import Witness
+from tests import proof
 from tests.faults.chaos.disk import Disk
 from tests.faults.chaos.faults import FAULTS, restore
 from tests.faults.chaos.field import Field
@@ -122,6 +123,8 @@ def run(
             field.record.write(folder)
             (folder / "breaches.txt").write_text("".join(f"{breach.what}: {breach.how}\n" for breach in breaches))
             view.conclude(field.record, breaches, chosen, cannot)
+            effects = sum(injection.effect is not None for injection in field.record.injections)
+            proof.say(faults=effects, tasks=len(field.record.accepted), breaches=len(breaches))
         finally:
             field.over.set()
     return breaches

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lockgate.witness import Witness
-from tests import server
+from tests import proof, server
 from tests.faults.failover.field import End, Field, Round
 from tests.faults.failover.pair import Pair
 
@@ -50,6 +50,7 @@ def main(rounds: int, seed: int | None, slots: int, runners: int, grace: float, 
     )
     for what, which in breaches.items():
         console.print(f"[bold red]{what}: {which}")
+    proof.say(faults=rounds, tasks=len(field.accepted), breaches=len(breaches))
     if not breaches:
         console.print("[green]The promise held.")
     sys.exit(1 if breaches else 0)

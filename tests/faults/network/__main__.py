@@ -6,6 +6,7 @@ import sys
 import click
 from rich.console import Console
 
+from tests import proof
 from tests.faults.network import in_flight, partition
 from tests.faults.network.network import NoNetwork
 from tests.faults.network.scene import Scene, scene
@@ -33,6 +34,7 @@ def main(rounds: int) -> None:
                 console.print(f"round {number + 1} of {rounds}")
                 measure(it, seconds, promise)
             judge(it, promise)
+            tasks = it.q.db.value("select count(*) from lockgate.task")
     except NoNetwork as why:
         sys.exit(f"no network of our own: {why}")
     for what, table in tables.items():
@@ -40,6 +42,8 @@ def main(rounds: int) -> None:
             table.times(kind, times, most=BOUNDS[what])
         table.show(console, details=False)
     console.print(machine(), highlight=False)
+    faults = rounds * (len(partition.KINDS) + len(in_flight.WHAT))
+    proof.say(faults=faults, tasks=tasks, breaches=sum(len(table.broken) for table in tables.values()))
     sys.exit(any(table.broken for table in tables.values()))
 
 

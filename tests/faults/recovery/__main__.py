@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 from rich.console import Console
 
+from tests import proof
 from tests.faults.recovery.away import away
 from tests.faults.recovery.faults import faults
 from tests.faults.recovery.figures import Figures, machine
@@ -30,6 +31,8 @@ def measured(rounds: int, measure: Callable[[int], Figures]) -> None:
         figures = measure(rounds)
         figures.show(console, details)
         console.print(machine(), highlight=False)
+        tasks = sum(int(row[1]) for row in figures.counted)
+        proof.say(faults=figures.faults, tasks=tasks, breaches=len(figures.broken))
         sys.exit(1 if figures.broken else 0)
 
 

@@ -32,5 +32,5 @@ def away(rounds: int) -> Figures:
             it.succeed([*long, *short], 60)
         figures.times("stopped → the handler is dead", dead, most=GRACE)
         figures.times("it answers → the task executes again", again, most=GRACE + 2)
-        it.count(figures, again=2 * rounds)
+        it.count(figures, rounds, again=2 * rounds)
     return figures

@@ -96,7 +96,7 @@ def faults(rounds: int) -> Figures:
                 wait_until(over + SETTLES + SPAN)
                 measured.append(rates(ended(it), since, (began, over), SETTLES))
                 it.cancel_rest()
-                it.count(figures, name=str(fault.__doc__))
+                it.count(figures, 1, name=str(fault.__doc__))
         before, during, after = (
             statistics.median(getattr(each, name) for each in measured) for name in ("before", "during", "after")
         )

@@ -47,6 +47,7 @@ class Figures:
     """Rows of COUNTS."""
 
     broken: list[str] = field(default_factory=list)
+    faults: int = 0
 
     def times(self, what: str, seconds: Sequence[float], most: float = math.inf, middle: float = math.inf) -> None:
         """A row of median, p99 and maximum. `most`, `middle`: what the maximum and the median may be."""

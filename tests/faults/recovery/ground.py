@@ -31,8 +31,10 @@ class Ground(System[Server]):
         self.insist(CANCEL)
         self.all_end()
 
-    def count(self, figures: Figures, name: str = "", again: int | None = None) -> None:
-        """What the promise says, of all tasks so far. `again`: how many may have executed more than once, if any."""
+    def count(self, figures: Figures, faults: int, name: str = "", again: int | None = None) -> None:
+        """What the promise says, of all tasks so far, after so many faults. `again`: how many may have executed more
+        than once, if any."""
+        figures.faults += faults
         [(tasks, lost, failed, stopped)] = self.insist(COUNTS)
         ends = self.ends()
         twice = len(ends) - len(set(ends))

@@ -44,5 +44,5 @@ def measure(figures: Figures, rounds: int, spare: bool) -> Laps:
             begun = it.begins(task, killed, 60)
             laps.add(begun - killed, victim, wall)
         it.cancel_rest()
-        it.count(figures, "with a spare" if spare else "without")
+        it.count(figures, rounds, "with a spare" if spare else "without")
     return laps

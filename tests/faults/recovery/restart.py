@@ -38,5 +38,5 @@ def restart(rounds: int) -> Figures:
             kept += [later for one in it.runners for event, later in one.told(answers) if event == "slot kept"]
         figures.times("stopped → it answers again", away)
         figures.times("it answers → a runner has its slot back", kept)
-        it.count(figures, again=0)
+        it.count(figures, rounds, again=0)
     return figures

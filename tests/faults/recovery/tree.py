@@ -36,7 +36,7 @@ def tree(rounds: int) -> Figures:
             laps.add(begun - killed, standby, wall)
             it.close(victim)
         it.cancel_rest()
-        it.count(figures)
+        it.count(figures, rounds)
     figures.times("SIGKILL → its task executes again", laps.seconds, most=GRACE + 2)
     figures.stages(laps)
     return figures
