@@ -11,6 +11,8 @@ from tests.database import Database
 from tests.runner.conftest import Start
 from tests.runner.process import RunnerProcess, exists
 
+pytestmark = pytest.mark.every_python
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new(

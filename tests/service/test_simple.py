@@ -7,6 +7,8 @@ import pytest
 
 from tests.contract import Contract
 
+pytestmark = pytest.mark.every_python
+
 RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
