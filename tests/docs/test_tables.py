@@ -91,25 +91,40 @@ def test_every_variable_of_the_example_is_explained() -> None:
         before = line
 
 
-def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
-    said: dict[str, set[str]] = {}
-    shared = [path for name in ("log", "metrics") if (path := ROOT / f"lockgate/{name}.py").exists()]
-    for path in (*(ROOT / "runner").rglob("*.py"), *shared):
+def events(*files: Path) -> dict[str, set[str]]:
+    """The events that these modules log, with their levels."""
+    found: dict[str, set[str]] = {}
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id in ("log", "logger")
+                and ast.unparse(node.func.value) in ("log", "logger", "log.logger")
                 and node.func.attr in ("debug", "info", "warning", "error")
                 and isinstance(node.args[0], ast.Constant)
             ):
-                said.setdefault(str(node.args[0].value), set()).add(node.func.attr)
+                found.setdefault(str(node.args[0].value), set()).add(node.func.attr)
+    return found
+
+
+def log_table(heading: str) -> dict[str, set[str]]:
+    return {row[0]: set(row[1].split(", ")) for row in table("docs/metrics-and-logs.md", heading)}
+
+
+def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
+    shared = (ROOT / f"lockgate/{name}.py" for name in ("log", "metrics"))
+    said = events(*(ROOT / "runner").rglob("*.py"), *shared)
     # Which of these it is, is worked out in one place: see `Runner._record`.
     for outcome in ("finished", "failed", "cancelled", "given back"):
         said.setdefault(outcome, set()).add("info")
-    written = {row[0]: set(row[1].split(", ")) for row in table("docs/metrics-and-logs.md", "## The runner's log")}
-    assert written == said
+    assert log_table("## The runner's log") == said
+
+
+def test_every_event_the_service_logs_is_in_the_table_with_its_level() -> None:
+    service = ROOT / "service/lockgate_service"
+    modules = (path for path in service.rglob("*.py") if service / "amqp" not in path.parents)
+    said = events(*modules, *(ROOT / f"lockgate/{name}.py" for name in ("log", "queues")))
+    assert log_table("## The service's log") == said
 
 
 def test_settings_of_queues_are_those_of_the_schema() -> None:

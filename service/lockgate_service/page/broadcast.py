@@ -139,7 +139,7 @@ class Broadcast:
                 self._publish(await self._latest.get())
             except Exception as error:  # every one: this task must outlive them
                 if not self._is_failing:
-                    logger.warning("those who watch see nothing new", error=str(error))
+                    logger.warning("cannot read the snapshot", error=str(error))
                     for channel in self._channels.values():
                         channel.tell(event("unavailable", {}))
                 self._is_failing = True

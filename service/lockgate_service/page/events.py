@@ -78,4 +78,4 @@ async def _events(
         why = refusal(error)
         if why is None:
             raise
-        logger.warning("a stream ends", why=why.detail)
+        logger.warning("stream ended", why=why.detail)

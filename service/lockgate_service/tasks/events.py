@@ -89,7 +89,7 @@ async def _events(
                 why = refusal(error)
                 if why is None:
                     raise
-                logger.warning("a stream ends", task=task_id, why=why.detail)
+                logger.warning("stream ended", task=task_id, why=why.detail)
                 return
             if task is None:
                 yield ServerSentEventMessage(data=json.encode({"id": task_id}), event="deleted", id=END_ID)
