@@ -36,42 +36,55 @@ from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.notify import Notifier
 from lockgate_service.tasks.waiting import Waiters
 
-ROUTES = (
-    tasks.create_task,  # POST /tasks
-    batch.create_tasks,  # POST /tasks/batch
-    stream.stream_tasks,  # POST /tasks/stream
-    tasks.list_tasks,  # GET /tasks
-    tasks.get_task,  # GET /tasks/{id}
-    tasks.get_task_output,  # GET /tasks/{id}/output
-    task_events.watch_task,  # GET /tasks/{id}/events
-    actions.cancel_task,  # POST /tasks/{id}/cancel
-    actions.retry_task,  # POST /tasks/{id}/retry
-    actions.change_task,  # PATCH /tasks/{id}
-    actions.delete_task,  # DELETE /tasks/{id}
-    actions.change_tasks,  # POST /tasks/bulk
-    queues.list_queues,  # GET /queues
-    queues.create_queue,  # POST /queues
-    queues.get_queue,  # GET /queues/{name}
-    queues.change_queue,  # PATCH /queues/{name}
-    queues.pause_queue,  # POST /queues/{name}/pause
-    queues.resume_queue,  # POST /queues/{name}/resume
-    queues.purge_queue,  # POST /queues/{name}/purge
-    queues.delete_queue,  # DELETE /queues/{name}
-    slots.list_slots,  # GET /slots
-    slots.list_runners,  # GET /runners
-    slots.list_kinds,  # GET /kinds
-    slots.drain_runner,  # POST /runners/{runner}/drain
-    slots.resume_runner,  # POST /runners/{runner}/resume
-    stats.get_stats,  # GET /stats
-    stats.get_series,  # GET /stats/series
-    failures.list_failures,  # GET /failures
-    events.stream_events,  # GET /events
-    metrics.get_metrics,  # GET /metrics
-    quick_start.create_sleep_task,  # POST /task
-    quick_start.get_task_briefly,  # GET /task/{id}
-    responses.list_problems,  # GET /problems
-    responses.get_problem,  # GET /problems/{name}
-)
+# By the tag in the OpenAPI document.
+ROUTES = {
+    "tasks": (
+        tasks.create_task,  # POST /tasks
+        batch.create_tasks,  # POST /tasks/batch
+        stream.stream_tasks,  # POST /tasks/stream
+        tasks.list_tasks,  # GET /tasks
+        tasks.get_task,  # GET /tasks/{id}
+        tasks.get_task_output,  # GET /tasks/{id}/output
+        task_events.watch_task,  # GET /tasks/{id}/events
+        actions.cancel_task,  # POST /tasks/{id}/cancel
+        actions.retry_task,  # POST /tasks/{id}/retry
+        actions.change_task,  # PATCH /tasks/{id}
+        actions.delete_task,  # DELETE /tasks/{id}
+        actions.change_tasks,  # POST /tasks/bulk
+        failures.list_failures,  # GET /failures
+    ),
+    "queues": (
+        queues.list_queues,  # GET /queues
+        queues.create_queue,  # POST /queues
+        queues.get_queue,  # GET /queues/{name}
+        queues.change_queue,  # PATCH /queues/{name}
+        queues.pause_queue,  # POST /queues/{name}/pause
+        queues.resume_queue,  # POST /queues/{name}/resume
+        queues.purge_queue,  # POST /queues/{name}/purge
+        queues.delete_queue,  # DELETE /queues/{name}
+    ),
+    "runners": (
+        slots.list_slots,  # GET /slots
+        slots.list_runners,  # GET /runners
+        slots.list_kinds,  # GET /kinds
+        slots.drain_runner,  # POST /runners/{runner}/drain
+        slots.resume_runner,  # POST /runners/{runner}/resume
+    ),
+    "stats": (
+        stats.get_stats,  # GET /stats
+        stats.get_series,  # GET /stats/series
+        events.stream_events,  # GET /events
+        metrics.get_metrics,  # GET /metrics
+    ),
+    "simple": (
+        quick_start.create_sleep_task,  # POST /task
+        quick_start.get_task_briefly,  # GET /task/{id}
+    ),
+    "problems": (
+        responses.list_problems,  # GET /problems
+        responses.get_problem,  # GET /problems/{name}
+    ),
+}
 PAGE = (page.get_page,)  # GET /
 PROBES = (
     health.get_liveness,  # GET /health/live
@@ -90,8 +103,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     stopping = stopping or asyncio.Event()
     waiters = Waiters(pool, stopping)
     loader = TaskLoader(pool)
-    numbers = stats.Numbers(pool)
-    broadcast = Broadcast(pool, numbers, stopping)
+    stats_cache = stats.StatsCache(pool)
+    broadcast = Broadcast(pool, stats_cache, stopping)
 
     @contextlib.asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
@@ -124,7 +137,10 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     people = Router("/", route_handlers=PAGE, exception_handlers={Exception: partial(page.refused, settings.root_path)})
     app = Litestar(
         [
-            Router("/", before_request=params.check, route_handlers=ROUTES),
+            *(
+                Router("/", before_request=params.check, route_handlers=handlers, tags=[tag])
+                for tag, handlers in ROUTES.items()
+            ),
             people,
             browser.ROUTES,
             *PROBES,
@@ -139,10 +155,10 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "health": provide(readiness),
             "waiters": provide(waiters),
             "loader": provide(loader),
-            "numbers": provide(numbers),
+            "stats_cache": provide(stats_cache),
             "failures": provide(failures.FailureGroups(pool)),
             "broadcast": provide(broadcast),
-            "gauges": provide(metrics.Gauges(pool, numbers, lambda: broadcast.viewers)),
+            "gauges": provide(metrics.Gauges(pool, stats_cache, lambda: broadcast.viewers)),
             "keys": provide(keys),
             "root": provide(settings.root_path),
             "caller": Provide(caller_of, sync_to_thread=False),

@@ -14,7 +14,7 @@ import pytest
 from lockgate_service.page import broadcast, snapshot_db
 from lockgate_service.page.snapshot import TaskGlance, merge_patch
 from lockgate_service.pool import Pool
-from lockgate_service.stats.routes import Numbers
+from lockgate_service.stats.routes import StatsCache
 
 from tests.contract import Contract, until
 from tests.database import Database
@@ -210,7 +210,7 @@ def test_a_viewer_that_fell_behind_begins_anew(q: Contract, monkeypatch: pytest.
     async def watch() -> tuple[bytes, bytes]:
         pool = Pool(q.db.service, 2)
         await pool.open()
-        one = broadcast.Broadcast(pool, Numbers(pool), asyncio.Event())
+        one = broadcast.Broadcast(pool, StatsCache(pool), asyncio.Event())
         run = asyncio.create_task(one.run())
         try:
             slow, quick = one.stream(None, []), one.stream(None, [])

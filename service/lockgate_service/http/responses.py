@@ -57,7 +57,6 @@ class ProblemKindList(Struct):
     operation_id="listProblems",
     response_description="All types.",
     summary="Types of problems",
-    tags=["problems"],
 )
 async def list_problems() -> ProblemKindList:
     """Each type that an error's `type` can end with, and what to do then. Names stay within a major version."""
@@ -69,7 +68,6 @@ async def list_problems() -> ProblemKindList:
     operation_id="getProblem",
     response_description="The type.",
     summary="A type of problem",
-    tags=["problems"],
     responses=problems(missing="There is no such type."),
 )
 async def get_problem(name: Annotated[str, PathParameter(description="The end of `type`.")]) -> ProblemKind:

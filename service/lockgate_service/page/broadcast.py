@@ -16,7 +16,7 @@ from lockgate_service.page.snapshot import Json, Scene, TaskGlance, event, merge
 from lockgate_service.pool import Pool
 from lockgate_service.single_flight import SingleFlight
 from lockgate_service.stats import db
-from lockgate_service.stats.routes import Numbers
+from lockgate_service.stats.routes import StatsCache
 
 PAUSE_SECONDS = 0.4
 SHARE = 5  # of the time: where a look takes long, there are fewer
@@ -68,9 +68,9 @@ class Broadcast:
     """All who watch in this process. However many they are, they cost the database one look; and however slow one is,
     it costs no more memory than what is on its way to it."""
 
-    def __init__(self, pool: Pool, numbers: Numbers, stopping: asyncio.Event) -> None:
+    def __init__(self, pool: Pool, stats_cache: StatsCache, stopping: asyncio.Event) -> None:
         self._pool = pool
-        self._numbers = numbers
+        self._stats_cache = stats_cache
         self._stopping = stopping
         self._latest = SingleFlight(self._look, PAUSE_SECONDS / 2, 1)
         self._viewers: Counter[Queue] = Counter()
@@ -171,8 +171,8 @@ class Broadcast:
 
     async def _look(self) -> Look:
         # One after another: on one connection at a time.
-        stats = await self._numbers.stats()
-        series = await self._numbers.series(db.HOUR, 60)
+        stats = await self._stats_cache.stats()
+        series = await self._stats_cache.series(db.HOUR, 60)
         slots = await snapshot_db.slots(self._pool)
         runners = await snapshot_db.runners(self._pool)
         tasks = await snapshot_db.lively_tasks(self._pool, list(self._followed))

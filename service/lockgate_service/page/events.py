@@ -24,7 +24,6 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     "/events",
     operation_id="streamEvents",
     summary="Everything, live",
-    tags=["stats"],
     responses={
         200: ResponseSpec(
             str,

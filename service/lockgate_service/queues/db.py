@@ -49,16 +49,6 @@ async def change(pool: Pool, name: str, settings: QueueChange) -> None:
     await pool.rows("select lockgate.change_queue(%s, %s::jsonb)", (name, json.encode(settings).decode()))
 
 
-async def pause(pool: Pool, name: str) -> None:
-    """Raises: psycopg.Error LG001 if there is no such queue."""
-    await pool.rows("select lockgate.pause(%s)", (name,))
-
-
-async def resume(pool: Pool, name: str) -> None:
-    """Raises: psycopg.Error LG001 if there is no such queue."""
-    await pool.rows("select lockgate.resume(%s)", (name,))
-
-
 async def purge(pool: Pool, name: str, batch: int) -> int:
     """Deletes ended tasks and returns their number."""
     removed: int = (await pool.rows("select lockgate.purge(%s, %s)", (name, batch)))[0][0]

@@ -27,7 +27,6 @@ RELEASE_SECONDS = 3.0  # for runners to release the slots of a queue that is bei
     operation_id="listQueues",
     response_description="All queues.",
     summary="Queues",
-    tags=["queues"],
 )
 async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> QueueList:
     """All queues with their settings and numbers of tasks."""
@@ -39,7 +38,6 @@ async def list_queues(pool: NamedDependency[Pool], caller: NamedDependency[Calle
     operation_id="getQueue",
     response_description="The queue.",
     summary="A queue",
-    tags=["queues"],
     responses=problems(missing=NO_QUEUE),
 )
 async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
@@ -52,7 +50,6 @@ async def get_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     operation_id="createQueue",
     response_description="Created. The new queue.",
     summary="Create a queue",
-    tags=["queues"],
     status_code=201,
     response_headers=[LOCATION],
     responses=problems(conflict="A queue has this name."),
@@ -71,7 +68,6 @@ async def create_queue(
     operation_id="changeQueue",
     response_description="The changed queue.",
     summary="Change a queue",
-    tags=["queues"],
     responses=problems(missing=NO_QUEUE),
 )
 async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: NamedDependency[Pool]) -> Queue:
@@ -86,13 +82,12 @@ async def change_queue(name: QueueName, data: JSONBody[QueueChange], pool: Named
     operation_id="pauseQueue",
     response_description="The queue, paused.",
     summary="Pause a queue",
-    tags=["queues"],
     status_code=200,
     responses=problems(missing=NO_QUEUE),
 )
 async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Runners start no more tasks of it. Running tasks go on, and submissions are still accepted."""
-    await db.pause(pool, name)
+    await db.change(pool, name, QueueChange(paused=True))
     return await _existing(pool, name)
 
 
@@ -101,13 +96,12 @@ async def pause_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     operation_id="resumeQueue",
     response_description="The queue, not paused.",
     summary="Resume a queue",
-    tags=["queues"],
     status_code=200,
     responses=problems(missing=NO_QUEUE),
 )
 async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     """Ends a pause."""
-    await db.resume(pool, name)
+    await db.change(pool, name, QueueChange(paused=False))
     return await _existing(pool, name)
 
 
@@ -116,7 +110,6 @@ async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
     operation_id="purgeQueue",
     response_description="Number of deleted tasks, and whether there are more.",
     summary="Delete ended tasks",
-    tags=["queues"],
     status_code=200,
     responses=problems(missing=NO_QUEUE),
 )
@@ -138,7 +131,6 @@ async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
     operation_id="deleteQueue",
     response_description="The queue is deleted.",
     summary="Delete a queue",
-    tags=["queues"],
     responses=problems(missing=NO_QUEUE, conflict="It has tasks, or runners do not release its slots."),
 )
 async def delete_queue(name: QueueName, pool: NamedDependency[Pool]) -> None:

@@ -16,7 +16,6 @@ from lockgate_service.queues.messages import KindList, Runner, RunnerList, SlotL
     operation_id="listSlots",
     response_description="All slots.",
     summary="Slots",
-    tags=["runners"],
 )
 async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> SlotList:
     """The holder and the task of each slot. Includes slots above a lowered number until their runner releases them."""
@@ -28,7 +27,6 @@ async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller
     operation_id="listRunners",
     response_description="Sessions of runners.",
     summary="Runners",
-    tags=["runners"],
 )
 async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> RunnerList:
     """Each with its queues and kinds, whether it is alive, and how many tasks it executes."""
@@ -41,7 +39,6 @@ async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Call
     operation_id="listKinds",
     response_description="Kinds that runners serve.",
     summary="Kinds",
-    tags=["runners"],
 )
 async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
     """The kinds of the live runners, each with the JSON Schema of its payload if the handler has type hints."""
@@ -54,7 +51,6 @@ async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller
     operation_id="drainRunner",
     response_description="The runner, which claims no more tasks.",
     summary="Drain a runner",
-    tags=["runners"],
     status_code=202,
     responses=problems(missing=NO_RUNNER),
 )
@@ -69,7 +65,6 @@ async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runne
     operation_id="resumeRunner",
     response_description="The runner, which claims tasks again.",
     summary="Resume a runner",
-    tags=["runners"],
     status_code=200,
     responses=problems(missing=NO_RUNNER),
 )

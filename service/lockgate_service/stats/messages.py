@@ -64,7 +64,7 @@ class AllStats(Now):
 
 
 class QueueStats(QueueNow):
-    """A queue in numbers."""
+    """Statistics of a queue."""
 
     hour: Hour
 

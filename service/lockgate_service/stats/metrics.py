@@ -18,7 +18,7 @@ from lockgate_service.single_flight import SingleFlight
 from lockgate_service.stats import db
 from lockgate_service.stats.db import Histogram, Total
 from lockgate_service.stats.messages import QueueStats
-from lockgate_service.stats.routes import Numbers
+from lockgate_service.stats.routes import StatsCache
 
 SECONDS = 1.0  # maximum age
 BUCKETS = 82
@@ -29,15 +29,15 @@ BOUNDS = {place: f"{10 ** (place / 10 - 3):.1g}" for place in range(BUCKETS - 1)
 class Gauges:
     """Reads and caches what only /metrics shows."""
 
-    def __init__(self, pool: Pool, numbers: Numbers, viewers: Callable[[], int]) -> None:
-        self._numbers = numbers
+    def __init__(self, pool: Pool, stats_cache: StatsCache, viewers: Callable[[], int]) -> None:
+        self._stats_cache = stats_cache
         self._viewers = viewers
         self._totals = SingleFlight(partial(db.totals, pool), SECONDS)
         self._slots = SingleFlight(partial(db.slots, pool), SECONDS)
 
     async def text(self) -> bytes:
         """Raises: psycopg.Error, Refusal (503)."""
-        queues = (await self._numbers.stats()).queues
+        queues = (await self._stats_cache.stats()).queues
         ours = CollectorRegistry(auto_describe=False)
         ours.register(Families(queues, await self._slots.get(), await self._totals.get(), self._viewers()))
         return generate_latest(REGISTRY) + generate_latest(ours)
@@ -113,7 +113,6 @@ def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
     "/metrics",
     operation_id="getMetrics",
     summary="Metrics",
-    tags=["stats"],
     responses={
         200: ResponseSpec(str, media_type="text/plain", description="Prometheus text format.", generate_examples=False),
     },

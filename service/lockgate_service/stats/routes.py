@@ -29,7 +29,7 @@ Key = tuple[int, int, str | None]
 """Window and step in seconds, and a queue or None for all."""
 
 
-class Numbers:
+class StatsCache:
     """Caches the statistics of all queues."""
 
     def __init__(self, pool: Pool) -> None:
@@ -81,13 +81,12 @@ def of_one(stats: Stats, queue: str) -> Stats:
     operation_id="getStats",
     response_description="The statistics.",
     summary="Statistics",
-    tags=["stats"],
 )
-async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[Caller]) -> Stats:
+async def get_stats(stats_cache: NamedDependency[StatsCache], caller: NamedDependency[Caller]) -> Stats:
     """For each queue and for all: running and waiting tasks, runners and standbys, and the number, wait and duration of
     the tasks that ended in the last hour. At most a second old; the last hour, some seconds. The cost does not depend
     on the number of tasks."""
-    stats = await numbers.stats()
+    stats = await stats_cache.stats()
     return stats if caller.queue is None else of_one(stats, caller.queue)
 
 
@@ -96,10 +95,9 @@ async def get_stats(numbers: NamedDependency[Numbers], caller: NamedDependency[C
     operation_id="getSeries",
     response_description="The steps of the window.",
     summary="Statistics over time",
-    tags=["stats"],
 )
 async def get_series(
-    numbers: NamedDependency[Numbers],
+    stats_cache: NamedDependency[StatsCache],
     caller: NamedDependency[Caller],
     window: Annotated[
         str,
@@ -128,4 +126,4 @@ async def get_series(
         raise invalid("window", "is not a whole number of steps", "step")
     if window_seconds > POINTS_MAX * step_seconds:
         raise invalid("step", f"is so short that the window has more than {POINTS_MAX} of it", "window")
-    return Series(step_seconds, await numbers.series(window_seconds, step_seconds, caller.queue_of(queue)))
+    return Series(step_seconds, await stats_cache.series(window_seconds, step_seconds, caller.queue_of(queue)))

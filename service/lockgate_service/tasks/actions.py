@@ -44,7 +44,6 @@ COUNT_BATCH = 5000
     operation_id="cancelTask",
     response_description="The task is cancelled.",
     summary="Cancel a task",
-    tags=["tasks"],
     status_code=200,
     responses={
         **described(202, TaskDetail, "The task runs and was told to stop."),
@@ -70,7 +69,6 @@ async def cancel_task(
     operation_id="retryTask",
     response_description="The task is in the queue again.",
     summary="Retry a task",
-    tags=["tasks"],
     status_code=202,
     responses=problems(
         missing=NO_TASK,
@@ -89,7 +87,6 @@ async def retry_task(task_id: TaskId, pool: NamedDependency[Pool], loader: Named
     operation_id="changeTask",
     response_description="The changed task.",
     summary="Change a task",
-    tags=["tasks"],
     responses=problems(missing=NO_TASK, conflict="The task does not wait any more."),
 )
 async def change_task(
@@ -106,7 +103,6 @@ async def change_task(
     operation_id="deleteTask",
     response_description="The task is deleted.",
     summary="Delete a task",
-    tags=["tasks"],
     responses=problems(missing=NO_TASK, conflict="The task runs: cancel it first."),
 )
 async def delete_task(task_id: TaskId, pool: NamedDependency[Pool]) -> None:
@@ -126,7 +122,6 @@ async def _still_there(loader: TaskLoader, task_id: int) -> TaskDetail:
     operation_id="changeTasks",
     response_description="Number of tasks, and the cursor if there may be more.",
     summary="Cancel, retry or delete many tasks",
-    tags=["tasks"],
     status_code=200,
 )
 async def change_tasks(

@@ -45,7 +45,6 @@ class BadItem(Struct):
     request_max_body_size=TASKS_MAX,
     response_description="Stored; at least one task is new.",
     summary="Create up to 1,000 tasks",
-    tags=["tasks"],
     status_code=202,
     responses={**described(200, BatchResult, "No task is new."), **problems(422, 429)},
 )

@@ -31,7 +31,6 @@ END_ID = "end"
     "/tasks/{task_id:int}/events",
     operation_id="watchTask",
     summary="A task as events",
-    tags=["tasks"],
     responses={
         200: ResponseSpec(
             str,

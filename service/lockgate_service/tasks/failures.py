@@ -58,7 +58,6 @@ class FailureGroups:
     operation_id="listFailures",
     response_description="The groups.",
     summary="Failed tasks by error",
-    tags=["tasks"],
 )
 async def list_failures(
     failures: NamedDependency[FailureGroups],

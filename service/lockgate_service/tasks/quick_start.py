@@ -21,7 +21,6 @@ from lockgate_service.tasks.routes import Deps
     operation_id="createSleepTask",
     response_description="Stored. The task's number.",
     summary="Create a task that sleeps 0 to 10 seconds",
-    tags=["simple"],
     status_code=202,
     response_headers=[LOCATION],
     responses=problems(429),
@@ -42,7 +41,6 @@ async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependen
     operation_id="getTaskBriefly",
     response_description="The task.",
     summary="Status of a task",
-    tags=["simple"],
     responses=problems(missing=NO_TASK),
 )
 async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:

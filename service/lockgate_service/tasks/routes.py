@@ -87,7 +87,6 @@ def provide_deps(group_commit: GroupCommit, waiters: Waiters, loader: TaskLoader
     request_max_body_size=TASKS_MAX,
     response_description="Stored. The new task.",
     summary="Create a task",
-    tags=["tasks"],
     status_code=202,
     response_headers=[LOCATION, REPLAYED, APPLIED],
     responses={
@@ -149,7 +148,6 @@ async def _load_if_possible(loader: TaskLoader, task_id: int) -> TaskDetail | No
     operation_id="getTask",
     response_description="The task.",
     summary="A task",
-    tags=["tasks"],
     response_headers=[ETAG, APPLIED],
     responses={
         304: ResponseSpec(None, description="Unchanged since the answer that `If-None-Match` names."),
@@ -187,7 +185,6 @@ async def get_task(
     operation_id="listTasks",
     response_description="A page of tasks.",
     summary="Tasks, newest first",
-    tags=["tasks"],
     response_headers=[NEXT],
 )
 async def list_tasks(
@@ -270,7 +267,6 @@ async def list_tasks(
     operation_id="getTaskOutput",
     response_description="The output.",
     summary="Output of a task",
-    tags=["tasks"],
     responses=problems(missing=NO_TASK),
 )
 async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> OutputList:

@@ -77,7 +77,6 @@ class Streams:
     operation_id="streamTasks",
     response_description="All lines are stored.",
     summary="Create any number of tasks",
-    tags=["tasks"],
     status_code=200,
     responses=problems(408, 422, 429),
 )
