@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lockgate import schema
 from lockgate.errors import UserError
 from lockgate.options import data_option, database_url
-from lockgate.postgres.data_dir import DataFolder
+from lockgate.postgres.data_dir import DataDir
 
 # What the URL says comes before these. A network that vanishes without a word is noticed within ten seconds.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
@@ -39,7 +39,7 @@ class Database:
         """Return the URL to connect to. Raises UserError."""
         if self.url:
             return self.url
-        folder = DataFolder(self.data)
+        folder = DataDir(self.data)
         try:
             entry = folder.read("pgpass").split(":") if folder.is_held() else []
         except OSError as error:

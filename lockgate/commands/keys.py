@@ -5,7 +5,7 @@ from lockgate_service.auth.keys import make
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.seconds import spoken
+from lockgate.commands.table import spoken
 from lockgate.errors import UserError
 
 HEADS = ("key", "scope", "queue", "owner", "age", "last used", "remark")

@@ -6,7 +6,7 @@ import click
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.seconds import spoken
+from lockgate.commands.table import spoken
 
 STATUSES = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 STYLES = {"running": "yellow", "succeeded": "green", "failed": "red", "cancelled": "dim", "scheduled": "dim"}

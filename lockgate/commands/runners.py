@@ -4,7 +4,7 @@ import click
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.seconds import spoken
+from lockgate.commands.table import spoken
 
 HEADS = ("runner", "host", "pid", "slots", "running", "queues", "since", "remark")
 SPARE = ("pid", "host")

@@ -1,16 +1,134 @@
 """`lockgate submit`: a task from the command line."""
 
+import json
+import sys
+import time
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import click
 import psycopg
 
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.payload import Payload
-from lockgate.commands.seconds import YEARS, Seconds
-from lockgate.commands.wait import wait_for
-from lockgate.errors import UserError
+from lockgate.commands.table import YEARS, Seconds, printable
+from lockgate.errors import UserError, explain
+
+PAUSE_LEAST, PAUSE_MOST = 0.05, 1.0  # seconds between two looks: few tasks end at once, and few wait for the second
+TIMED_OUT, INTERRUPTED = 124, 130  # exit codes, as of timeout(1) and of a shell
+
+QUERY = "select status::text, result::text, error from lockgate.task_detail where id = %s"
+
+
+class End(NamedTuple):
+    """How a task ended: its result as JSON, or its error."""
+
+    status: str
+    result: str | None
+    error: dict[str, Any] | None
+
+
+def wait_for(database: Database, task: int, limit: float | None) -> None:
+    """Print the result once the task has succeeded; else leave with another exit code, having said why."""
+    try:
+        click.echo(f"lockgate: task {task}", err=True)
+        end = _end(database, task, limit)
+    except KeyboardInterrupt:
+        click.echo(f"\nlockgate: task {task} goes on; `lockgate cancel {task}` stops it", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if end is None:
+        click.echo(f"lockgate: task {task} has not ended yet and goes on", err=True)
+        raise click.exceptions.Exit(TIMED_OUT)
+    if end.status != "succeeded":
+        error = end.error or {}
+        why = f": {error.get('type')}: {error.get('message')}" if error else ""
+        raise UserError(printable(f"task {task} {'was ' * (end.status == 'cancelled')}{end.status}{why}"))
+    click.echo("null" if end.result is None else end.result)
+
+
+def _end(database: Database, task: int, limit: float | None) -> End | None:
+    """Return how the task ended, None if it has not within the limit. A database that is away is waited for, too."""
+    give_up = time.monotonic() + limit if limit is not None else None
+    pause = PAUSE_LEAST
+    connection: psycopg.Connection[Any] | None = None
+    away = False
+    try:
+        while True:
+            try:
+                connection = connection or database.connect()
+                row = connection.execute(QUERY, [task]).fetchone()
+                if row is None:
+                    raise UserError(f"task {task} was deleted")
+                if row[0] in ("succeeded", "failed", "cancelled"):
+                    return End(*row)
+                away = False
+            except psycopg.OperationalError as error:
+                if not away:
+                    click.echo(f"lockgate: {explain(error)}; trying again", err=True)
+                away = True
+                if connection:
+                    connection.close()
+                connection = None
+            if give_up is not None and time.monotonic() + pause > give_up:
+                return None
+            time.sleep(pause)
+            pause = min(pause * 1.5, PAUSE_MOST)
+    finally:
+        if connection:
+            connection.close()
+
+
+LIMIT = 8 * 1024 * 1024  # bytes to read; stored, it may have 1 MiB, but blanks are not stored
+SHOWN = 20  # characters on either side of what is wrong
+
+
+class Payload(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """The text of a JSON value, checked; it is handed on as it was written, so that no number loses a digit."""
+
+    name = "payload"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        def refuse(why: str) -> NoReturn:
+            self.fail(why, param, ctx)
+
+        try:
+            text = _read(value).decode()
+        except OSError as error:
+            refuse(f"{value.removeprefix('@')} cannot be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            refuse(f"no UTF-8 at byte {error.start + 1}")
+        if len(text) > LIMIT:
+            refuse("larger than 1 MiB")
+        try:
+            json.loads(text, parse_constant=_refuse_constant)
+        except json.JSONDecodeError as error:
+            refuse(f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}: {_around(text, error.pos)}")
+        except RecursionError:
+            refuse("nested too deep")
+        except ValueError as error:
+            refuse(str(error))
+        return text
+
+
+def _read(value: str) -> bytes:
+    if value == "-":
+        return sys.stdin.buffer.read(LIMIT + 1)
+    if value.startswith("@"):
+        with Path(value[1:]).open("rb") as file:
+            return file.read(LIMIT + 1)
+    return value.encode(errors="surrogateescape")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _around(text: str, position: int) -> str:
+    """Return the place in its line, marked."""
+    begin = max(text.rfind("\n", 0, position) + 1, position - SHOWN)
+    end = min(text.find("\n", position) % (len(text) + 1), position + SHOWN)
+    return f"{text[begin:position]} >>> {text[position:end] or 'the end'}"
+
 
 STATEMENT = """
 select lockgate.submit(

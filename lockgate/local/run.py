@@ -8,10 +8,8 @@ import click
 from click.core import ParameterSource
 from lockgate_runner.settings import options
 
-from lockgate.local.process import environment
-from lockgate.local.runner_process import RunnerProgram
-from lockgate.local.spare import Spare, spare_option
-from lockgate.local.supervisor import Supervisor, needed, watch
+from lockgate.local.process import RunnerProgram, environment
+from lockgate.local.supervisor import Spare, Supervisor, needed, spare_option, watch
 from lockgate.signals import Signals
 
 

@@ -11,10 +11,8 @@ from http import HTTPStatus
 from typing import IO, Any
 
 from lockgate.errors import UserError
-from lockgate.local.process import SHORT_LIFE, Program, environment
-from lockgate.local.runner_process import RunnerProgram
-from lockgate.local.spare import Spare
-from lockgate.local.supervisor import Supervisor, needed, watch
+from lockgate.local.process import SHORT_LIFE, Program, RunnerProgram, environment
+from lockgate.local.supervisor import Spare, Supervisor, needed, watch
 from lockgate.postgres.server import Server
 
 ASK_LIMIT = 10.0  # seconds for an answer

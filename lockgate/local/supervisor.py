@@ -14,21 +14,98 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from lockgate.local.process import SHORT_LIFE
-from lockgate.local.runner_process import RunnerProgram
-from lockgate.local.spare import Spare
+import click
+
+from lockgate.backoff import Backoff
+from lockgate.local.process import SHORT_LIFE, RunnerProgram
 
 PROOF_LIMIT = 5.0
 """Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
 
 STEADY = 2.0
-"""Seconds a runner must have had its turn for the next one to get it without a pause."""
-
-PAUSE_MAX = 5.0
-"""Seconds of the longest pause."""
+"""Seconds a runner must have served for the next one to start without a pause."""
 
 REMEMBERED = 16
 """Names of dead runners that a successor is told: the last may have died before it adopted from the one before it."""
+
+SPARE_LATER = 1.0
+"""Seconds between the moment since when a spare is needed and its start: work comes first."""
+
+SPARE_LINGERS = 10.0
+"""Seconds for which it stays when it is needed no more."""
+
+SPARE_STEADY = 60.0
+"""Seconds a spare must have lived for the next one to be started without a longer pause."""
+
+
+class Spare:
+    """At most one runner process that waits for a go-ahead. Call `tend` every half second or so.
+
+    To start Python twice, for the runner and for its executor, and to import the handlers takes most of the time until
+    a dead runner's task executes again. A spare has done all that. It has no session, no slot and no row; it costs the
+    memory of a runner with one executor. While nobody holds a slot there is no spare: runners that stand by keep an
+    executor instead.
+    """
+
+    def __init__(self, make: Callable[[], RunnerProgram]) -> None:
+        self._make = make
+        self._process: RunnerProgram | None = None
+        self._needed_since: float | None = None
+        self._needed_until = 0.0
+        self._not_before = 0.0
+        self._backoff = Backoff(1.0, 300.0)
+        self._stopped = False
+
+    def tend(self, needed: bool) -> None:
+        """Starts one where there is none, when one is needed; ends it when none is."""
+        now = time.monotonic()
+        self._needed_since = (self._needed_since or now) if needed else None
+        self._needed_until = now if needed else self._needed_until
+        process = self._process
+        if process and process.ended is not None:
+            process.close()
+            if process.lived >= SPARE_STEADY:
+                self._backoff.reset()
+            self._not_before = now + self._backoff.next()
+            self._process = None
+        elif process and now > self._needed_until + SPARE_LINGERS:
+            process.discard()
+            self._process = None
+        elif process is None and self._is_due(now):
+            process = self._make()
+            process.start()
+            self._process = process
+
+    def _is_due(self, now: float) -> bool:
+        if self._stopped or self._needed_since is None:
+            return False
+        return now >= max(self._needed_since + SPARE_LATER, self._not_before)
+
+    def take(self) -> RunnerProgram | None:
+        """The spare, to be activated; None when there is none that lives."""
+        process = self._process
+        if process is None or process.ended is not None:
+            return None
+        self._process, self._needed_since = None, None
+        self._backoff.reset()
+        return process
+
+    def stop(self) -> None:
+        """Ends it, for good."""
+        self._stopped = True
+        if self._process:
+            self._process.discard()
+            self._process = None
+
+
+spare_option = click.option(
+    "--spare/--no-spare",
+    envvar="LOCKGATE_SPARE",
+    default=True,
+    show_default="on",
+    show_envvar=True,
+    help="Keep one runner more, loaded and waiting, to take the place of one that dies.",
+)
 
 
 class Supervisor:
@@ -48,6 +125,7 @@ class Supervisor:
         self._inherit: deque[str] = deque(maxlen=REMEMBERED)
         self._replaced = 0
         self._died: float | None = None
+        self._backoff = Backoff(0.1, 5.0, jitter=0)
         self._pause = 0.0
         self._stopping = False
 
@@ -97,8 +175,11 @@ class Supervisor:
         now = time.monotonic()
         if self._died is None:
             self._died = now
-            at_once = runner.lived >= STEADY or self._replaced == 0
-            self._pause = 0.0 if at_once else min(self._pause * 2 + 0.1, PAUSE_MAX)
+            if runner.lived >= STEADY or self._replaced == 0:
+                self._backoff.reset()
+                self._pause = 0.0
+            else:
+                self._pause = self._backoff.next()
         proven = runner.is_gone
         if now < self._died + (self._pause if proven else max(self._pause, PROOF_LIMIT)):
             return None

@@ -8,8 +8,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import schema
-from lockgate.local.spare import spare_option
 from lockgate.local.stack import Stack, StackError
+from lockgate.local.supervisor import spare_option
 from lockgate.options import data_option, database_url
 from lockgate.postgres import ports
 from lockgate.postgres.server import Server

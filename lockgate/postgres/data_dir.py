@@ -7,27 +7,27 @@ import time
 from pathlib import Path
 
 from lockgate.postgres.binaries import EmbeddedError
-from lockgate.postgres.os_user import Account, start_as
+from lockgate.postgres.os_user import OsUser, start_as
 
 LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
 TRY_LIMIT = 30.0  # seconds
 
 
-class DataFolder:
+class DataDir:
     """Held by one process at a time, between `take` and `release`.
 
-    It belongs to the account that the server runs as. Small files in it: `password`, `port`, `socket`, `pgpass`, and
+    It belongs to the os_user that the server runs as. Small files in it: `password`, `port`, `socket`, `pgpass`, and
     `lock`, with the process that holds it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.account: Account | None = None
+        self.os_user: OsUser | None = None
         self._lock: int | None = None
 
     def take(self) -> None:
         """Make the folder if need be, and hold it. Raises EmbeddedError when that cannot be or another holds it."""
-        self.account = Account.for_folder(self.path)
+        self.os_user = OsUser.for_folder(self.path)
         try:
             self._make()
             self._lock = self.open("lock", os.O_RDWR | os.O_CREAT)
@@ -42,7 +42,7 @@ class DataFolder:
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         if not self._can_be_entered():
-            who = f"the user of the server (uid {self.account.uid})" if self.account else "this user"
+            who = f"the user of the server (uid {self.os_user.uid})" if self.os_user else "this user"
             raise EmbeddedError(f"the data folder {self.path} cannot be reached by {who}: choose another")
 
     def release(self) -> None:
@@ -67,8 +67,8 @@ class DataFolder:
     def open(self, name: str, flags: int) -> int:
         """Open a file of the folder; never through a link, since the folder may be another user's and we root."""
         file = os.open(self.path / name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if self.account and flags & os.O_CREAT:
-            os.fchown(file, *self.account)
+        if self.os_user and flags & os.O_CREAT:
+            os.fchown(file, *self.os_user)
         return file
 
     def read(self, name: str) -> str:
@@ -89,19 +89,19 @@ class DataFolder:
                 folder.mkdir()
                 if folder == self.path:
                     folder.chmod(0o700)
-                elif self.account:
-                    folder.chmod(0o755)  # whatever the umask: the account must come through, and this one is ours
+                elif self.os_user:
+                    folder.chmod(0o755)  # whatever the umask: its user must come through, and this one is ours
         names = {path.name for path in self.path.iterdir()}
         if names - {"lock"} and "password" not in names:
             raise EmbeddedError(f"{self.path} is not empty and not a data folder of Lockgate")
-        if self.account and not names:
-            os.chown(self.path, *self.account)
+        if self.os_user and not names:
+            os.chown(self.path, *self.os_user)
 
     def _can_be_entered(self) -> bool:
         """Try it: asking the modes of the folders above would miss access lists and the like."""
         command = ["/bin/sh", "-c", 'cd -- "$1" && test -w .', "sh", str(self.path)]
         tried = subprocess.run(
-            command, cwd="/", capture_output=True, timeout=TRY_LIMIT, check=False, **start_as(self.account)
+            command, cwd="/", capture_output=True, timeout=TRY_LIMIT, check=False, **start_as(self.os_user)
         )
         return tried.returncode == 0
 

@@ -22,9 +22,8 @@ import psycopg
 from lockgate.postgres import binaries as programs
 from lockgate.postgres import ports
 from lockgate.postgres.binaries import EmbeddedError, NotInstalledError
-from lockgate.postgres.data_dir import DataFolder
+from lockgate.postgres.data_dir import DataDir
 from lockgate.postgres.os_user import start_as
-from lockgate.postgres.stale_server import stop_leftover
 from lockgate.signals import with_parent
 
 __all__ = ["EmbeddedError", "NotInstalledError", "Server", "available"]
@@ -69,7 +68,7 @@ class Server:
     def __init__(
         self, data: Path, port: int | None = None, settings: Mapping[str, str] = {}, binaries: Path | None = None
     ) -> None:
-        self.folder = DataFolder(Path(data))
+        self.folder = DataDir(Path(data))
         self.port = port or 0
         self.settings = SETTINGS | dict(settings)
         self.binaries = binaries or programs.find()
@@ -120,8 +119,8 @@ class Server:
         """
         try:
             self.folder.take()
-            self.binaries = programs.reachable(self.binaries, self.folder.account)
-            stop_leftover(self._cluster)
+            self.binaries = programs.reachable(self.binaries, self.folder.os_user)
+            stop_stale_server(self._cluster)
             self._make_cluster()
             if self._given_port and (obstacle := ports.obstacle(self._given_port)):
                 raise EmbeddedError(obstacle)
@@ -174,10 +173,10 @@ class Server:
         draft.rename(self._cluster)
 
     def _run(self, *command: str | Path) -> None:
-        """Run a program as the server's account. Interrupted, it goes with all it started. Raises EmbeddedError."""
+        """Run a program as the server's user. Interrupted, it goes with all it started. Raises EmbeddedError."""
         process = subprocess.Popen(
             command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, preexec_fn=with_parent(signal.SIGKILL), **start_as(self.folder.account),
+            text=True, start_new_session=True, preexec_fn=with_parent(signal.SIGKILL), **start_as(self.folder.os_user),
         )  # fmt: skip
         with process:
             try:
@@ -232,7 +231,7 @@ class Server:
             begin = os.fstat(log).st_size
             self._process = subprocess.Popen(
                 command, cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=with_parent(signal.SIGINT), **start_as(self.folder.account),
+                preexec_fn=with_parent(signal.SIGINT), **start_as(self.folder.os_user),
             )  # fmt: skip
         finally:
             os.close(log)
@@ -242,8 +241,8 @@ class Server:
         """Make a short one: the path of a socket is limited to 107 bytes, and data folders may be deep."""
         self._remove_socket_folder(self.folder.read("socket"))
         folder = Path(tempfile.mkdtemp(prefix="lockgate-", dir="/tmp"))
-        if self.folder.account:
-            os.chown(folder, *self.folder.account)
+        if self.folder.os_user:
+            os.chown(folder, *self.folder.os_user)
         self.folder.write("socket", str(folder))
         return folder
 
@@ -286,3 +285,41 @@ class Server:
         if self.socket_folder is not None:
             self._remove_socket_folder(str(self.socket_folder))
             self.socket_folder = None
+
+
+def stop_stale_server(cluster: Path) -> None:
+    """Stop the server that still runs on this cluster, if there is one. Raises EmbeddedError if it stays.
+
+    It is about to stop by itself as a rule: the kernel told it so when its parent was killed.
+    """
+    for farewell, limit in ((signal.SIGINT, STOP_LIMIT), (signal.SIGQUIT, 10.0)):
+        pid = stale_server(cluster)
+        if pid is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, farewell)
+        end = time.monotonic() + limit
+        while stale_server(cluster) == pid and time.monotonic() < end:
+            time.sleep(0.02)
+    if pid := stale_server(cluster):
+        raise EmbeddedError(f"an earlier server on {cluster}, process {pid}, does not stop")
+
+
+def stale_server(cluster: Path) -> int | None:
+    """Return the process that postmaster.pid names, if it really is a server on this cluster."""
+    try:
+        pid = (cluster / "postmaster.pid").read_text().split("\n", 1)[0].strip()
+    except FileNotFoundError:
+        return None
+    return int(pid) if pid.isdigit() and f"postgres -D {cluster} " in f"{_command(pid)} " else None
+
+
+def _command(pid: str) -> str:
+    """Return the command line of a process; empty when it is gone, or dead and not yet reaped."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+        except OSError:
+            return ""
+    ps = ["/bin/ps", "-ww", "-o", "command=", "-p", pid]
+    return subprocess.run(ps, capture_output=True, text=True, timeout=10, check=False).stdout

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from lockgate.__main__ import main
 from lockgate.postgres import ports
-from lockgate.postgres.data_dir import DataFolder
+from lockgate.postgres.data_dir import DataDir
 from lockgate.schema import VERSION
 from tests.contract import Contract
 from tests.database import Database
@@ -30,7 +30,7 @@ def test_a_folder_that_nobody_holds_any_more_is_not_asked(tmp_path: Path) -> Non
 def test_a_folder_is_held_from_take_to_release() -> None:
     with tempfile.TemporaryDirectory(prefix="lgt-", dir="/tmp") as name:
         Path(name).chmod(0o755)
-        folder, eye = DataFolder(Path(name) / "data"), DataFolder(Path(name) / "data")
+        folder, eye = DataDir(Path(name) / "data"), DataDir(Path(name) / "data")
         assert not eye.is_held()
         folder.take()
         assert eye.is_held()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lockgate.local.demo import kept
-from lockgate.local.demo_view import Row
+from lockgate.local.demo import Row, kept
 from lockgate.postgres.server import available
 from tests.contract import until
 from tests.lockgate.up import LIMIT, descendants, environment, is_running, lockgate

@@ -155,7 +155,7 @@ def test_a_server_left_behind_is_stopped_first(folder: Path) -> None:
         pass
     command = [str(binaries.find() / "postgres"), "-D", str(folder / "cluster"), "-c", f"port={ports.a_free_one()}"]
     command += ["-c", "unix_socket_directories="]
-    as_owner = os_user.start_as(os_user.Account.for_folder(folder))
+    as_owner = os_user.start_as(os_user.OsUser.for_folder(folder))
     left = subprocess.Popen(
         command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **as_owner
     )

@@ -86,7 +86,7 @@ class Pair:
             subprocess.run(
                 [self.primary.binaries / "pg_basebackup", "-d", source, "-D", cluster(self.standby), "-R",
                  "--checkpoint=fast", "--no-sync"],
-                cwd=folder.path, check=True, capture_output=True, timeout=LIMIT, **start_as(folder.account),
+                cwd=folder.path, check=True, capture_output=True, timeout=LIMIT, **start_as(folder.os_user),
             )  # fmt: skip
         finally:
             folder.release()

@@ -8,8 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lockgate.local.process import environment
-from lockgate.local.runner_process import RunnerProgram
+from lockgate.local.process import RunnerProgram, environment
 from tests.contract import Contract, until
 from tests.database import Database
 from tests.lockgate.up import descendants
