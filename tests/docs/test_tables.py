@@ -107,8 +107,8 @@ def events(*files: Path) -> dict[str, set[str]]:
     return found
 
 
-def log_table(heading: str) -> dict[str, set[str]]:
-    return {row[0]: set(row[1].split(", ")) for row in table("docs/metrics-and-logs.md", heading)}
+def log_table(heading: str, document: str = "docs/metrics-and-logs.md") -> dict[str, set[str]]:
+    return {row[0]: set(row[1].split(", ")) for row in table(document, heading)}
 
 
 def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
@@ -125,6 +125,18 @@ def test_every_event_the_service_logs_is_in_the_table_with_its_level() -> None:
     modules = (path for path in service.rglob("*.py") if service / "amqp" not in path.parents)
     said = events(*modules, *(ROOT / f"lockgate/{name}.py" for name in ("log", "queues")))
     assert log_table("## The service's log") == said
+
+
+@pytest.mark.parametrize(
+    ("program", "heading", "shared"),
+    [("intake", "### Watching the intake", ["metrics"]), ("publish", "### Watching the publisher", [])],
+)
+def test_every_event_of_a_program_for_rabbitmq_is_in_the_table(program: str, heading: str, shared: list[str]) -> None:
+    amqp = ROOT / "service/lockgate_service/amqp"
+    said = events(
+        *amqp.glob("*.py"), *(amqp / program).glob("*.py"), *(ROOT / f"lockgate/{name}.py" for name in shared)
+    )
+    assert log_table(heading, "docs/rabbitmq.md") == said
 
 
 def test_settings_of_queues_are_those_of_the_schema() -> None:
