@@ -27,12 +27,17 @@ MUTANT_LIMIT = 240.0
 """Seconds for the selection of one mutant."""
 
 
+README = Path(__file__).resolve().parents[1] / "README.md"
+HEAD = "| what a mutant weakens | mutant | tests that notice it |\n"
+
+
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
+@click.option("--write", is_flag=True, help="Write the table of tests/README.md anew, and run nothing.")
 @click.option("--no-control", is_flag=True, help="Leave out the run in which nothing is broken.")
 @click.option("--show", is_flag=True, help="Show what pytest said about mutants that survived.")
-def main(names: tuple[str, ...], only_list: bool, no_control: bool, show: bool) -> None:
+def main(names: tuple[str, ...], only_list: bool, write: bool, no_control: bool, show: bool) -> None:
     """Weakens one guard after the other in a copy of the repository and runs the tests that have to notice.
 
     NAME: only these mutants; "claim-" is all whose names begin so. Exit code 1 if one survives, 2 if something says
@@ -45,6 +50,9 @@ def main(names: tuple[str, ...], only_list: bool, no_control: bool, show: bool) 
     if only_list:
         for mutant in chosen:
             console.print(f"{mutant.name:28} {mutant.weakens}", highlight=False)
+        return
+    if write:
+        README.write_text(README.read_text().partition(HEAD)[0] + table())
         return
     begin = time.monotonic()
     with server.folder() as folder, database() as url:
@@ -64,6 +72,15 @@ def main(names: tuple[str, ...], only_list: bool, no_control: bool, show: bool) 
     if not survived and not unjudged:
         console.print("[green]every one of them was caught")
     sys.exit(2 if unjudged else 1 if survived else 0)
+
+
+def table() -> str:
+    """Every mutant and its tests, the last part of tests/README.md."""
+    rows = (
+        f"| {mutant.weakens} | {mutant.name} | {', '.join(f'`{test}`' for test in mutant.caught_by)} |\n"
+        for mutant in MUTANTS
+    )
+    return "".join([HEAD, "| --- | --- | --- |\n", *rows])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tests.database import Database
 from tests.mutants import MUTANTS, scratch
-from tests.mutants.__main__ import main
+from tests.mutants.__main__ import README, main, table
 from tests.mutants.mutant import Edit, Mutant, Stale
 from tests.mutants.scratch import CHECKOUT
 
@@ -47,11 +47,29 @@ def test_every_mutant_has_a_name_of_its_own() -> None:
 
 def test_the_tests_that_are_to_catch_a_mutant_are_there() -> None:
     for selected in {test for mutant in MUTANTS for test in mutant.caught_by}:
-        path, _, test = selected.partition("::")
-        tests = {
-            node.name for node in ast.parse((CHECKOUT / path).read_text()).body if isinstance(node, ast.FunctionDef)
-        }
-        assert not test or test.partition("[")[0] in tests, selected
+        exists(selected)
+
+
+def exists(selected: str) -> None:
+    """Fails unless there is such a file and, if it is named, such a test in it."""
+    path, _, test = selected.partition("::")
+    tests = {node.name for node in ast.parse((CHECKOUT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert not test or test.partition("[")[0] in tests, selected
+
+
+def test_the_readme_says_which_test_notices_which_mutant() -> None:
+    text = README.read_text()
+    assert text.endswith(table()), "write it anew: uv run python -m tests.mutants --write"
+
+
+def test_every_rule_of_the_readme_has_a_test_and_mutants_that_are_there() -> None:
+    text = README.read_text()
+    rules = [line.split(" | ") for line in text.partition("## Each guard")[0].splitlines() if " | `tests/" in line]
+    assert len(rules) > 20
+    names = {mutant.name for mutant in MUTANTS}
+    for _, test, mutants in rules:
+        exists(test.strip("`"))
+        assert {name for name in re.split(r"[, |]+", mutants) if name} <= names
 
 
 def test_an_edit_changes_the_one_place_it_names() -> None:
