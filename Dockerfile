@@ -17,6 +17,7 @@ COPY requirements.lock ./
 RUN ["uv", "venv", "--quiet", "--python", "/usr/local/bin/python", "/opt/lockgate"]
 RUN ["uv", "pip", "install", "--quiet", "--python", "/opt/lockgate", "--require-hashes", "--requirement", "requirements.lock"]
 COPY pyproject.toml README.md LICENSE schema.sql ./
+COPY schema schema
 COPY lockgate lockgate
 COPY runner runner
 COPY service service

@@ -37,8 +37,8 @@ select 'default', 'kind-1', s, g %% 3, now() + case s when 'scheduled' then inte
 from generate_series(1, %s) g, unnest(array['queued', 'scheduled']::lockgate.status[]) s
 """
 VIEWS = (
-    "queue_overview", "queue_stats", "total_detail", "slot_overview", "runner_overview", "task_recent", "failures",
-    "ended_since(now() - interval '1 hour')", "series(now() - interval '1 day', now(), 900)",
+    "queue_overview", "queue_stats", "stats_total_detail", "slot_overview", "runner_overview", "task_recent",
+    "failures", "ended_since(now() - interval '1 hour')", "series(now() - interval '1 day', now(), 900)",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from bench.script import progress, run
 from bench.testbed import Database, Program, Scale, Testbed
 from bench.throughput import MOST_PER_SECOND, Round, cpu, of_runners, rates
 
-CHECK = "if not lockgate.keep_slot(p_queue, p_slot) then"
+CHECK = "if not lockgate.recheck_slot(p_queue, p_slot) then"
 NEVER = 3600.0
 """Seconds of grace with which a runner pings every six minutes."""
 

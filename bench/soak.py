@@ -171,7 +171,7 @@ class Feeder:
                 due = min(tasks, int((time.monotonic() - begin) * rate)) - fed
                 batch = json.dumps([json.loads(BODY)] * min(due, BATCH))
                 connection.execute("select count(*) from lockgate.submit_batch(%s::jsonb)", (batch,))
-                connection.execute("select lockgate.wake('default')")
+                connection.execute("select lockgate.notify_due('default', 'now')")
                 fed += min(due, BATCH)
 
 

@@ -18,6 +18,7 @@ SECTIONS = {
         "intake": ("lockgate_service.amqp.intake.__main__:main", "Tasks from a queue of RabbitMQ."),
         "publish": ("lockgate_service.amqp.publish.__main__:main", "How tasks end, to an exchange of RabbitMQ."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
+        "schema": ("lockgate.migrate:print_schema", "Print the schema as one file, for any other client."),
         "passwords": ("lockgate.passwords:passwords", "Make a password for each login, as files."),
         "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),
     },

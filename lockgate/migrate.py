@@ -1,4 +1,4 @@
-"""`lockgate migrate`: the schema, and logins for the programs."""
+"""`lockgate migrate` and `lockgate schema`: the schema, and logins for the programs."""
 
 from pathlib import Path
 
@@ -42,6 +42,12 @@ def migrate(database_url: str, login_password: str | None, login_password_file: 
     if all(passwords.values()):
         names = schema.create_logins(database_url, passwords.__getitem__, login_prefix)
         click.echo(f"logins: {', '.join(names.values())}")
+
+
+@click.command("schema")
+def print_schema() -> None:
+    """Print the schema as one file without psql commands. Execute it in one transaction, in an empty database."""
+    click.echo(schema.load().stamped, nl=False)
 
 
 def _read(file: str, use: str) -> str:

@@ -218,8 +218,8 @@ class Session:
         )
         return status
 
-    def give_back(self, claimed: Claimed) -> str:
-        status: str = self.value("select lockgate.give_back(%s, %s, %s)", claimed.task, claimed.lease, self.name)
+    def return_task(self, claimed: Claimed) -> str:
+        status: str = self.value("select lockgate.return_task(%s, %s, %s)", claimed.task, claimed.lease, self.name)
         return status
 
     def adopt(self, seen: Task) -> str | None:

@@ -95,7 +95,7 @@ class Task(Struct):
     slot: int | None
     lease: int | None
     runner: str | None
-    cancel_requested: Literal["ask", "force"] | None
+    cancel_requested: Literal["graceful", "force"] | None
     error: TaskError | None
     progress: Any
     tags: list[str]

@@ -66,9 +66,9 @@ class Database:
         return connection
 
 
-def _check(version: int) -> None:
+def _check(version: int | None) -> None:
     """Refuse a schema that lacks what we ask for. A newer one has it all: functions are only ever added."""
-    if version == 0:
+    if version is None:
         raise UserError("this database has no Lockgate schema: run `lockgate migrate`")
     if version < schema.VERSION:
         raise UserError(

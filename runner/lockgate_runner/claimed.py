@@ -17,4 +17,4 @@ class Claimed(msgspec.Struct, frozen=True):
     max_attempts: int
     timeout: float | None
     grace: float
-    cancel_requested: Literal["ask", "force"] | None
+    cancel_requested: Literal["graceful", "force"] | None

@@ -15,7 +15,7 @@ from lockgate_runner.session import Session
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """A row of lockgate.look(): a queue this runner serves. ``next_due``: seconds until its next scheduled task;
+    """A row of lockgate.poll_queues(): a queue this runner serves. ``next_due``: seconds until its next scheduled task;
     ``draining``: whether this runner was told to take no more tasks, of this queue or any; ``standing_by``: how many
     runners hold no slot, if that was asked for."""
 
@@ -31,8 +31,8 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Occupied(msgspec.Struct, frozen=True):
-    """A row of lockgate.watch(): a slot with a running task, a held lock (``pid``), or both. ``silence``: seconds since
-    ``state_change``, by the server's clock."""
+    """A row of lockgate.slot_activity(): a slot with a running task, a held lock (``pid``), or both. ``silence``:
+    seconds since ``state_change``, by the server's clock."""
 
     queue: int
     slot: int
@@ -41,7 +41,7 @@ class Occupied(msgspec.Struct, frozen=True):
     runner: str | None
     session: int | None
     grace: float
-    cancel_requested: Literal["ask", "force"] | None
+    cancel_requested: Literal["graceful", "force"] | None
     pid: int | None
     backend_start: datetime | None
     state_change: datetime | None
@@ -76,7 +76,7 @@ async def look(session: Session, queues: Sequence[str], count_standbys: bool) ->
         """
         select *, lockgate.is_draining($2) as draining,
           case when $3 then (select lockgate.standing_by()) end as standing_by
-        from lockgate.look($1)
+        from lockgate.poll_queues($1)
         """,
         list(queues) or None, session.number, count_standbys,
     )  # fmt: skip
@@ -85,7 +85,8 @@ async def look(session: Session, queues: Sequence[str], count_standbys: bool) ->
 async def watch(session: Session) -> list[Occupied]:
     return await session.rows(
         Occupied,
-        "select *, extract(epoch from clock_timestamp() - state_change)::float8 as silence from lockgate.watch()",
+        "select *, extract(epoch from clock_timestamp() - state_change)::float8 as silence"
+        " from lockgate.slot_activity()",
     )
 
 
@@ -120,7 +121,7 @@ async def reconfirm(session: Session, queue: int, slot: int, runner: str) -> Cla
 
 async def settle(session: Session) -> None:
     """Returns when whatever was committed before is safe, on synchronous standbys too."""
-    await session.value("select lockgate.settle()")
+    await session.value("select lockgate.wait_until_durable()")
 
 
 async def finish(session: Session, task: Claimed, runner: str, exec_time: float, result: bytes) -> bool:
@@ -156,7 +157,7 @@ async def fail(
 
 
 async def give_back(session: Session, task: Claimed, runner: str) -> str:
-    return await session.value("select lockgate.give_back($1, $2, $3)", task.task, task.lease, runner)
+    return await session.value("select lockgate.return_task($1, $2, $3)", task.task, task.lease, runner)
 
 
 async def report_progress(session: Session, task: Claimed, runner: str, progress: bytes) -> bool:
@@ -171,7 +172,7 @@ async def write_output(session: Session, task: int, lease: int, text: str) -> No
 
 async def tidy(session: Session) -> int | None:
     """Removes a batch of ended tasks whose time is over; None when another session has the chores."""
-    return await session.value("select lockgate.tidy()")
+    return await session.value("select lockgate.delete_expired()")
 
 
 async def roll_up(session: Session, batch: int) -> int | None:

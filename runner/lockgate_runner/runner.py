@@ -30,7 +30,7 @@ from lockgate_runner.settings import Settings
 from lockgate_runner.slots import Outcome, Slot
 from lockgate_runner.wakeups import Agenda
 
-SCHEMA = 3
+SCHEMA = 1
 """The version of the schema this program is written for."""
 
 GRACE = 5.0

@@ -1,6 +1,6 @@
 """What a runner has seen of the slots of others, and for how long: the waits before an adoption.
 
-Pure bookkeeping over rows of `lockgate.watch()` and readings of this host's clock; it decides, the runner acts.
+Pure bookkeeping over rows of `lockgate.slot_activity()` and readings of this host's clock; it decides, the runner acts.
 """
 
 import math
@@ -45,7 +45,7 @@ class Sightings:
         """Judges one look at the slots.
 
         Args:
-            rows: what lockgate.watch() answered.
+            rows: what lockgate.slot_activity() answered.
             received: when that answer was received; seconds on the clock of `deadline`.
             pid: backend of our own slot session.
             slots: (queue, slot) of those we hold or are about to take back; their tasks are no orphans to us.

@@ -12,7 +12,7 @@ from lockgate_service.http.problems import unavailable
 from lockgate_service.pool import Pool
 
 READY_LIMIT = 1.0  # seconds
-SCHEMA_VERSION = 3  # what the service is written for; a newer schema only adds functions, so it serves too
+SCHEMA_VERSION = 1  # what the service is written for; a newer schema only adds functions, so it serves too
 
 
 class Alive(Struct):

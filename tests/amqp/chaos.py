@@ -266,7 +266,7 @@ def run(server: Server, rabbit: Broker, names: Names, plan: Plan, say: Any = lam
         with Witness() as witness, Field(server, rabbit, names, plan, witness) as here:
             here.producing.set()
             here.insist("select lockgate.change_queue('default', %s)", f'{{"slots": {SLOTS}}}')
-            here.insist("select lockgate.set_outcomes(true)")
+            here.insist("select lockgate.set_outbox(true)")
             here.start("lockgate_runner", concurrency=SLOTS).says("slot taken", LIMIT)
             producing = time.monotonic()
             with here.beside(here.produce, here.kill_intakes, here.kill_publishers, here.listen):
@@ -306,7 +306,7 @@ def settled(here: Field) -> None:
     def done() -> bool:
         unfinished, waiting = here.insist(
             "select (select count(*) from lockgate.task where finish_time is null), "
-            "(select count(*) from lockgate.outcome)"
+            "(select count(*) from lockgate.outbox)"
         )[0]
         return not unfinished and not waiting and here.rabbit.ready(here.names.queue) == 0 and len(here.heard) >= goal
 

@@ -56,7 +56,7 @@ def heard(rabbit: Broker, ear: str) -> Heard:
 
 
 def recording(db: Database) -> bool:
-    return bool(db.value("select enabled from outcome_overview"))
+    return bool(db.value("select enabled from outbox_overview"))
 
 
 def end(q: Contract, number: int = 1, **named: Any) -> list[int]:
@@ -107,7 +107,7 @@ def test_each_end_is_published(rabbit: Broker, heard: Heard, q: Contract, publis
     assert got.routing_key == "default.mail.succeeded"
     assert (got.properties.message_id, got.properties.correlation_id) == (str(told["event"]), "c-1")
     assert (got.properties.content_type, got.properties.delivery_mode) == ("application/json", 2)
-    until(lambda: q.db.value("select count(*) from outcome") == 0, "it to be forgotten")
+    until(lambda: q.db.value("select count(*) from outbox") == 0, "it to be forgotten")
     until(lambda: started.counters.published == 1, "it to be counted")
 
 
@@ -165,11 +165,11 @@ def test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_not
     first.says("publishing", LIMIT)
     to_broker.strand()
     tasks = end(q, 5)
-    until(lambda: q.db.value("select waiting from outcome_overview") == 5, "them to wait")
+    until(lambda: q.db.value("select waiting from outbox_overview") == 5, "them to wait")
     first.kill()
     second = process("lockgate_service.amqp.publish", amqp_events=names.exchange)
     assert {each["task"] for each in heard.until(5)} == set(tasks)
-    until(lambda: q.db.value("select count(*) from outcome") == 0, "them to be forgotten", LIMIT)
+    until(lambda: q.db.value("select count(*) from outbox") == 0, "them to be forgotten", LIMIT)
     assert second.stop(LIMIT) == 0
 
 
@@ -199,12 +199,12 @@ def test_a_forgetting_whose_answer_is_lost_is_told_again_at_most(
     heard: Heard, q: Contract, publisher: PublisherStart, to_database: Proxy
 ) -> None:
     publisher(database_url=to_database.dsn)
-    lost = to_database.lose_answer_to(b"forget_outcomes")
+    lost = to_database.lose_answer_to(b"outbox_ack")
     tasks = end(q, 5)
     assert lost.wait(LIMIT)
     tasks += end(q, 1)
     assert {each["task"] for each in heard.until(6)} == set(tasks)
-    until(lambda: q.db.value("select count(*) from outcome") == 0, "them to be forgotten", LIMIT)
+    until(lambda: q.db.value("select count(*) from outbox") == 0, "them to be forgotten", LIMIT)
 
 
 def test_of_two_publishers_one_stands_by_until_the_other_is_gone(
@@ -229,7 +229,7 @@ def test_a_publisher_stops_in_order(names: Names, heard: Heard, q: Contract, pro
     started.signal(signal.SIGTERM)
     assert started.stop(LIMIT) == 0
     told = heard.events()
-    left = q.db.value("select count(*) from outcome")
+    left = q.db.value("select count(*) from outbox")
     assert len(told) + left == 20
     assert len({each["event"] for each in told}) == len(told)
 
@@ -240,6 +240,6 @@ def test_passive_it_declares_nothing(rabbit: Broker, names: Names, process: Proc
 
 
 def test_behind_a_schema_that_is_too_old_it_says_what_to_do(names: Names, db: Database, process: ProcessStart) -> None:
-    db.query("update lockgate.release set version = 2")
+    db.query("update lockgate.release set version = 0")
     started = process("lockgate_service.amqp.publish", amqp_events=names.exchange)
     assert "lockgate migrate" in started.says("not ready", LIMIT)["why"]

@@ -407,7 +407,7 @@ def test_a_failed_task_is_retried_with_a_record_of_its_attempt(client: Synchrono
 def test_a_running_task_is_asked_to_stop(client: Synchronous, q: Contract, refused: Refused) -> None:
     number = q.row("running")
 
-    assert client.call("cancel", number).cancel_requested == "ask"
+    assert client.call("cancel", number).cancel_requested == "graceful"
     assert client.call("cancel", number, force=True).cancel_requested == "force"
     with refused(409):
         client.call("delete", number)

@@ -14,7 +14,7 @@ def test_what_waits_is_cancelled_and_what_runs_is_asked(q: Contract, db: Databas
         f"task {queued} is cancelled\ntask {running} is running and is asked to stop\ntask {scheduled} is cancelled\n"
     )
     assert q.task(queued).status == q.task(scheduled).status == "cancelled"
-    assert q.task(running).cancel_requested == "ask"
+    assert q.task(running).cancel_requested == "graceful"
 
 
 def test_force_kills(q: Contract, db: Database) -> None:

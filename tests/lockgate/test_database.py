@@ -81,9 +81,9 @@ def test_a_database_without_the_schema_says_to_migrate(db: Database, command: st
 
 
 def test_an_older_schema_says_to_migrate(db: Database) -> None:
-    db.query("update lockgate.release set version = 1")
+    db.query("update lockgate.release set version = 0")
     assert line(ask(db, "list")) == (
-        f"the schema of this database has version 1, older than this program's {VERSION}: run `lockgate migrate`"
+        f"the schema of this database has version 0, older than this program's {VERSION}: run `lockgate migrate`"
     )
 
 

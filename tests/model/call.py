@@ -25,8 +25,8 @@ ROWS: dict[str, type[Claimed] | type[Outcome]] = {
 """Functions that return rows; all others return one value."""
 
 PARTS = {"finish_and_claim": {"finish", "claim"}}
-TAKES_LOCKS = {"take_slot", "retake_slot", "release_slot", "register", "deregister", "tidy"}
-ALONE = {"purge", "tidy", "delete_queue"}
+TAKES_LOCKS = {"take_slot", "retake_slot", "release_slot", "register", "deregister", "delete_expired"}
+ALONE = {"purge", "delete_expired", "delete_queue"}
 
 
 @dataclass(frozen=True)

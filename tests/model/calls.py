@@ -215,10 +215,10 @@ def fail(model: Model, grant: int, stranger: int, retry_after: float | None, dis
     )  # fmt: skip
 
 
-def give_back(model: Model, grant: int, stranger: int) -> Call:
+def return_task(model: Model, grant: int, stranger: int) -> Call:
     who, of = some_grant(model, grant, stranger)
     args = (of.task, of.lease, who)
-    return Call("give_back", who, args, lambda m, _: m.give_back(who, of.task, of.lease), target=of.task)
+    return Call("return_task", who, args, lambda m, _: m.return_task(who, of.task, of.lease), target=of.task)
 
 
 def reconfirm(model: Model, place: int) -> Call:
@@ -271,8 +271,8 @@ def write_output(model: Model, grant: int, text: str) -> Call:
     return Call("write_output", who, args, lambda m, _: m.write_output(of.task, of.lease, text))
 
 
-def tidy(model: Model, runner: str) -> Call:
-    return Call("tidy", runner, (500,), lambda m, _: m.tidy(runner, 500))
+def delete_expired(model: Model, runner: str) -> Call:
+    return Call("delete_expired", runner, (500,), lambda m, _: m.delete_expired(runner, 500))
 
 
 # The owner, and time, which passes when the test says so ------------------------------------------------------------
@@ -397,7 +397,7 @@ END = st.one_of(
         retry_after=st.sampled_from((0.0, 0.0, None, 3600.0, -1.0, float("nan"), float("inf"))),
         discard=st.sampled_from((False, False, False, True)),
     ),
-    recipe(give_back, **grants),
+    recipe(return_task, **grants),
 )
 NEXT = recipe(finish_and_claim, **grants, result=results, place=numbers)
 REPORT = st.one_of(
@@ -436,7 +436,7 @@ TIME = st.one_of(
     recipe(promote, queue=names),
     recipe(take_the_short_way, runner=runners),
     recipe(purge, client=clients, queue=names, batch=st.sampled_from((1, 1, 2, 1000))),
-    recipe(tidy, runner=runners),
+    recipe(delete_expired, runner=runners),
 )
 AT_THE_LINE = st.one_of(CLAIM, CLAIM, NEXT, SUBMISSION, recipe(promote, queue=st.just("default")))
 ABOUT_A_TASK = st.one_of(CLAIM, END, NEXT, REPORT, ADOPT, PEOPLE)

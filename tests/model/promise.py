@@ -6,7 +6,7 @@ from typing import Any
 from tests.model.rules import ENDED
 from tests.model.sight import Sight
 
-DELETE = {"delete_task", "purge", "tidy"}
+DELETE = {"delete_task", "purge", "delete_expired"}
 
 
 def breaches(before: Sight, after: Sight, called: set[str]) -> list[str]:
@@ -55,7 +55,7 @@ def over_time(before: Sight, after: Sight, called: set[str]) -> Iterable[str]:
                 yield f"task {row['id']}: lease {later['lease']} after {row['lease']}"
         if row["status"] in ENDED and later != row and not called & {"retry", "grow_old"}:
             yield f"task {row['id']} has ended and changed: {changes(row, later)}"
-        if later["attempt"] < row["attempt"] and not called & {"give_back"}:
+        if later["attempt"] < row["attempt"] and not called & {"return_task"}:
             yield f"task {row['id']}: attempt {later['attempt']} after {row['attempt']}"
     if len(fresh) != len(set(fresh)):
         yield f"a lease was given twice: {fresh}"

@@ -355,7 +355,7 @@ class Model:
             (task for task in self.tasks.values() if task.queue == queue.name and task.status == "queued"),
             key=lambda task: (-task.priority, task.id),
         )
-        task = self.first_in_line(who, number, line, told.task if isinstance(told, Claimed) else None)
+        task = self.lock_next(who, number, line, told.task if isinstance(told, Claimed) else None)
         if task is None:
             return None
         lease = self.new("lease", told.lease if isinstance(told, Claimed) else None)
@@ -366,7 +366,7 @@ class Model:
         self.sightings.append(Sighting(number, slot, task.id, lease, session))
         return self.claimed(task)
 
-    def first_in_line(self, who: str, number: int, line: list[Task], told: int | None) -> Task | None:
+    def lock_next(self, who: str, number: int, line: list[Task], told: int | None) -> Task | None:
         """Held tasks may be passed by, and need not: their holder may just have let them go.
 
         A session on its short way goes on from where it was last in each priority; when nothing is left there, it looks
@@ -405,7 +405,7 @@ class Model:
         row.old = False
         return status
 
-    def put_back(self, row: Task, outcome: str, delay: Span, error: Any, exec_time: float | None) -> str:
+    def requeue(self, row: Task, outcome: str, delay: Span, error: Any, exec_time: float | None) -> str:
         self.attempts.append(self.record(row, outcome, row.slot, NOW, exec_time, error))
         row.status = "scheduled" if delay.high > 0 else "queued"
         row.due = delay.high == 0
@@ -456,15 +456,15 @@ class Model:
         else:
             seconds = min(max(retry_after, 0.0), LONGEST_DELAY)
             delay = Span(seconds, seconds)
-        return self.put_back(row, "failed", delay, error, exec_time)
+        return self.requeue(row, "failed", delay, error, exec_time)
 
-    def give_back(self, who: str, task: int, lease: int) -> str:
+    def return_task(self, who: str, task: int, lease: int) -> str:
         row = self.owned(who, task, lease)
         if row is None:
             return self.tasks[task].status
         if row.cancel_requested:
             return self.end(row, "cancelled", None, None)
-        self.put_back(row, "returned", NOW, None, None)
+        self.requeue(row, "returned", NOW, None, None)
         row.attempt -= 1
         return row.status
 
@@ -484,7 +484,7 @@ class Model:
         else:
             before = [attempt.outcome for attempt in self.attempts if attempt.task == row.id]
             again = bool(before) and before[-1] == "adopted"
-            self.put_back(row, "adopted", self.backoff(row) if again else NOW, error, None)
+            self.requeue(row, "adopted", self.backoff(row) if again else NOW, error, None)
         row.lease = New.NUMBER  # its owner's word is worth nothing any more, not even as a repetition
         return row.status
 
@@ -524,7 +524,7 @@ class Model:
         if row.status in ("scheduled", "queued"):
             row.status, row.finish_time, row.old = "cancelled", NOW, False
         elif row.status == "running" and row.cancel_requested != "force":
-            row.cancel_requested = "force" if force else "ask"
+            row.cancel_requested = "force" if force else "graceful"
         return row.status
 
     def retry(self, task: int) -> None:
@@ -571,7 +571,7 @@ class Model:
         self.forget(gone)
         return len(gone)
 
-    def tidy(self, who: str, batch: int) -> int | None:
+    def delete_expired(self, who: str, batch: int) -> int | None:
         """The batch is greater than what there is: which queue goes first is not said."""
         if self.chores not in (None, who):
             return None

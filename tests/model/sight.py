@@ -19,8 +19,8 @@ select jsonb_build_object(
   'queues', (select coalesce(jsonb_agg(to_jsonb(q) || to_jsonb(d)), '[]')
              from lockgate.queue q full join lockgate.queue_detail d on d.queue = q.name),
   'overview', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from lockgate.queue_overview o),
-  'look', (select coalesce(jsonb_agg(to_jsonb(l)), '[]') from lockgate.look() l),
-  'occupied', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from lockgate.occupied() o),
+  'look', (select coalesce(jsonb_agg(to_jsonb(l)), '[]') from lockgate.poll_queues() l),
+  'occupied', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from lockgate.occupied_slots() o),
   'runners', (select coalesce(jsonb_agg(to_jsonb(r)), '[]') from lockgate.runner_overview r),
   'locks', (select coalesce(jsonb_agg(jsonb_build_array(classid::bigint - {LOCK_CLASS}, objid::bigint, pid)), '[]')
             from pg_locks where locktype = 'advisory' and objsubid = 2 and granted

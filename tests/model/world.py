@@ -77,7 +77,7 @@ class World:
         # Not `truncate`, which makes a new file of every table and index.
         self.q.db.query(FORGET)
         # A claim that meets very many dead entries in an index goes another way. This look clears them away.
-        self.q.db.query("select from task where status = 'queued' order by queue, rank(priority, id) limit 1")
+        self.q.db.query("select from task where status = 'queued' order by queue, claim_order(priority, id) limit 1")
         self.model = Model()
         for name, settings in QUEUES.items():
             number = self.q.queue(name, **settings)

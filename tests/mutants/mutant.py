@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 class Stale(Exception):
     """A mutant no longer fits the source; the message says which text, and where it was looked for."""
@@ -13,7 +15,7 @@ class Stale(Exception):
 @dataclass(frozen=True)
 class Edit:
     """`text` becomes `instead`. It has to be there exactly once: in the file or, where `within` is given, in that
-    function or method ("claim" in SQL; "listen", "Executor.kill" in Python)."""
+    function, view or method ("claim" in SQL; "listen", "Executor.kill" in Python)."""
 
     file: str
     within: str
@@ -55,9 +57,16 @@ class Mutant:
             path.write_text(edit.apply(path.read_text()))
 
 
+def sql(within: str, text: str, instead: str) -> Edit:
+    """An edit of a function or view of the schema, in whichever of its files that is; without one, of schema.sql."""
+    chapters = [f"schema/{path.name}" for path in (CHECKOUT / "schema").glob("*.sql")]
+    files = [file for file in chapters if within and sql_functions((CHECKOUT / file).read_text(), within)]
+    return Edit(files[0] if files else "schema.sql", within, text, instead)
+
+
 def sql_functions(source: str, name: str) -> list[tuple[int, int]]:
-    """Where functions of that name are, from their head to the comment that follows each."""
-    whole = rf"^create or replace function lockgate\.{re.escape(name)}\(.*?^comment on function"
+    """Where functions or views of that name are, from their head to the comment that follows each."""
+    whole = rf"^create (function|view) lockgate\.{re.escape(name)}\b.*?^comment on \1"
     return [match.span() for match in re.finditer(whole, source, re.DOTALL | re.MULTILINE)]
 
 

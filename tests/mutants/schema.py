@@ -1,10 +1,6 @@
 """Guards of schema.sql, each weakened."""
 
-from tests.mutants.mutant import Edit, Mutant
-
-
-def sql(within: str, text: str, instead: str) -> Edit:
-    return Edit("schema.sql", within, text, instead)
+from tests.mutants.mutant import Edit, Mutant, sql
 
 
 def schema(name: str, weakens: str, edit: Edit, *caught_by: str) -> Mutant:
@@ -26,19 +22,19 @@ MUTANTS = [
     ),
     schema(
         "claim-without-lock", "claim does not look whether its session holds the slot",
-        sql("finish_and_claim", "not lockgate.keep_slot(p_queue, p_slot)", "false"),
+        sql("finish_and_claim", "not lockgate.recheck_slot(p_queue, p_slot)", "false"),
         "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
         "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
     ),
     schema(
         "claim-takes-lock", "a claim takes the slot's lock where its session does not hold it",
-        sql("keep_slot", "and pg_advisory_unlock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
+        sql("recheck_slot", "and pg_advisory_unlock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
         "test_claim.py::test_a_claim_needs_the_lock_of_its_slot",
         "test_claim.py::test_a_lock_that_was_given_up_is_worth_nothing",
     ),
     schema(
         "claim-drops-lock", "after a claim its session does not hold the slot any more",
-        sql("keep_slot", "and pg_try_advisory_lock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
+        sql("recheck_slot", "and pg_try_advisory_lock(lockgate.lock_class(p_queue), p_slot)\n", "\n"),
         "test_claim.py",
     ),
     schema(
@@ -59,7 +55,7 @@ MUTANTS = [
     ),
     schema(
         "lock-of-another-kind", "a lock with one number counts as that of a slot",
-        sql("holds_slot", " and objsubid = 2", ""),
+        sql("held_locks", " and objsubid = 2", ""),
         "test_slots.py::test_locks_of_another_kind_on_the_same_numbers_are_no_slots",
     ),
     schema(
@@ -85,7 +81,7 @@ MUTANTS = [
     ),
     schema(
         "claim-waits", "two claims want the same row: the second waits, then takes it again",
-        sql("first_in_line", "limit 1 for no key update skip locked;\n    if pg_stat", "limit 1;\n    if pg_stat"),
+        sql("lock_next", "    for update skip locked\n", ""),
         "test_races.py::test_a_claim_does_not_wait_for_another_and_takes_the_next",
         "test_races.py::test_one_task_is_claimed_once",
     ),
@@ -96,7 +92,7 @@ MUTANTS = [
     ),
     schema(
         "delete-queue-held", "a queue is deleted while a session holds a slot above its number",
-        sql("delete_queue", "and l.classid = lockgate.lock_class(v_queue.id)::oid", "and false"),
+        sql("delete_queue", "where l.queue = v_queue.id", "where false"),
         "test_queues.py::test_a_queue_whose_slots_somebody_holds_stays",
     ),
     # The lease: who may still say something about a task.
@@ -110,7 +106,7 @@ MUTANTS = [
     ),
     schema(
         "adopted-lease-stays", "an adopted task keeps its lease: the old owner hears that its end is recorded",
-        sql("put_back", "when p_outcome = 'adopted' then nextval", "when false then nextval"),
+        sql("requeue", "when p_outcome = 'adopted' then nextval", "when false then nextval"),
         "test_adopt.py::test_an_adopted_task_has_a_lease_of_its_own",
     ),
     schema(
@@ -120,40 +116,31 @@ MUTANTS = [
     ),
     schema(
         "finish-any-lease", "finish takes the word of a lease that is lost",
-        sql("succeed", MY_LEASE, ""),
+        sql("finish", MY_LEASE, ""),
         "test_finish.py::test_the_lease_of_an_earlier_attempt_is_lost_to_the_runner_of_both",
     ),
     schema(
         "finish-any-runner", "finish takes a lease in another runner's name",
-        sql("succeed", MY_NAME, ""),
+        sql("finish", MY_NAME, ""),
         "test_finish.py::test_a_lease_is_worth_nothing_in_another_runners_name",
     ),
     schema(
         "finish-twice", "finish records an end over an end",
-        sql("succeed", "and runner = p_runner and status = 'running'", "and runner = p_runner"),
+        sql("finish", "and runner = p_runner and status = 'running'", "and runner = p_runner"),
         "test_finish.py::test_finishing_twice_is_already_recorded_and_changes_nothing",
         "test_races.py::test_two_finishes_at_once_are_one",
     ),
     schema(
-        "fail-any-lease", "fail takes the word of a lease that is lost",
-        sql("fail", MY_LEASE, ""),
+        "attempt-any-lease", "fail and return_task take the word of a lost lease; finish says that its end is recorded",
+        sql("lock_attempt", MY_LEASE, ""),
         "test_fail.py::test_a_lost_lease_cannot_fail",
-    ),
-    schema(
-        "give-back-any-lease", "give_back takes the word of a lease that is lost",
-        sql("give_back", MY_LEASE, ""),
-        "test_give_back.py::test_an_earlier_attempt_does_not_give_back_the_present_one",
+        "test_return_task.py::test_an_earlier_attempt_does_not_give_back_the_present_one",
+        "test_finish.py::test_a_late_finish_after_an_adoption_is_refused_and_changes_nothing",
     ),
     schema(
         "progress-any-lease", "report_progress takes the word of a lease that is lost",
         sql("report_progress", MY_LEASE, ""),
         "test_words.py",
-    ),
-    schema(
-        "lost-is-recorded", "a lost lease is told that its end is recorded already",
-        sql("lease_has_ended", MY_LEASE, ""),
-        "test_finish.py::test_a_late_finish_after_an_adoption_is_refused_and_changes_nothing",
-        "test_fail.py::test_a_lost_lease_cannot_fail",
     ),
     # Adoption, and coming back in time.
     schema(
@@ -178,7 +165,7 @@ MUTANTS = [
     ),
     schema(
         "grace-of-today", "adopters wait for the queue's present grace and not for the one its owner was given",
-        sql("occupied", "coalesce(b.grace, q.grace)", "q.grace"),
+        sql("occupied_slots", "coalesce(b.grace, q.grace)", "q.grace"),
         "test_look.py::test_the_grace_of_a_running_task_is_that_of_its_claim",
     ),
     schema(
@@ -188,7 +175,7 @@ MUTANTS = [
     ),
     schema(
         "locked-only", "adopters do not see running rows whose lock is free",
-        sql("occupied", "full join busy b", "left join busy b"),
+        sql("occupied_slots", "full join busy b", "left join busy b"),
         "test_look.py::test_a_running_task_and_the_lock_over_it_are_one_slot",
     ),
     # Attempts.
@@ -199,7 +186,7 @@ MUTANTS = [
     ),
     schema(
         "adoption-not-counted", "an adoption gives the attempt back: a poison task fells runners for ever",
-        sql("put_back", "when p_outcome = 'returned' then 1", "when p_outcome in ('returned', 'adopted') then 1"),
+        sql("requeue", "when p_outcome = 'returned' then 1", "when p_outcome in ('returned', 'adopted') then 1"),
         "test_adopt.py::test_an_adopted_task_is_queued_at_once_and_the_attempt_counts",
     ),
     schema(
@@ -214,8 +201,8 @@ MUTANTS = [
     ),
     schema(
         "give-back-counted", "a task that a stopping runner gives back has lost an attempt",
-        sql("put_back", "when p_outcome = 'returned' then 1", "when false then 1"),
-        "test_give_back.py::test_a_task_given_back_is_queued_and_the_attempt_does_not_count",
+        sql("requeue", "when p_outcome = 'returned' then 1", "when false then 1"),
+        "test_return_task.py::test_a_task_given_back_is_queued_and_the_attempt_does_not_count",
     ),
     # Only two end a running row.
     schema(
@@ -225,7 +212,7 @@ MUTANTS = [
     ),
     schema(
         "delete-running", "a running task can be deleted",
-        sql("delete_task", "if v_status = 'running' then", "if false then"),
+        sql("delete_task", "if (lockgate.lock_task(task)).status = 'running' then", "if false then"),
         "test_retry.py::test_a_running_task_is_not_deleted",
         "test_races.py::test_a_deletion_that_waited_for_a_claim_is_refused",
     ),
@@ -235,8 +222,8 @@ MUTANTS = [
         "test_chores.py::test_purge_empties_a_queue_of_what_has_ended_whatever_its_age",
     ),
     schema(
-        "tidy-running", "chores remove rows that have not ended",
-        sql("tidy", "and t.status in ('succeeded', 'failed', 'cancelled')\n        and t.finish_time",
+        "delete-expired-running", "chores remove rows that have not ended",
+        sql("delete_expired", "and t.status in ('succeeded', 'failed', 'cancelled')\n        and t.finish_time",
             "and coalesce(t.finish_time, t.create_time)"),
         "test_chores.py::test_ended_tasks_are_removed_when_their_queue_keeps_them_no_longer",
     ),
@@ -253,8 +240,8 @@ MUTANTS = [
     ),
     schema(
         "give-back-forgets-cancel", "a task given back is tried again though it was asked to stop",
-        sql("give_back", ASKED, "false"),
-        "test_give_back.py::test_a_task_that_was_asked_to_stop_is_cancelled_instead",
+        sql("return_task", ASKED, "false"),
+        "test_return_task.py::test_a_task_that_was_asked_to_stop_is_cancelled_instead",
     ),
     schema(
         "adopt-forgets-cancel", "an adopted task is tried again though it was asked to stop",
@@ -269,7 +256,7 @@ MUTANTS = [
     ),
     schema(
         "finish-not-durable", "an end may be committed without being on disk",
-        sql("succeed", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
+        sql("finish", "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"),
         "test_finish.py::test_a_finish_commits_for_good_however_the_server_is_set",
     ),
     schema(
@@ -296,12 +283,12 @@ MUTANTS = [
     # Counting.
     schema(
         "end-gone-with-its-task", "a task that is deleted before its end is counted takes that with it",
-        sql("put_ends_aside", "lockgate.is_uncounted(g.queue, g.finish_time, g.id)", "false"),
+        sql("keep_uncounted_ends", "lockgate.is_uncounted(g.queue, g.finish_time, g.id)", "false"),
         "test_counting.py::test_an_end_counts_also_when_its_task_is_retried_or_gone",
     ),
     schema(
         "end-gone-by-a-retry", "a task that is retried before its end is counted has never ended",
-        sql("retry", "lockgate.is_uncounted(v_row.queue, v_row.finish_time, v_row.id)", "false"),
+        sql("keep_uncounted", "lockgate.is_uncounted(p_ended.queue, p_ended.finish_time, p_ended.id)", "false"),
         "test_counting.py::test_an_end_counts_also_when_its_task_is_retried_or_gone",
     ),
     schema(

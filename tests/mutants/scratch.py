@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.mutants.mutant import CHECKOUT
+
 TEST_LIMIT = 60.0
 """Seconds of one test; whatever a mutant makes wait for ever fails then."""
 

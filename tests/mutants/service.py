@@ -1,6 +1,6 @@
 """Guards of the service and of the supervisor, each weakened."""
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import Edit, Mutant, sql
 
 
 def mutant(name: str, weakens: str, edits: Edit | tuple[Edit, ...], *caught_by: str) -> Mutant:
@@ -12,10 +12,6 @@ def py(file: str, within: str, text: str, instead: str) -> Edit:
     room, _, rest = file.partition("/")
     package = f"{room}/lockgate_{room}" if room in ("service", "runner") else room
     return Edit(f"{package}/{rest}.py", within, text, instead)
-
-
-def sql(within: str, text: str, instead: str) -> Edit:
-    return Edit("schema.sql", within, text, instead)
 
 
 MUTANTS = [
@@ -123,12 +119,12 @@ MUTANTS = [
     ),
     mutant(
         "two-ends-at-once", "the later end of a task may be heard before the earlier",
-        sql("next_outcomes", "f.nth = 1", "true"),
+        sql("outbox_next", "f.nth = 1", "true"),
         "schema/test_outcomes.py::test_the_ends_of_a_task_come_one_after_the_other",
     ),
     mutant(
         "everybody-publishes", "a session publishes ends though another does",
-        sql("next_outcomes", "if not lockgate.holds_slot(0, -2) then", "if false then"),
+        sql("outbox_next", "if not lockgate.holds_slot(0, -2) then", "if false then"),
         "schema/test_outcomes.py::test_one_session_publishes_and_when_it_is_gone_another",
     ),
     mutant(
@@ -231,7 +227,7 @@ MUTANTS = [
     ),
     mutant(
         "window-left-out", "a page that ends with its time leads past what it has not looked at",
-        py("service/tasks/lists", "Walk._part", "rows[0][0] or None", "None"),
+        sql("list_tasks", "coalesce(v_found[v_limit], v_floor)", "coalesce(v_found[v_limit], 0)"),
         "service/test_list.py::test_all_pages_together_are_all_that_was_asked_for",
     ),
     mutant(

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from tests.database import Database
 from tests.mutants import MUTANTS, scratch
 from tests.mutants.__main__ import README, main, table
-from tests.mutants.mutant import Edit, Mutant, Stale
-from tests.mutants.scratch import CHECKOUT
+from tests.mutants.mutant import CHECKOUT, Edit, Mutant, Stale
 
 SOURCE = """\
 def first():

@@ -35,7 +35,7 @@ select %s, %s, %s::lockgate.status, now() - %s * interval '1 s', now() - %s * in
   case when %s = 'failed' then '{"type": "TimeoutError", "message": "the mail server did not answer"}'::jsonb end
 from nextval('lockgate.lease') lease
 """
-DEPTH = "update lockgate.minute set queued = (14 + 12 * sin(extract(epoch from minute) / 900))::int"
+DEPTH = "update lockgate.stats_minute set queued = (14 + 12 * sin(extract(epoch from minute) / 900))::int"
 
 
 def hour(site: Site, failing: float = 0.0) -> None:

@@ -13,6 +13,6 @@ def test_a_runner_counts_what_has_ended_and_removes_what_is_kept_no_longer(q: Co
 
     start()
 
-    totals = "select queue, succeeded, failed from lockgate.total order by queue"
+    totals = "select queue, succeeded, failed from lockgate.stats_total order by queue"
     until(lambda: q.db.query(totals) == [("default", 1, 0), ("short", 0, 1)], "both to be counted")
     until(lambda: [task.id for task in q.tasks()] == [kept], "the old one to be gone")

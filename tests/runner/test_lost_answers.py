@@ -80,7 +80,7 @@ def test_a_task_given_back_without_an_answer_is_given_back_once(q: Contract, sta
     with Proxy(q.db.runner) as proxy:
         runner = start(proxy.dsn, shutdown_timeout=0, kill_after=0.5)
         runner.says("slot taken")
-        lost = proxy.lose_answer_to(b"lockgate.give_back(")
+        lost = proxy.lose_answer_to(b"lockgate.return_task(")
         task = q.submit(kind="nap", payload={"seconds": 60})
         runner.says("taken", task=task)
         runner.signal(signal.SIGTERM)
@@ -96,7 +96,7 @@ def test_a_slot_kept_without_an_answer_is_kept(q: Contract, start: Start, witnes
         task = q.submit(kind="nap", payload={"seconds": 8})
         runner.says("taken", task=task)
         lost = proxy.lose_answer_to(b"lockgate.reconfirm(")
-        q.db.query("select pg_terminate_backend(pid) from lockgate.occupied() where pid is not null")
+        q.db.query("select pg_terminate_backend(pid) from lockgate.occupied_slots() where pid is not null")
         assert lost.wait(60)
         runner.says("slot kept", task=task)
         executed_once(q, witness, task)

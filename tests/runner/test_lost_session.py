@@ -27,7 +27,7 @@ def busy(q: Contract, start: Start) -> tuple[RunnerProcess, int, int]:
 
 def end_session(q: Contract) -> None:
     """Ends the session of the one runner that holds slots."""
-    q.db.query("select pg_terminate_backend(pid) from lockgate.occupied() where pid is not null")
+    q.db.query("select pg_terminate_backend(pid) from lockgate.occupied_slots() where pid is not null")
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def test_a_runner_ends_what_is_left_of_its_own_session_and_keeps_its_task(
         runner.says("slot taken")
         task = q.submit(kind="nap", payload={"seconds": 8})
         runner.says("taken", task=task)
-        ghost = q.db.value("select pid from lockgate.occupied() where pid is not null")
+        ghost = q.db.value("select pid from lockgate.occupied_slots() where pid is not null")
         proxy.strand()
         runner.says("own ghost ended", backend_pid=ghost)
         runner.says("slot kept", task=task)

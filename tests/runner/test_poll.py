@@ -20,7 +20,7 @@ def test_a_cancel_that_nobody_was_told_of_is_found(q: Contract, start: Start) ->
     runner.says("slot taken")
     task = q.submit(kind="nap", payload={"seconds": 60})
     runner.says("taken", task=task)
-    q.change(task, cancel_requested="ask")
+    q.change(task, cancel_requested="graceful")
     assert ended(q, task).status == "cancelled"
 
 
@@ -58,17 +58,17 @@ def test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_whe
     owner.says("slot taken")
     task = q.submit(kind="nap", payload={"seconds": 60})
     owner.says("taken", task=task)
-    watch = q.db.value("select pg_get_functiondef('lockgate.watch()'::regprocedure)")
+    watch = q.db.value("select pg_get_functiondef('lockgate.slot_activity()'::regprocedure)")
     q.db.query(
         f"""
-        create or replace function lockgate.watch()
+        create or replace function lockgate.slot_activity()
         returns table (
           queue int, slot int, task bigint, lease bigint, runner text, session int, grace double precision,
           cancel_requested lockgate.cancel_mode, pid int, backend_start timestamptz, state_change timestamptz)
         language plpgsql as $$
         begin
           perform pg_sleep(case when current_setting('application_name') like '%{owner.name}' then 0 else 1.5 end);
-          return query select o.*, null::timestamptz, null::timestamptz from lockgate.occupied() o;
+          return query select o.*, null::timestamptz, null::timestamptz from lockgate.occupied_slots() o;
         end $$
         """
     )
@@ -76,10 +76,10 @@ def test_an_adopter_waits_from_when_it_received_the_first_sight_and_not_from_whe
     asked = (
         "select clock_timestamp() - query_start from pg_stat_activity where query like %s and wait_event = 'PgSleep'"
     )
-    until(lambda: q.db.query(asked, "%lockgate.watch()"), "the adopter to ask", every=0.001)
+    until(lambda: q.db.query(asked, "%lockgate.slot_activity()"), "the adopter to ask", every=0.001)
     owner.kill()
     received = q.now()
-    while q.db.query(asked, "%lockgate.watch()"):
+    while q.db.query(asked, "%lockgate.slot_activity()"):
         received = q.now()
     q.db.query(watch)
     adopter.says("adopted", task=task, limit=GRACE + 10)

@@ -85,7 +85,7 @@ def test_a_runner_without_room_puts_the_task_of_a_killed_one_back_for_others(qui
     victim.kill()
     full.says("adopted", task=task, status="queued", limit=GRACE + 20)
     assert quick.task(task).status == "queued"
-    held = "select count(*) from lockgate.occupied() where pid is not null"
+    held = "select count(*) from lockgate.occupied_slots() where pid is not null"
     until(lambda: quick.db.value(held) == 1, "the adopter to let the slot go")
     assert quick.task(long).status == "running"
 
@@ -140,7 +140,7 @@ def test_ending_the_slot_session_of_a_busy_runner_stops_nothing(
     tasks = [quick.submit(kind="nap", payload={"seconds": 5}) for _ in range(2)]
     until(lambda: len(witness.current()) == 2, "two at once")
     quick.db.query(
-        "select pg_terminate_backend(pid) from lockgate.occupied() where task is not null",
+        "select pg_terminate_backend(pid) from lockgate.occupied_slots() where task is not null",
     )
     for runner in runners:
         if runner.events("taken"):

@@ -74,7 +74,7 @@ def test_an_idle_slot_is_let_go_for_a_queue_that_has_work(q: Contract, start: St
     runner.says("slot taken", queue="default")
     q.db.query("select create_queue('new')")
     assert ended(q, q.submit(kind="nap", queue="new", payload={"seconds": 0})).status == "succeeded"
-    assert q.db.value("select count(*) from occupied()") == 1
+    assert q.db.value("select count(*) from occupied_slots()") == 1
 
 
 def test_a_runner_with_concurrency_holds_that_many_slots_on_one_session(
@@ -89,7 +89,7 @@ def test_a_runner_with_concurrency_holds_that_many_slots_on_one_session(
         ended(q, task)
     assert witness.most == {"default": 3}
     assert len(runner.executors()) == 3
-    assert q.db.value("select count(distinct pid) from occupied()") == 1
+    assert q.db.value("select count(distinct pid) from occupied_slots()") == 1
 
 
 def test_a_module_in_the_working_directory_cannot_take_the_place_of_ours(db: Database, tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_the_database_url_can_come_from_a_file(db: Database, tmp_path: Path) -> 
 
 def test_a_schema_of_an_earlier_version_ends_the_runner_with_one_line(db: Database) -> None:
     with psycopg.connect(db.owner, autocommit=True) as owner:
-        owner.execute("update lockgate.release set version = 1")
+        owner.execute("update lockgate.release set version = 0")
     runner = RunnerProcess(db.runner)
     try:
         assert runner.process.wait(20) == 1
         until(lambda: runner.noise, "a line")
         assert runner.noise == [
-            f"lockgate: the schema has version 1, this runner needs {VERSION}; run `lockgate migrate`\n"
+            f"lockgate: the schema has version 0, this runner needs {VERSION}; run `lockgate migrate`\n"
         ]
     finally:
         runner.close()

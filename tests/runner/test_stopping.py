@@ -27,7 +27,7 @@ def test_a_stopping_runner_finishes_what_it_runs_and_takes_nothing_new(
     assert q.task(first).status == "succeeded"
     assert q.task(second).status == "queued"
     assert q.db.value("select count(*) from lockgate.runner") == 0
-    assert q.db.value("select count(*) from lockgate.occupied()") == 0
+    assert q.db.value("select count(*) from lockgate.occupied_slots()") == 0
 
 
 def test_a_task_over_the_shutdown_timeout_is_given_back_uncounted(q: Contract, start: Start) -> None:

@@ -62,7 +62,7 @@ def test_the_second_death_in_a_row_backs_off(q: Contract) -> None:
     assert statuses == ["queued", "scheduled", "scheduled", "scheduled"]
 
 
-@pytest.mark.parametrize("end", ["fail", "give_back"])
+@pytest.mark.parametrize("end", ["fail", "return_task"])
 def test_a_death_after_another_end_is_the_first_again(q: Contract, end: str) -> None:
     q.submit(max_attempts=9)
     seen = orphan(q)
@@ -71,7 +71,7 @@ def test_a_death_after_another_end_is_the_first_again(q: Contract, end: str) -> 
     adopted.release(1)
     runner = q.runner()
     claimed = runner.work()
-    _ = runner.fail(claimed, retry_after=0) if end == "fail" else runner.give_back(claimed)
+    _ = runner.fail(claimed, retry_after=0) if end == "fail" else runner.return_task(claimed)
     runner.die()
     seen = orphan(q)
     assert adopter(q).adopt(seen) == "queued"
@@ -126,7 +126,7 @@ def test_a_row_that_was_claimed_anew_is_left_alone(q: Contract) -> None:
     owner = q.runner()
     claimed = owner.work()
     seen = q.task(number)
-    owner.give_back(claimed)
+    owner.return_task(claimed)
     owner.claim()
     owner.die()
     before = q.task(number)

@@ -155,7 +155,7 @@ class World:
             "finish": lambda: runner.finish(claimed),
             "fail": lambda: runner.fail(claimed, retry_after=self.dice.choice([None, 0.0])),
             "discard": lambda: runner.fail(claimed, discard=True),
-            "give_back": lambda: runner.give_back(claimed),
+            "return_task": lambda: runner.return_task(claimed),
             "finish_and_claim": lambda: runner.finish_and_claim(claimed, slot=held.slot, queue=claimed.queue),
         }
         how = self.dice.choice(list(calls))
@@ -169,8 +169,13 @@ class World:
             # finish_and_claim may have claimed this very task again.
             assert after == before or isinstance(answer, Claimed)
         elif not isinstance(answer, Claimed):
-            ways = {"finish": "succeeded", "finish_and_claim": "succeeded", "discard": "failed", "give_back": "queued"}
-            if before.cancel_requested and how in ("fail", "discard", "give_back"):
+            ways = {
+                "finish": "succeeded",
+                "finish_and_claim": "succeeded",
+                "discard": "failed",
+                "return_task": "queued",
+            }
+            if before.cancel_requested and how in ("fail", "discard", "return_task"):
                 assert after.status == "cancelled"
             elif how == "fail" and before.attempt >= before.max_attempts:
                 assert after.status == "failed"

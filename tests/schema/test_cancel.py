@@ -32,7 +32,7 @@ def test_a_running_task_is_asked_and_its_runner_told(q: Contract) -> None:
     with q.heard() as said:
         assert q.cancel(number) == "running"
     task = q.task(number)
-    assert (task.status, task.cancel_requested) == ("running", "ask")
+    assert (task.status, task.cancel_requested) == ("running", "graceful")
     assert (task.slot, task.lease, task.finish_time) == (before.slot, before.lease, None)
     assert said == [f"cancel {number}"]
 
@@ -49,7 +49,7 @@ def test_asking_may_become_killing_and_not_the_other_way_round(q: Contract) -> N
     for force in (False, True, False):
         q.cancel(number, force)
         asked.append(q.task(number).cancel_requested)
-    assert asked == ["ask", "force", "force"]
+    assert asked == ["graceful", "force", "force"]
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])

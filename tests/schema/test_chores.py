@@ -1,4 +1,4 @@
-"""Chores: purge and tidy."""
+"""Chores: purge and delete_expired."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_ended_tasks_are_removed_when_their_queue_keeps_them_no_longer(q: Contra
     kept = {old(q, status, 6.9) for status in ENDED} | {old(q, status, 365) for status in UNENDED}
     for status in ENDED:
         old(q, status, 7.1)
-    assert q.runner().value("select lockgate.tidy()") == 3
+    assert q.runner().value("select lockgate.delete_expired()") == 3
     assert left(q) == kept
 
 
@@ -39,7 +39,7 @@ def test_every_queue_keeps_its_tasks_as_long_as_it_says(q: Contract) -> None:
     q.queue("ever", retention=None)
     kept = {old(q, "succeeded", 1), old(q, "succeeded", 365, queue="ever")}
     old(q, "succeeded", 0.01, queue="short")
-    assert q.runner().value("select lockgate.tidy()") == 1
+    assert q.runner().value("select lockgate.delete_expired()") == 1
     assert left(q) == kept
 
 
@@ -48,18 +48,18 @@ def test_tasks_are_removed_a_batch_at_a_time(q: Contract) -> None:
     for queue in ("default", "other", "other"):
         old(q, "succeeded", 8, queue=queue)
     runner = q.runner()
-    assert [runner.value("select lockgate.tidy(2)") for _ in range(3)] == [2, 1, 0]
+    assert [runner.value("select lockgate.delete_expired(2)") for _ in range(3)] == [2, 1, 0]
 
 
 def test_one_session_does_the_chores_until_it_ends(q: Contract) -> None:
     first, second = q.runner(), q.runner()
-    assert first.value("select lockgate.tidy()") == 0
-    assert second.value("select lockgate.tidy()") is None
-    assert first.value("select lockgate.tidy()") == 0
+    assert first.value("select lockgate.delete_expired()") == 0
+    assert second.value("select lockgate.delete_expired()") is None
+    assert first.value("select lockgate.delete_expired()") == 0
     locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 0 and pid = %s"
     assert q.db.value(locks, first.pid) == 1
     first.die()
-    assert second.value("select lockgate.tidy()") == 0
+    assert second.value("select lockgate.delete_expired()") == 0
 
 
 def test_purge_empties_a_queue_of_what_has_ended_whatever_its_age(q: Contract) -> None:
@@ -77,5 +77,5 @@ def test_a_batch_passes_by_what_somebody_is_at(q: Contract) -> None:
     old(q, "failed", 9)
     with q.service.transaction():
         q.service.execute("select lockgate.retry(%s)", (number,))
-        assert q.runner().value("select lockgate.tidy()") == 1
+        assert q.runner().value("select lockgate.delete_expired()") == 1
     assert q.task(number).status == "queued"

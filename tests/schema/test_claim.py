@@ -114,7 +114,7 @@ def test_every_claim_has_a_new_and_greater_lease(q: Contract) -> None:
     number = q.submit()
     runner = q.runner()
     leases = [(claimed := runner.work()).lease]
-    runner.give_back(claimed)
+    runner.return_task(claimed)
     leases.append((claimed := runner.work()).lease)
     runner.fail(claimed, retry_after=0)
     leases.append((claimed := runner.work()).lease)

@@ -1,4 +1,4 @@
-"""What holds for the schema as a whole: comments, rights, safety, and that applying it again disturbs nobody."""
+"""What holds for the schema as a whole: comments, rights, safety."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,6 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from lockgate import schema
 from tests.contract import Contract
 from tests.database import Database, Role
 
@@ -19,16 +18,17 @@ FUNCTIONS: dict[str, set[Role]] = {
     "lock_class": EVERYBODY,
     "holds_slot": EVERYBODY,
     "schema_version": EVERYBODY,
-    "created_since": {"service", "viewer"},
-    "newest_queued": {"service", "viewer"},
-    "rank": {"service", "viewer"},
+    "list_tasks": {"service", "viewer"},
+    "created_since": NOBODY,
+    "newest_queued": NOBODY,
+    "claim_order": {"service", "viewer"},
     "failure": {"service", "viewer"},
     "running": {"service", "viewer"},
     "submit": {"service"},
     "submit_batch": {"service"},
     "submit_all": {"service"},
-    "wake": {"service"},
-    "wake_later": {"service"},
+    "due": {"service"},
+    "notify_due": {"service"},
     "cancel": {"service"},
     "retry": {"service"},
     "delete_task": {"service"},
@@ -49,9 +49,9 @@ FUNCTIONS: dict[str, set[Role]] = {
     "has_keys": {"service"},
     "keys_in_force": {"service"},
     "note_key_use": {"service"},
-    "look": {"runner"},
-    "occupied": EVERYBODY,
-    "watch": EVERYBODY,
+    "poll_queues": {"runner"},
+    "occupied_slots": EVERYBODY,
+    "slot_activity": EVERYBODY,
     "register": {"runner"},
     "announce_schemas": {"runner"},
     "deregister": {"runner"},
@@ -64,12 +64,12 @@ FUNCTIONS: dict[str, set[Role]] = {
     "finish": {"runner"},
     "finish_and_claim": {"runner"},
     "fail": {"runner"},
-    "give_back": {"runner"},
-    "settle": {"runner"},
+    "return_task": {"runner"},
+    "wait_until_durable": {"runner"},
     "adopt": {"runner"},
     "report_progress": {"runner"},
     "write_output": {"runner"},
-    "tidy": {"runner"},
+    "delete_expired": {"runner"},
     "roll_up": {"runner"},
     "is_draining": {"runner"},
     "standing_by": {"runner"},
@@ -80,30 +80,35 @@ FUNCTIONS: dict[str, set[Role]] = {
     "ended_since": {"service", "viewer"},
     "series": {"service", "viewer"},
     "promote": NOBODY,
-    "room": NOBODY,
-    "lease_has_ended": NOBODY,
-    "succeed": NOBODY,
-    "put_back": NOBODY,
+    "remaining_depth": NOBODY,
+    "check_size": NOBODY,
+    "lock_attempt": NOBODY,
+    "lock_task": NOBODY,
+    "newest_turn": NOBODY,
+    "requeue": NOBODY,
     "end_task": NOBODY,
     "backoff": NOBODY,
     "first_turn": NOBODY,
-    "keep_slot": NOBODY,
-    "first_in_line": NOBODY,
-    "set_outcomes": {"service"},
-    "lead_outcomes": {"service"},
-    "next_outcomes": {"service"},
-    "forget_outcomes": {"service"},
-    "purge_outcomes": {"service"},
-    "record_outcome": NOBODY,
-    "kept_metadata": NOBODY,
+    "recheck_slot": NOBODY,
+    "lock_next": NOBODY,
+    "set_outbox": {"service"},
+    "outbox_lock": {"service"},
+    "outbox_next": {"service"},
+    "outbox_ack": {"service"},
+    "outbox_purge": {"service"},
+    "record_in_outbox": NOBODY,
+    "merge_metadata": NOBODY,
     "digest": NOBODY,
     "waited": NOBODY,
     "ran": NOBODY,
     "is_uncounted": NOBODY,
-    "put_ends_aside": NOBODY,
+    "keep_uncounted": NOBODY,
+    "keep_uncounted_ends": NOBODY,
+    "forget_statistics": NOBODY,
+    "revoke_keys_of": NOBODY,
     "ends_after": NOBODY,
     "histogram": NOBODY,
-    "add_up": NOBODY,
+    "add_histograms": NOBODY,
     "quantile": NOBODY,
 }
 
@@ -115,13 +120,14 @@ RELATIONS: dict[str, set[Role]] = {
     "attempt": {"viewer"},
     "runner": {"viewer"},
     "output": {"viewer"},
-    "minute": {"viewer"},
-    "total": {"viewer"},
-    "removed": {"viewer"},
+    "stats_minute": {"viewer"},
+    "stats_total": {"viewer"},
+    "stats_uncounted": {"viewer"},
+    "held_locks": EVERYBODY,
     "api_key": {"viewer"},
     "task_detail": {"service", "viewer"},
     "task_recent": {"service", "viewer"},
-    "task_sight": {"service", "viewer"},
+    "task_version": {"service", "viewer"},
     "attempt_detail": {"service", "viewer"},
     "output_detail": {"service", "viewer"},
     "queue_detail": {"service", "viewer"},
@@ -130,41 +136,21 @@ RELATIONS: dict[str, set[Role]] = {
     "slot_overview": {"service", "viewer"},
     "slot_detail": {"service", "viewer"},
     "queue_stats": {"service", "viewer"},
-    "total_detail": {"service", "viewer"},
+    "stats_total_detail": {"service", "viewer"},
     "runner_overview": {"service", "viewer"},
     "kind_overview": {"service", "viewer"},
     "failures": {"service", "viewer"},
-    "outcome": {"viewer"},
-    "outcome_overview": {"service", "viewer"},
+    "outbox": {"viewer"},
+    "outbox_overview": {"service", "viewer"},
 }
 
 # Called with the rights of the caller: they touch no table.
 INVOKER = {
-    *(
-        "lock_class",
-        "holds_slot",
-        "keep_slot",
-        "retake_slot",
-        "release_slot",
-        "wake",
-        "wake_later",
-        "watch",
-        "standing_by",
-        "backoff",
-    ),
-    *(
-        "rank",
-        "failure",
-        "first_turn",
-        "first_in_line",
-        "kept_metadata",
-        "digest",
-        "waited",
-        "ran",
-        "histogram",
-        "add_up",
-        "quantile",
-    ),
+    *("lock_class", "holds_slot", "recheck_slot", "retake_slot", "release_slot", "slot_activity", "standing_by"),
+    *("due", "notify_due", "check_size", "backoff", "claim_order", "failure", "first_turn", "merge_metadata", "digest"),
+    *("waited", "ran", "histogram", "add_histograms", "quantile"),
+    # Inlined into, or called by, a function with the owner's rights.
+    *("newest_turn", "lock_next"),
 }
 
 
@@ -305,7 +291,7 @@ def test_no_step_of_a_runner_reads_the_table_from_end_to_end(q: Contract, analyz
         return number
 
     def work() -> None:
-        for step in ("look('{default}')", "take_slot(1)", "occupied()", "watch()", "roll_up(50)"):
+        for step in ("poll_queues('{default}')", "take_slot(1)", "occupied_slots()", "slot_activity()", "roll_up(50)"):
             runner.conn.execute(f"select from lockgate.{step}")
         if claimed := runner.claim():
             runner.finish(claimed)
@@ -321,42 +307,3 @@ def test_no_step_of_a_runner_reads_the_table_from_end_to_end(q: Contract, analyz
     with runner.conn.transaction():
         work()
         assert scans("task") == 0
-
-
-# Applying it again ---------------------------------------------------------------------------------------------------
-
-
-def test_applying_the_schema_again_takes_no_lock_while_a_reader_and_a_claim_go_on(q: Contract) -> None:
-    """A no-op `add column if not exists` behind one open reader would stall every claim that comes after."""
-    q.submit()
-    reader, runner, applier = q.db.connect("viewer"), q.runner(), q.db.connect("owner")
-    with reader.transaction(), runner.conn.transaction(), applier.transaction():
-        reader.execute("select count(*) from task")
-        assert runner.work()
-        applier.execute("set local lock_timeout = '100ms'")
-        applier.execute(schema.text())
-        held = applier.execute(
-            "select l.mode, l.locktype, c.relname from pg_locks l left join pg_class c on c.oid = l.relation"
-            " where l.pid = pg_backend_pid() and (l.locktype = 'advisory'"
-            " or c.relnamespace = 'lockgate'::regnamespace and l.mode <> 'AccessShareLock')"
-        ).fetchall()
-        assert held == []
-        q.submit()
-    assert schema.apply(q.db.owner) == q.db.value("select lockgate.schema_version()")
-
-
-def test_the_package_knows_the_version_of_its_schema(db: Database) -> None:
-    """Or it would take a database that is behind for a current one."""
-    assert db.value("select lockgate.schema_version()") == schema.version_of(schema.text())
-
-
-def test_applying_the_schema_again_changes_nothing(q: Contract) -> None:
-    q.set_slots(9)
-    number = q.submit()
-    before = (q.task(number), q.db.query("select * from lockgate.release"), q.db.query("select * from lockgate.queue"))
-    q.db.connect("owner").execute(schema.text())
-    assert before == (
-        q.task(number),
-        q.db.query("select * from lockgate.release"),
-        q.db.query("select * from lockgate.queue"),
-    )

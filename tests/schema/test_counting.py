@@ -14,7 +14,9 @@ ENDED = ("succeeded", "failed", "cancelled")
 def counted(q: Contract) -> dict[str, int]:
     """Ends of all queues so far, and the minutes say the same."""
     columns = ", ".join(f"coalesce(sum({status}), 0)::int" for status in ENDED)
-    total, minutes = (q.db.query(f"select {columns} from lockgate.{table}")[0] for table in ("total", "minute"))
+    total, minutes = (
+        q.db.query(f"select {columns} from lockgate.{table}")[0] for table in ("stats_total", "stats_minute")
+    )
     assert total == minutes
     return {status: n for status, n in zip(ENDED, total, strict=True) if n}
 
@@ -55,7 +57,9 @@ def test_each_end_is_counted_once_in_its_minute(q: Contract) -> None:
     count_all(runner)
     count_all(runner)
     assert counted(q) == {"succeeded": 1, "failed": 2}
-    rows = q.db.query("select queue, minute, succeeded, failed from lockgate.minute where queued is null order by 1, 2")
+    rows = q.db.query(
+        "select queue, minute, succeeded, failed from lockgate.stats_minute where queued is null order by 1, 2"
+    )
     assert rows == [("default", early, 1, 1), ("other", late, 0, 1)]
 
 
@@ -70,7 +74,7 @@ def test_what_ended_just_now_waits_for_others_that_end_now(q: Contract) -> None:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("what", ["retry", "delete", "purge", "tidy", "by hand"])
+@pytest.mark.parametrize("what", ["retry", "delete", "purge", "delete_expired", "by hand"])
 def test_an_end_counts_also_when_its_task_is_retried_or_gone(q: Contract, what: str, before: bool) -> None:
     number, runner = end(q, "failed"), q.runner()
     if not before:
@@ -82,9 +86,9 @@ def test_an_end_counts_also_when_its_task_is_retried_or_gone(q: Contract, what: 
             q.service.execute("select lockgate.delete_task(%s)", (number,))
         case "purge":
             q.service.execute("select lockgate.purge('default')")
-        case "tidy":
+        case "delete_expired":
             q.queue(retention=0)
-            assert runner.value("select lockgate.tidy()") == 1
+            assert runner.value("select lockgate.delete_expired()") == 1
         case "by hand":
             q.db.query("delete from lockgate.task")
     since = "select failed from lockgate.ended_since(now() - interval '1 hour') where queue is null"
@@ -92,8 +96,8 @@ def test_an_end_counts_also_when_its_task_is_retried_or_gone(q: Contract, what: 
     count_all(runner)
     assert counted(q) == {"failed": 1}
     assert q.db.value(since) == 1
-    assert q.db.value("select count(*) from lockgate.removed") == 0
-    assert q.db.value("select ran from lockgate.total") == 1
+    assert q.db.value("select count(*) from lockgate.stats_uncounted") == 0
+    assert q.db.value("select ran from lockgate.stats_total") == 1
 
 
 def test_a_task_that_fails_again_counts_again(q: Contract) -> None:
@@ -110,11 +114,11 @@ def test_an_end_that_is_counted_while_its_task_is_retried_counts_once(q: Contrac
         q.service.execute("select lockgate.retry(%s)", (number,))
         count_all(runner)
         assert counted(q) == {"failed": 1}
-    assert q.db.value("select count(*) from lockgate.removed") == 1
+    assert q.db.value("select count(*) from lockgate.stats_uncounted") == 1
     end(q, "succeeded", 30)
     count_all(runner)
     assert counted(q) == {"failed": 1, "succeeded": 1}
-    assert q.db.value("select count(*) from lockgate.removed") == 0
+    assert q.db.value("select count(*) from lockgate.stats_uncounted") == 0
 
 
 def test_a_step_takes_no_more_than_it_is_told_also_of_what_ended_at_one_moment(q: Contract) -> None:
@@ -128,7 +132,7 @@ def test_a_step_takes_no_more_than_it_is_told_also_of_what_ended_at_one_moment(q
 
 def test_one_session_counts(q: Contract) -> None:
     first, second = q.runner(), q.runner()
-    assert (count(first), count(second), first.value("select lockgate.tidy()")) == (0, None, 0)
+    assert (count(first), count(second), first.value("select lockgate.delete_expired()")) == (0, None, 0)
     first.die()
     assert count(second) == 0
 
@@ -140,7 +144,7 @@ def test_a_claim_and_a_finish_do_not_touch_what_is_counted(q: Contract) -> None:
     claimed = runner.work()
     touched = (
         "select sum(coalesce(seq_scan, 0) + coalesce(idx_scan, 0) + n_tup_ins + n_tup_upd + n_tup_del)"
-        " from pg_stat_xact_all_tables where schemaname = 'lockgate' and relname in ('minute', 'total', 'removed')"
+        " from pg_stat_xact_all_tables where schemaname = 'lockgate' and relname like 'stats_%%'"
     )
     with runner.conn.transaction():
         before = runner.value(touched)
@@ -165,7 +169,7 @@ def test_waits_and_runs_are_told_to_within_an_eighth(q: Contract) -> None:
         assert (wait_median, wait_p95) == (pytest.approx(5, rel=0.125), pytest.approx(9.5, rel=0.125))
         assert (run_median, run_p95) == (pytest.approx(50, rel=0.125), pytest.approx(95, rel=0.125))
         count_all(runner, 30)
-    assert q.db.query("select waited, round(wait_sum::numeric), ran, run_sum from lockgate.total") == [
+    assert q.db.query("select waited, round(wait_sum::numeric), ran, run_sum from lockgate.stats_total") == [
         (100, 505, 100, 5050)
     ]
 
@@ -175,7 +179,7 @@ def test_an_end_without_a_start_of_its_own_has_no_wait_and_no_run(q: Contract) -
     end(q, "cancelled", run_at=q.now() - timedelta(seconds=60))
     end(q, "cancelled", start_time=None, exec_time=None)
     count_all(q.runner())
-    assert q.db.query("select cancelled, waited, ran from lockgate.total") == [(2, 0, 0)]
+    assert q.db.query("select cancelled, waited, ran from lockgate.stats_total") == [(2, 0, 0)]
 
 
 @pytest.mark.parametrize("exec_time", ["NaN", "Infinity", "-Infinity", "-1", "1e308"])
@@ -183,20 +187,20 @@ def test_whatever_a_runner_says_of_its_clock_is_counted(q: Contract, exec_time: 
     end(q, "succeeded", exec_time=float(exec_time))
     count_all(q.runner())
     assert counted(q) == {"succeeded": 1}
-    assert q.db.value("select run_sum between 0 and 1e9 from lockgate.total")
+    assert q.db.value("select run_sum between 0 and 1e9 from lockgate.stats_total")
 
 
 def test_each_minute_says_how_much_waited_at_its_beginning(q: Contract) -> None:
     runner = q.runner()
     assert count(runner) == 0
-    assert q.db.query("select * from lockgate.minute") == []
+    assert q.db.query("select * from lockgate.stats_minute") == []
     for status, times in {"queued": 3, "scheduled": 2, "running": 1}.items():
         for _ in range(times):
             q.row(status)
     count(runner)
     q.row("queued")
     count(runner)
-    rows = q.db.query("select distinct queued, scheduled, running from lockgate.minute")
+    rows = q.db.query("select distinct queued, scheduled, running from lockgate.stats_minute")
     assert rows in ([(3, 2, 1)], [(3, 2, 1), (4, 2, 1)])  # a minute may have begun in between
 
 
@@ -204,10 +208,10 @@ def test_minutes_are_kept_for_a_week_and_totals_for_ever(q: Contract) -> None:
     end(q, "succeeded", 3600)
     runner = q.runner()
     count_all(runner)
-    q.db.query("update lockgate.minute set minute = minute - interval '8 days'")
+    q.db.query("update lockgate.stats_minute set minute = minute - interval '8 days'")
     count_all(runner)
-    assert q.db.query("select * from lockgate.minute") == []
-    assert q.db.query("select queue, succeeded from lockgate.total_detail") == [("default", 1)]
+    assert q.db.query("select * from lockgate.stats_minute") == []
+    assert q.db.query("select queue, succeeded from lockgate.stats_total_detail") == [("default", 1)]
 
 
 def test_what_ended_more_than_a_week_ago_is_not_counted(q: Contract) -> None:
@@ -223,7 +227,7 @@ def test_with_a_queue_goes_what_was_counted_of_it(q: Contract) -> None:
     count_all(q.runner())
     q.service.execute("select lockgate.delete_task(%s)", (number,))
     q.service.execute("select lockgate.delete_queue('gone')")
-    assert q.db.query("select queue from lockgate.minute union select queue from lockgate.total") == []
+    assert q.db.query("select queue from lockgate.stats_minute union select queue from lockgate.stats_total") == []
 
 
 def test_a_series_has_every_step_and_sums_what_is_in_it(q: Contract) -> None:
@@ -234,7 +238,7 @@ def test_a_series_has_every_step_and_sums_what_is_in_it(q: Contract) -> None:
         due = finish - timedelta(seconds=4)
         end(q, status, queue=queue, finish_time=finish, start_time=finish, run_at=due, create_time=due)
     q.db.query(
-        "insert into lockgate.minute (queue, minute, queued, scheduled, running)"
+        "insert into lockgate.stats_minute (queue, minute, queued, scheduled, running)"
         " values ('default', %s, 3, 1, 2), ('other', %s, 4, 0, 1), ('other', %s, 5, 0, 1)",
         *(begin, begin, begin + timedelta(minutes=1)),
     )

@@ -151,7 +151,7 @@ def test_a_lost_lease_cannot_fail(q: Contract) -> None:
     number = q.submit()
     runner = q.runner()
     lost = runner.work()
-    runner.give_back(lost)
+    runner.return_task(lost)
     current = runner.work()
     before = q.task(number)
     with q.refused("LG002"):

@@ -100,7 +100,7 @@ def test_the_lease_of_an_earlier_attempt_is_lost_to_the_runner_of_both(q: Contra
     number = q.submit()
     runner = q.runner()
     earlier = runner.work()
-    runner.give_back(earlier)
+    runner.return_task(earlier)
     current = runner.claim()
     assert current is not None
     before = q.task(number)
@@ -142,7 +142,7 @@ def test_a_task_that_was_asked_to_stop_and_finished_all_the_same_has_succeeded(q
     claimed = runner.work()
     assert q.cancel(number) == "running"
     assert runner.finish(claimed, result=1)
-    assert (q.task(number).status, q.task(number).cancel_requested) == ("succeeded", "ask")
+    assert (q.task(number).status, q.task(number).cancel_requested) == ("succeeded", "graceful")
 
 
 def test_a_finish_commits_for_good_however_the_server_is_set(q: Contract) -> None:

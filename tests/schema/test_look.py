@@ -6,7 +6,7 @@ from tests.contract import Contract, until
 
 
 def look(q: Contract, *queues: str) -> list[tuple[Any, ...]]:
-    text = "select name, slots, paused, grace, due, next_due from lockgate.look(%s)"
+    text = "select name, slots, paused, grace, due, next_due from lockgate.poll_queues(%s)"
     return q.runner().conn.execute(text, (list(queues) or None,)).fetchall()
 
 
@@ -48,7 +48,9 @@ def test_a_runner_sees_all_queues_or_the_ones_it_names(q: Contract) -> None:
 
 
 def occupied(q: Contract) -> list[tuple[Any, ...]]:
-    text = "select queue, slot, task, lease, runner, session, grace, cancel_requested, pid from lockgate.occupied()"
+    text = (
+        "select queue, slot, task, lease, runner, session, grace, cancel_requested, pid from lockgate.occupied_slots()"
+    )
     return sorted(q.runner("observer").conn.execute(text).fetchall())
 
 
@@ -61,9 +63,9 @@ def test_a_running_task_and_the_lock_over_it_are_one_slot(q: Contract) -> None:
     seen = (default, 1, claimed.task, claimed.lease, runner.name, runner.number, 3.0)
     assert occupied(q) == [(*seen, None, runner.pid)]
     q.cancel(claimed.task)
-    assert occupied(q) == [(*seen, "ask", runner.pid)]
+    assert occupied(q) == [(*seen, "graceful", runner.pid)]
     runner.die()
-    assert occupied(q) == [(*seen, "ask", None)]
+    assert occupied(q) == [(*seen, "graceful", None)]
 
 
 def test_a_held_slot_without_a_task_has_the_grace_of_its_queue(q: Contract) -> None:
@@ -91,7 +93,7 @@ def test_a_silent_holder_shows_in_the_time_of_its_last_statement(q: Contract) ->
     """Between sessions of one login: a ping moves state_change, and nothing else does."""
     holder, observer = q.runner(), q.runner()
     holder.take(1)
-    text = "select backend_start, state_change from lockgate.watch() where pid = %s"
+    text = "select backend_start, state_change from lockgate.slot_activity() where pid = %s"
     [(start, first)] = observer.conn.execute(text, (holder.pid,)).fetchall()
     assert observer.conn.execute(text, (holder.pid,)).fetchall() == [(start, first)]
     holder.value("select pg_backend_pid()")

@@ -10,7 +10,7 @@ from tests.contract import BOOM, Contract, until
 
 
 def switch(q: Contract, enabled: bool) -> bool:
-    row = q.service.execute("select lockgate.set_outcomes(%s)", (enabled,)).fetchone()
+    row = q.service.execute("select lockgate.set_outbox(%s)", (enabled,)).fetchone()
     return bool(row and row[0])
 
 
@@ -31,15 +31,15 @@ class Publisher:
         return row[0] if row else None
 
     def leads(self) -> bool:
-        return bool(self.value("select lockgate.lead_outcomes()"))
+        return bool(self.value("select lockgate.outbox_lock()"))
 
     def next(self, batch: int = 500) -> list[dict[str, Any]]:
         """The events."""
-        rows = self.conn.execute("select body from lockgate.next_outcomes(%s)", (batch,)).fetchall()
+        rows = self.conn.execute("select body from lockgate.outbox_next(%s)", (batch,)).fetchall()
         return [json.loads(row[0]) for row in rows]
 
     def forget(self, *ids: int) -> int:
-        return int(self.value("select lockgate.forget_outcomes(%s::bigint[])", list(ids)))
+        return int(self.value("select lockgate.outbox_ack(%s::bigint[])", list(ids)))
 
 
 def publisher(q: Contract) -> Publisher:
@@ -50,7 +50,7 @@ def publisher(q: Contract) -> Publisher:
 
 def written(q: Contract) -> list[tuple[int, str]]:
     """Task and status of each outcome, oldest first."""
-    return [(task, status) for task, status in q.db.query("select task, status::text from outcome order by id")]
+    return [(task, status) for task, status in q.db.query("select task, status::text from outbox order by id")]
 
 
 def test_while_it_is_off_nothing_is_written_and_there_is_no_trigger(q: Contract) -> None:
@@ -85,7 +85,7 @@ def test_each_way_to_end_is_written_once(on: Contract) -> None:
     assert rescuer.adopt(seen) == "failed"
     asked = rescuer.work()
     on.cancel(asked.task)
-    assert rescuer.give_back(asked) == "cancelled"
+    assert rescuer.return_task(asked) == "cancelled"
     on.cancel(tasks[4])
     ends = ["succeeded", "failed", "failed", "cancelled", "cancelled"]
     assert written(on) == list(zip(tasks, ends, strict=True))
@@ -94,7 +94,7 @@ def test_each_way_to_end_is_written_once(on: Contract) -> None:
 def test_what_does_not_end_a_task_is_not_written(on: Contract) -> None:
     on.submit()
     runner = on.runner()
-    runner.give_back(runner.work())
+    runner.return_task(runner.work())
     runner.fail(runner.work(), retry_after=0)
     runner.work()
     assert written(on) == []
@@ -202,23 +202,23 @@ def test_a_batch_is_bounded_by_number_and_by_bytes(on: Contract) -> None:
         on.cancel(on.submit())
     leader = publisher(on)
     assert len(leader.next(3)) == 3
-    on.db.query("update outcome set body = json_build_object('event', id, 'x', repeat('x', 5000000)) where id <= 3")
+    on.db.query("update outbox set body = json_build_object('event', id, 'x', repeat('x', 5000000)) where id <= 3")
     assert [event["event"] for event in leader.next()] == [1]
 
 
 def test_people_see_what_waits_and_can_drop_it(on: Contract) -> None:
     def overview() -> tuple[Any, ...]:
-        return on.service.execute("select enabled, publishing, waiting from lockgate.outcome_overview").fetchall()[0]
+        return on.service.execute("select enabled, publishing, waiting from lockgate.outbox_overview").fetchall()[0]
 
     for _ in range(3):
         on.cancel(on.submit())
     assert overview() == (True, False, 3)
     leader = publisher(on)
     assert overview() == (True, True, 3)
-    assert on.db.value("select oldest_wait >= 0 from outcome_overview")
+    assert on.db.value("select oldest_wait >= 0 from outbox_overview")
     assert leader.forget(1) == 1
     switch(on, False)
-    assert on.service.execute("select lockgate.purge_outcomes(1), lockgate.purge_outcomes()").fetchall() == [(1, 1)]
+    assert on.service.execute("select lockgate.outbox_purge(1), lockgate.outbox_purge()").fetchall() == [(1, 1)]
     assert overview() == (False, True, 0)
 
 
@@ -238,6 +238,6 @@ def test_a_claim_does_not_so_much_as_look_at_it(on: Contract) -> None:
     """The trigger is one of updates of finish_time, which a claim does not write."""
     columns = on.db.value(
         "select array_agg(attname::text) from pg_trigger t join pg_attribute a on a.attrelid = t.tgrelid"
-        " and a.attnum = any (t.tgattr) where t.tgname = 'an_end_is_an_outcome'"
+        " and a.attnum = any (t.tgattr) where t.tgname = 'an_end_goes_into_the_outbox'"
     )
     assert columns == ["finish_time"]

@@ -202,7 +202,7 @@ def test_an_adopter_waits_for_the_finish_of_the_owner(
 
 
 @pytest.mark.parametrize("how", ["commit", "rollback"])
-@pytest.mark.parametrize("end", ["finish", "fail", "give_back"])
+@pytest.mark.parametrize("end", ["finish", "fail", "return_task"])
 def test_an_owner_waits_for_its_adopter(
     q: Contract, race: Race, lost: tuple[Session, Session, Any], end: str, how: str
 ) -> None:
@@ -215,7 +215,7 @@ def test_an_owner_waits_for_its_adopter(
             answer(ending)
         assert (q.task(claimed.task).status, len(q.attempts(claimed.task))) == ("queued", 1)
     else:
-        assert answer(ending) == {"finish": True, "fail": "scheduled", "give_back": "queued"}[end]
+        assert answer(ending) == {"finish": True, "fail": "scheduled", "return_task": "queued"}[end]
 
 
 def test_two_finishes_at_once_are_one(q: Contract, race: Race, lost: tuple[Session, Session, Any]) -> None:
@@ -240,7 +240,7 @@ def test_a_cancel_waits_for_a_claim_and_then_asks(q: Contract, race: Race) -> No
         runner.work()
         cancel = race(q.service, runner.conn, q.cancel, number)
     assert answer(cancel) == "running"
-    assert q.task(number).cancel_requested == "ask"
+    assert q.task(number).cancel_requested == "graceful"
 
 
 def test_a_claim_passes_by_what_is_being_cancelled(q: Contract) -> None:
@@ -251,7 +251,7 @@ def test_a_claim_passes_by_what_is_being_cancelled(q: Contract) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("finish", "succeeded"), ("fail", "cancelled"), ("give_back", "cancelled")]
+    ("end", "status"), [("finish", "succeeded"), ("fail", "cancelled"), ("return_task", "cancelled")]
 )
 def test_an_end_that_waited_for_a_cancel_knows_of_it(q: Contract, race: Race, end: str, status: str) -> None:
     number = q.submit()
@@ -261,11 +261,11 @@ def test_an_end_that_waited_for_a_cancel_knows_of_it(q: Contract, race: Race, en
         q.cancel(number)
         ending = race(runner.conn, q.service, getattr(runner, end), claimed)
     answer(ending)
-    assert (q.task(number).status, q.task(number).cancel_requested) == (status, "ask")
+    assert (q.task(number).status, q.task(number).cancel_requested) == (status, "graceful")
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("finish", "succeeded"), ("fail", "cancelled"), ("give_back", "cancelled")]
+    ("end", "status"), [("finish", "succeeded"), ("fail", "cancelled"), ("return_task", "cancelled")]
 )
 def test_a_cancel_that_waited_for_the_end_of_an_attempt_goes_by_what_came_of_it(
     q: Contract, race: Race, end: str, status: str

@@ -47,7 +47,7 @@ def test_a_cancelled_task_is_queued_again_and_no_longer_asked_to_stop(q: Contrac
     runner = q.runner()
     claimed = runner.work()
     q.cancel(number)
-    runner.give_back(claimed)
+    runner.return_task(claimed)
     retry(q, number)
     assert (q.task(number).status, q.task(number).cancel_requested) == ("queued", None)
     again = runner.claim()
@@ -60,13 +60,13 @@ def test_an_attempt_that_was_given_back_cancelled_is_kept(q: Contract) -> None:
     runner = q.runner()
     claimed = runner.work()
     q.cancel(number)
-    assert runner.give_back(claimed) == "cancelled"
+    assert runner.return_task(claimed) == "cancelled"
     retry(q, number)
     [attempt] = q.attempts(number)
     assert (attempt.attempt, attempt.lease, attempt.outcome, attempt.error) == (1, claimed.lease, "failed", None)
 
 
-@pytest.mark.parametrize("end", ["fail", "adopt", "give_back"])
+@pytest.mark.parametrize("end", ["fail", "adopt", "return_task"])
 def test_an_attempt_is_kept_once_though_its_task_was_cancelled_afterwards(q: Contract, end: str) -> None:
     number = q.submit()
     owner, adopter = q.runner(), q.runner()

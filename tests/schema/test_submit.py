@@ -318,7 +318,7 @@ def test_submit_is_silent_where_notify_is_off(q: Contract) -> None:
 def test_submit_batch_leaves_the_waking_to_its_caller(q: Contract) -> None:
     with q.heard() as said:
         q.submit_batch([{"kind": "sleep"}])
-        q.service.execute("select lockgate.wake('default')")
+        q.service.execute("select lockgate.notify_due('default', 'now')")
     assert said == ["queue default"]
 
 

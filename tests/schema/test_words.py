@@ -35,7 +35,7 @@ def test_progress_under_a_lease_that_is_over_is_not_stored(q: Contract) -> None:
     number = q.submit()
     runner, other = q.runner(), q.runner()
     claimed = runner.work()
-    runner.give_back(claimed)
+    runner.return_task(claimed)
     assert report(runner, claimed, 1) is False
     current = runner.claim()
     assert current is not None

@@ -23,7 +23,7 @@ def test_a_cancelled_task_may_be_cancelled_again(http: httpx.Client, q: Contract
 
 
 @pytest.mark.parametrize(
-    ("body", "mode"), [(b"", "ask"), (b"{}", "ask"), (b"null", "ask"), (b'{"force": true}', "force")]
+    ("body", "mode"), [(b"", "graceful"), (b"{}", "graceful"), (b"null", "graceful"), (b'{"force": true}', "force")]
 )
 def test_a_running_task_is_asked_to_stop(http: httpx.Client, q: Contract, body: bytes, mode: str) -> None:
     number = q.row("running")
@@ -42,7 +42,7 @@ def test_asking_again_with_force_is_heard_and_asking_less_is_not(http: httpx.Cli
         for force in (False, True, False)
     ]
 
-    assert modes == ["ask", "force", "force"]
+    assert modes == ["graceful", "force", "force"]
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])

@@ -145,14 +145,14 @@ REQUESTS = [
 def test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done(
     start: ServiceStart, db: Database, q: Contract
 ) -> None:
-    db.query("update lockgate.release set version = 1")
+    db.query("update lockgate.release set version = 0")
     client = start(db.service, ready=False)
-    until(lambda: "version 1" in client.get("/health/ready").json()["detail"], "the schema to be looked at")
+    until(lambda: "version 0" in client.get("/health/ready").json()["detail"], "the schema to be looked at")
 
     for method, path in REQUESTS:
         response = client.request(method, path, json={"kind": "sleep"} if path == "/tasks" else None)
         assert is_unavailable(response), path
-        assert "version 1" in response.json()["detail"]
+        assert "version 0" in response.json()["detail"]
         assert "lockgate migrate" in response.json()["detail"]
     assert client.get("/health/live").status_code == 200
     assert q.tasks() == []
@@ -162,7 +162,7 @@ def test_with_too_old_a_schema_every_request_says_what_to_do_until_it_is_done(
 
 
 def test_a_schema_that_becomes_too_old_is_noticed_by_the_next_look_at_it(http: httpx.Client, db: Database) -> None:
-    db.query("update lockgate.release set version = 1")
+    db.query("update lockgate.release set version = 0")
 
     assert is_unavailable(http.get("/health/ready"))
     assert is_unavailable(http.post("/task"))

@@ -159,7 +159,7 @@ def test_it_logs_once_that_the_schema_is_missing_and_once_that_it_is_there(proce
 
 
 def test_too_old_a_schema_is_one_line_of_the_log_however_many_ask(process: ProcessStart, db: Database) -> None:
-    db.query("update lockgate.release set version = 1")
+    db.query("update lockgate.release set version = 0")
     one = process("--port", "0", DATABASE_URL=db.service)
     for _ in range(3):
         assert one.post("/task").status_code == 503
@@ -168,7 +168,7 @@ def test_too_old_a_schema_is_one_line_of_the_log_however_many_ask(process: Proce
 
     said = [line for line in in_time(one) if line["level"] not in ("info", "debug")]
     assert [(line["level"], line["event"]) for line in said] == [("error", "not ready")]
-    assert said[0]["why"] == f"the schema has version 1, this service needs {VERSION}: run `lockgate migrate`"
+    assert said[0]["why"] == f"the schema has version 0, this service needs {VERSION}: run `lockgate migrate`"
 
 
 def test_a_newer_schema_is_remarked_on_once_and_served(process: ProcessStart, db: Database) -> None:

@@ -27,7 +27,7 @@ LONG = {"Prefer": "wait=60"}
 def watched(db: Database, task: int) -> bool:
     """Whether a service has lately asked for that task among those that are waited for."""
     asked = (
-        "select true from pg_stat_activity where query like '%%task_sight%%' and application_name = %s"
+        "select true from pg_stat_activity where query like '%%task_version%%' and application_name = %s"
         " and datname = current_database() limit 1"
     )
     return db.value(asked, "lockgate-service") is True
@@ -235,7 +235,9 @@ def test_who_does_not_wait_any_more_is_forgotten(http: httpx.Client, q: Contract
     number = q.submit()
     with pytest.raises(httpx.ReadTimeout):
         http.get(f"/tasks/{number}", headers=LONG, timeout=0.5)
-    asked = "select max(query_start) from pg_stat_activity where query like '%task_sight%' and pid <> pg_backend_pid()"
+    asked = (
+        "select max(query_start) from pg_stat_activity where query like '%task_version%' and pid <> pg_backend_pid()"
+    )
 
     def nobody_asks() -> bool:
         before = q.db.value(asked)

@@ -66,7 +66,7 @@ SwaggerUIBundle({
 """
 
 # Enums that several shapes have: a generator makes one type of each.
-NAMED: Mapping[str, tuple[str, ...]] = {"Status": get_args(Status), "CancelMode": ("ask", "force")}
+NAMED: Mapping[str, tuple[str, ...]] = {"Status": get_args(Status), "CancelMode": ("graceful", "force")}
 _NULL = {"type": "null"}
 _GIVEN = {"not": _NULL}
 _EITHER_TIME = {"not": {"required": ["run_at", "delay"], "properties": {"run_at": _GIVEN, "delay": _GIVEN}}}

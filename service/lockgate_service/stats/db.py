@@ -77,7 +77,8 @@ async def series(pool: Pool, window: int, step: int, queue: str | None = None) -
 async def totals(pool: Pool) -> list[Total]:
     """By queue."""
     return [
-        Total(*row) for row in await pool.rows(f"select {columns(Total)} from lockgate.total_detail order by queue")
+        Total(*row)
+        for row in await pool.rows(f"select {columns(Total)} from lockgate.stats_total_detail order by queue")
     ]
 
 

@@ -41,8 +41,8 @@ DETAIL = columns(
       select count(*) + 1 from (
         select from lockgate.task_detail ahead
         where ahead.queue = t.queue and ahead.status = 'queued'
-          and lockgate.rank(ahead.priority, ahead.id) < lockgate.rank(t.priority, t.id)
-        order by lockgate.rank(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end""",
+          and lockgate.claim_order(ahead.priority, ahead.id) < lockgate.claim_order(t.priority, t.id)
+        order by lockgate.claim_order(ahead.priority, ahead.id) desc limit {POSITION_MAX}) counted) end""",
 )
 BRIEF = columns(
     BriefTask,
@@ -83,8 +83,7 @@ async def stored(pool: Pool, ids: Iterable[int]) -> dict[int, tuple[Task, Due | 
     """Tasks by id, and when each is due; None: later than soon."""
     rows = await pool.rows(
         f"""
-        select case when status = 'queued' then 'now'
-                    when status = 'scheduled' and run_at < now() + interval '1 minute' then 'soon' end, {WHOLE}
+        select lockgate.due(status, run_at), {WHOLE}
         from lockgate.task_detail where id = any (%s)
         """,
         (list(ids),),
@@ -115,7 +114,7 @@ async def summaries(pool: Pool, ids: Sequence[int]) -> dict[int, TaskSummary]:
 
 async def versions(pool: Pool, ids: Sequence[int]) -> dict[int, TaskVersion]:
     """Of the existing ones of these tasks, by id."""
-    text = f"select id, {VERSION} from lockgate.task_sight where id = any (%s)"
+    text = f"select id, {VERSION} from lockgate.task_version where id = any (%s)"
     return {task: TaskVersion(*row) for task, *row in await pool.rows(text, (list(ids),))}
 
 
@@ -188,7 +187,6 @@ async def count(pool: Pool, ids: Sequence[int], statuses: Sequence[Status], queu
 async def notify(pool: Pool, queues: Collection[tuple[str, Due]]) -> None:
     """Tells idle runners of these queues."""
     await pool.rows(
-        "select case due when 'now' then lockgate.wake(queue) else lockgate.wake_later(queue) end "
-        "from unnest(%s::text[], %s::text[]) as asked (queue, due)",
+        "select lockgate.notify_due(queue, due) from unnest(%s::text[], %s::text[]) as asked (queue, due)",
         ([queue for queue, _ in queues], [due for _, due in queues]),
     )

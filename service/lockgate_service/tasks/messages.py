@@ -109,7 +109,7 @@ class TaskSummary(Struct):
     slot: Annotated[int, Meta(description="The slot it executes in.")] | None
     lease: Annotated[int, Meta(description="Number of the latest claim.")] | None
     runner: Annotated[str, Meta(description="Runner of the latest attempt.")] | None
-    cancel_requested: Annotated[Literal["ask", "force"], Meta(description="How it was told to stop.")] | None
+    cancel_requested: Annotated[Literal["graceful", "force"], Meta(description="How it was told to stop.")] | None
     # Any JSON includes null, so these are not declared nullable.
     error: Annotated[Raw, Meta(description="type, message and traceback of the latest failed attempt, or null.")]
     progress: Annotated[Raw, Meta(description="Latest progress the handler reported, or null.")]

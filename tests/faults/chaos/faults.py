@@ -278,7 +278,7 @@ def ignore_cancel(field: Field, dice: random.Random) -> str | None:
     field.insist("select lockgate.cancel(%s, %s)", task, force)
     begin = time.monotonic()
     if executing and soon(lambda: not _executes(field, task), SEEN_WITHIN):
-        return f"task {task}, {'force' if force else 'ask'}, gone after {time.monotonic() - begin:.2f} s"
+        return f"task {task}, {'force' if force else 'graceful'}, gone after {time.monotonic() - begin:.2f} s"
     return None
 
 

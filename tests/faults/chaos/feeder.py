@@ -79,7 +79,7 @@ class Feeder(Submitter):
         numbers = [row[0] for row in rows]
         self._accepted.update(numbers)
         if len(items) > 1:
-            connection.execute("select lockgate.wake('default')")
+            connection.execute("select lockgate.notify_due('default', 'now')")
         return numbers
 
     def _any(self) -> dict[str, Any]:

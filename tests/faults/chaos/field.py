@@ -229,4 +229,4 @@ class Field(System[Server]):
             self.breach("a process is left behind", process)
 
 
-HELD = "select queue, slot, pid from lockgate.occupied()"
+HELD = "select queue, slot, pid from lockgate.occupied_slots()"

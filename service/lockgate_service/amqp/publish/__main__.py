@@ -40,7 +40,7 @@ def main(**options: Any) -> None:
     """Publish each end of a task to a RabbitMQ exchange.
 
     The first start makes Postgres write down each end from then on, until it is published; `select
-    set_outcomes(false)` ends that. Of several publishers one works, the others stand by.
+    set_outbox(false)` ends that. Of several publishers one works, the others stand by.
     """
     settings = Settings(**options)
     log.configure(settings.log_format, settings.log_level, name="service")

@@ -54,25 +54,25 @@ async def schema_version(session: Session) -> int:
 
 async def lead(session: Session) -> bool:
     """Whether this session is the one that publishes now."""
-    return bool((await _rows(session, "select lockgate.lead_outcomes()"))[0][0])
+    return bool((await _rows(session, "select lockgate.outbox_lock()"))[0][0])
 
 
 async def record(session: Session) -> bool:
     """From now on ends are written down; whether they were not before."""
-    return bool((await _rows(session, "select lockgate.set_outcomes(true)"))[0][0])
+    return bool((await _rows(session, "select lockgate.set_outbox(true)"))[0][0])
 
 
 async def outcomes(session: Session) -> list[Outcome]:
     """The oldest, one of each task. Committed for good. Raises psycopg.Error LG004 if this session does not lead."""
-    text = "select id, queue, kind, status, time, correlation_id, body from lockgate.next_outcomes(%s)"
+    text = "select id, queue, kind, status, time, correlation_id, body from lockgate.outbox_next(%s)"
     return [Outcome(*row) for row in await _rows(session, text, BATCH_MAX)]
 
 
 async def forget(session: Session, ids: list[int]) -> None:
-    await _rows(session, "select lockgate.forget_outcomes(%s::bigint[])", ids)
+    await _rows(session, "select lockgate.outbox_ack(%s::bigint[])", ids)
 
 
 async def waiting(session: Session) -> tuple[int, float]:
     """How many wait, counted to 10,001, and for how many seconds the oldest has."""
-    (row,) = await _rows(session, "select waiting, coalesce(oldest_wait, 0) from lockgate.outcome_overview")
+    (row,) = await _rows(session, "select waiting, coalesce(oldest_wait, 0) from lockgate.outbox_overview")
     return int(row[0]), float(row[1])

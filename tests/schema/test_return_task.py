@@ -1,4 +1,4 @@
-"""give_back: running -> queued, the attempt not counted."""
+"""return_task: running -> queued, the attempt not counted."""
 
 from tests.contract import Contract
 
@@ -8,7 +8,7 @@ def test_a_task_given_back_is_queued_and_the_attempt_does_not_count(q: Contract)
     runner = q.runner("r1")
     claimed = runner.work()
     with q.heard() as said:
-        assert runner.give_back(claimed) == "queued"
+        assert runner.return_task(claimed) == "queued"
     task = q.task(number)
     assert (task.status, task.slot, task.attempt, task.error) == ("queued", None, 0, None)
     assert said == ["queue default"]
@@ -20,7 +20,7 @@ def test_a_task_may_be_given_back_more_often_than_it_has_attempts(q: Contract) -
     number = q.submit(max_attempts=1)
     runner = q.runner()
     for _ in range(3):
-        assert runner.give_back(runner.work()) == "queued"
+        assert runner.return_task(runner.work()) == "queued"
     assert [(a.attempt, a.outcome) for a in q.attempts(number)] == [(1, "returned")] * 3
     assert runner.finish(runner.work())
     assert q.task(number).attempt == 1
@@ -29,7 +29,7 @@ def test_a_task_may_be_given_back_more_often_than_it_has_attempts(q: Contract) -
 def test_a_task_given_back_keeps_its_place_in_line(q: Contract) -> None:
     number, _ = q.submit(), q.submit()
     runner = q.runner()
-    runner.give_back(runner.work())
+    runner.return_task(runner.work())
     assert runner.work().task == number
 
 
@@ -38,7 +38,7 @@ def test_a_task_that_was_asked_to_stop_is_cancelled_instead(q: Contract) -> None
     runner = q.runner()
     claimed = runner.work()
     q.cancel(number)
-    assert runner.give_back(claimed) == "cancelled"
+    assert runner.return_task(claimed) == "cancelled"
     assert (q.task(number).status, q.task(number).slot) == ("cancelled", None)
     assert q.task(number).finish_time is not None
     assert q.attempts(number) == []
@@ -48,9 +48,9 @@ def test_giving_back_twice_answers_where_the_task_is_and_changes_nothing(q: Cont
     number = q.submit()
     runner = q.runner()
     claimed = runner.work()
-    runner.give_back(claimed)
+    runner.return_task(claimed)
     before = q.task(number)
-    assert runner.give_back(claimed) == "queued"
+    assert runner.return_task(claimed) == "queued"
     assert (q.task(number), len(q.attempts(number))) == (before, 1)
 
 
@@ -58,11 +58,11 @@ def test_a_lost_lease_cannot_give_back(q: Contract) -> None:
     number = q.submit()
     runner, other = q.runner(), q.runner()
     lost = runner.work(slot=1)
-    runner.give_back(lost)
+    runner.return_task(lost)
     other.work(slot=2)
     before = q.task(number)
     with q.refused("LG002"):
-        runner.give_back(lost)
+        runner.return_task(lost)
     assert q.task(number) == before
 
 
@@ -70,11 +70,11 @@ def test_an_earlier_attempt_does_not_give_back_the_present_one(q: Contract) -> N
     number = q.submit()
     runner = q.runner()
     earlier = runner.work()
-    runner.give_back(earlier)
+    runner.return_task(earlier)
     runner.claim()
     before = q.task(number)
     with q.refused("LG002"):
-        runner.give_back(earlier)
+        runner.return_task(earlier)
     assert q.task(number) == before
 
 
@@ -83,5 +83,5 @@ def test_what_was_finished_is_not_given_back(q: Contract) -> None:
     runner = q.runner()
     claimed = runner.work()
     runner.finish(claimed)
-    assert runner.give_back(claimed) == "succeeded"
+    assert runner.return_task(claimed) == "succeeded"
     assert q.task(number).status == "succeeded"
