@@ -20,13 +20,17 @@ _DURATION = "([1-9][0-9]{0,6})([smhd])"
 
 TIMES = ("run_at", "created_after", "created_before", "finished_after", "finished_before")
 
-# For the documentation of parameters that `seconds` reads, and of times: Litestar would take a bare number for a time.
+# For the documentation of parameters that `seconds` reads.
 DURATION = {"pattern": f"^{_DURATION}$"}
-TIME = {"format": "date-time"}
 
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
 RunnerName = Annotated[str, PathParameter(description="The runner's name, `runner` in the list of runners.")]
+
+
+def time_parameter(description: str) -> QueryParameter:
+    """For a text that `to_utc` follows: Litestar would take a bare number for a time too."""
+    return QueryParameter(description=description, schema_extra={"format": "date-time"})
 
 
 async def check(request: Request[Any, Any, Any]) -> Response[None] | None:

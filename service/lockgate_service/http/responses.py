@@ -19,7 +19,14 @@ _MEANINGS = {
 NO_TASK = "There is no such task."
 NO_QUEUE = "There is no such queue."
 NO_RUNNER = "There is no such runner."
-LOCATION = ResponseHeader(name="Location", description="Where it is.", documentation_only=True)
+
+
+def header(name: str, description: str) -> ResponseHeader:
+    """A header that an operation sets by itself."""
+    return ResponseHeader(name=name, description=description, documentation_only=True)
+
+
+LOCATION = header("Location", "Where it is.")
 
 
 def described(status: int, shape: type, description: str) -> dict[int, ResponseSpec]:

@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from litestar import MediaType, Request, Response, get, post
-from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
@@ -25,9 +24,9 @@ from lockgate_service.http.headers import (
     preference_applied,
     wait_seconds,
 )
-from lockgate_service.http.params import TIME, TaskId, to_utc
+from lockgate_service.http.params import TaskId, time_parameter, to_utc
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.responses import LOCATION, NO_TASK, described, problems
+from lockgate_service.http.responses import LOCATION, NO_TASK, described, header, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
 from lockgate_service.tasks.cursor import cursor_at, next_link, place_of, task_filter
@@ -47,21 +46,11 @@ from lockgate_service.tasks.waiting import Waiters
 
 PAGE_MAX = 500
 FULL_PAGE_MAX = 50  # a task may have some MiB
-REPLAYED = ResponseHeader(
-    name="Idempotency-Replayed",
-    description="true if the key was used before for this request.",
-    documentation_only=True,
-)
-
-APPLIED = ResponseHeader(
-    name="Preference-Applied", description="`wait=N`, if the service waited.", documentation_only=True
-)
-NEXT = ResponseHeader(
-    name="Link",
-    description='`<...>; rel="next"`, a relative address, unless this is the last page.',
-    documentation_only=True,
-)
-ETAG = ResponseHeader(name="ETag", description="Tag of this answer.", documentation_only=True)
+REPLAYED = header("Idempotency-Replayed", "true if the key was used before for this request.")
+APPLIED = header("Preference-Applied", "`wait=N`, if the service waited.")
+NEXT = header("Link", '`<...>; rel="next"`, a relative address, unless this is the last page.')
+ETAG = header("ETag", "Tag of this answer.")
+Preference = Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)]
 
 
 class Deps(Struct, frozen=True):
@@ -107,7 +96,7 @@ async def create_task(
             schema_extra={"pattern": idempotency_pattern(IDEMPOTENCY_KEY_MAX)},
         ),
     ] = None,
-    preference: Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)] = None,
+    preference: Preference = None,
 ) -> Response[Task]:
     """Answers after the commit: 202 with a new task; 200 with the task that has this `Idempotency-Key`, or with the
     unfinished task that has this `dedupe_key`. With `Prefer: wait=N` and a task that ends in time: 200 with the ended
@@ -158,7 +147,7 @@ async def get_task(
     request: Request[Any, Any, Any],
     task_id: TaskId,
     deps: NamedDependency[Deps],
-    preference: Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)] = None,
+    preference: Preference = None,
     known: Annotated[
         str | None, HeaderParameter(name="If-None-Match", description="`ETag` of an earlier answer.")
     ] = None,
@@ -203,26 +192,13 @@ async def list_tasks(
     tag: Annotated[str | None, QueryParameter(description="Tasks with this tag.")] = None,
     runner: Annotated[str | None, QueryParameter(description="Runner of the latest attempt.")] = None,
     error: Annotated[
-        str | None,
-        QueryParameter(
-            description="Failed tasks with this text in the error's type or message; ignores case.", max_length=200
-        ),
+        str | None, QueryParameter(description="In the error's type or message; ignores case.", max_length=200)
     ] = None,
-    failure: Annotated[
-        str | None, QueryParameter(description="Failed tasks of this group: see `GET /failures`.", max_length=400)
-    ] = None,
-    created_after: Annotated[
-        str | None, QueryParameter(description="Created at this time or later.", schema_extra=TIME)
-    ] = None,
-    created_before: Annotated[
-        str | None, QueryParameter(description="Created before this time.", schema_extra=TIME)
-    ] = None,
-    finished_after: Annotated[
-        str | None, QueryParameter(description="Ended at this time or later.", schema_extra=TIME)
-    ] = None,
-    finished_before: Annotated[
-        str | None, QueryParameter(description="Ended before this time.", schema_extra=TIME)
-    ] = None,
+    failure: Annotated[str | None, QueryParameter(description="A group of `GET /failures`.", max_length=400)] = None,
+    created_after: Annotated[str | None, time_parameter("Created at this time or later.")] = None,
+    created_before: Annotated[str | None, time_parameter("Created before this time.")] = None,
+    finished_after: Annotated[str | None, time_parameter("Ended at this time or later.")] = None,
+    finished_before: Annotated[str | None, time_parameter("Ended before this time.")] = None,
     fields: Annotated[
         Literal["summary", "full"],
         QueryParameter(description=f"full: with payload and result; page size capped at {FULL_PAGE_MAX}."),
