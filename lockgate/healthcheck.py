@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lockgate.errors import UserError
-from lockgate.options import database_url
+from lockgate.options import database_url, option
 
 LIMIT = 3  # seconds for an answer
 STATUS_AGE_MAX = 15  # seconds; it is written every second
@@ -26,9 +26,7 @@ def healthcheck() -> None:
 
 
 @healthcheck.command("serve")
-@click.option(
-    "--port", envvar="LOCKGATE_PORT", show_envvar=True, type=int, default=8000, show_default=True, help="Where it is."
-)
+@option("LOCKGATE_PORT", "--port", type=int, default=8000, help="Where it is.")
 def serve(port: int) -> None:
     """Whether the service can take tasks."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
@@ -44,10 +42,9 @@ def serve(port: int) -> None:
         raise UserError(f"the service is not ready: {said.get('detail')}")
 
 
-STATUS_FILE = click.option(
+STATUS_FILE = option(
+    "LOCKGATE_STATUS_FILE",
     "--status-file",
-    envvar="LOCKGATE_STATUS_FILE",
-    show_envvar=True,
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where it says how it is.",
@@ -82,7 +79,7 @@ def _of_status_file(file: Path) -> None:
 
 @healthcheck.command("run")
 @database_url("That of the runner.")
-@click.option("--poll", envvar="LOCKGATE_POLL", show_envvar=True, type=float, default=1.0, show_default=True)
+@option("LOCKGATE_POLL", "--poll", type=float, default=1.0)
 def run(database_url: str, poll: float) -> None:
     """Whether a runner of this host has a session, and has said something on it of late.
 

@@ -5,31 +5,24 @@ from pathlib import Path
 import click
 
 from lockgate import schema
-from lockgate.options import database_url
+from lockgate.options import database_url, option
 
 
 @click.command()
 @database_url("Whose schema to update.")
-@click.option(
+@option(
+    "LOCKGATE_LOGIN_PASSWORD",
     "--login-password",
-    envvar="LOCKGATE_LOGIN_PASSWORD",
-    show_envvar=True,
     help="Also make the logins <prefix>_service, _runner, _viewer and _operator, with this password.",
 )
-@click.option(
+@option(
+    "LOCKGATE_LOGIN_PASSWORD_FILE",
     "--login-password-file",
-    envvar="LOCKGATE_LOGIN_PASSWORD_FILE",
-    show_envvar=True,
     metavar="FILE",
     help="The same, with the password in this file; {login} in its name stands for service, runner, viewer, operator.",
 )
-@click.option(
-    "--login-prefix",
-    envvar="LOCKGATE_LOGIN_PREFIX",
-    show_envvar=True,
-    default="lockgate_app",
-    show_default=True,
-    help="What the names of those logins begin with.",
+@option(
+    "LOCKGATE_LOGIN_PREFIX", "--login-prefix", default="lockgate_app", help="What the names of those logins begin with."
 )
 def migrate(database_url: str, login_password: str | None, login_password_file: str | None, login_prefix: str) -> None:
     """Bring a database to this version's schema. Safe at any time: what is current already is not touched."""

@@ -45,6 +45,12 @@ def misspelt(environment: Mapping[str, str], commands: Iterable[click.Command]) 
     return f"{', '.join(sorted(unknown))}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
+def option(variable: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Return a click option that an environment variable sets too; its help names the variable and the default."""
+    attributes.setdefault("show_default", "default" in attributes)
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+
+
 def url_option(
     option: str,
     variable: str,
@@ -103,10 +109,9 @@ def default_data() -> Path:
 
 def data_option(text: str) -> Callable[[Command], Command]:
     """Return the option --data, with this help."""
-    return click.option(
+    return option(
+        "LOCKGATE_DATA",
         "--data",
-        envvar="LOCKGATE_DATA",
-        show_envvar=True,
         type=click.Path(file_okay=False, path_type=Path),
         default=default_data,
         show_default="/var/lib/lockgate/data as root, else ~/.local/share/lockgate",
@@ -124,30 +129,21 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | N
     return text
 
 
-METRICS = click.option(
+METRICS = option(
+    "LOCKGATE_METRICS",
     "--metrics",
-    envvar="LOCKGATE_METRICS",
-    show_envvar=True,
     metavar="[HOST:]PORT",
     callback=_address,
     show_default="nowhere",
     help="Where to serve metrics for Prometheus, at /metrics.",
 )
-LOG_FORMAT = click.option(
+LOG_FORMAT = option(
+    "LOCKGATE_LOG_FORMAT",
     "--log-format",
-    envvar="LOCKGATE_LOG_FORMAT",
-    show_envvar=True,
     type=click.Choice(log.FORMATS),
     default="auto",
-    show_default=True,
     help="auto: console on a terminal, JSON lines elsewhere.",
 )
-LOG_LEVEL = click.option(
-    "--log-level",
-    envvar="LOCKGATE_LOG_LEVEL",
-    show_envvar=True,
-    type=click.Choice(log.LEVELS),
-    default="info",
-    show_default=True,
-    help="The least that is logged.",
+LOG_LEVEL = option(
+    "LOCKGATE_LOG_LEVEL", "--log-level", type=click.Choice(log.LEVELS), default="info", help="The least that is logged."
 )

@@ -5,10 +5,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import click
 import psycopg
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from lockgate import schema
 from lockgate.local.stack import Stack, StackError
-from lockgate.options import PREFIX
+from lockgate.options import PREFIX, option
 from lockgate.postgres import ports
 from lockgate.postgres.server import Server
 from lockgate.signals import Signals
@@ -115,23 +115,15 @@ class View:
         return [str(row.task), row.status, slot, runner, f"{row.waited:.1f}", executed]
 
 
-Command = TypeVar("Command", bound=Callable[..., None])
 SPARE = 60.0  # seconds on top of what the tasks themselves take at worst
 
 
-def option(name: str, default: int, variable: str, text: str, least: int, most: int) -> Callable[[Command], Command]:
-    kind = click.IntRange(least, most)
-    return click.option(
-        name, type=kind, default=default, show_default=True, envvar=variable, show_envvar=True, help=text
-    )
-
-
 @click.command()
-@option("--tasks", 6, "LOCKGATE_DEMO_TASKS", "How many tasks.", 1, 1000)
-@option("--min", 0, "LOCKGATE_DEMO_MIN", "Seconds a task sleeps at least.", 0, 3600)
-@option("--max", 10, "LOCKGATE_DEMO_MAX", "Seconds a task sleeps at most.", 0, 3600)
-@option("--slots", 2, "LOCKGATE_SLOTS", "How many may execute at once.", 1, 100)
-@option("--runners", 3, "LOCKGATE_RUNNERS", "How many runner processes.", 1, 20)
+@option("LOCKGATE_DEMO_TASKS", "--tasks", default=6, type=click.IntRange(1, 1000), help="How many tasks.")
+@option("LOCKGATE_DEMO_MIN", "--min", default=0, type=click.IntRange(0, 3600), help="Seconds a task sleeps at least.")
+@option("LOCKGATE_DEMO_MAX", "--max", default=10, type=click.IntRange(0, 3600), help="Seconds a task sleeps at most.")
+@option("LOCKGATE_SLOTS", "--slots", default=2, type=click.IntRange(1, 100), help="How many may execute at once.")
+@option("LOCKGATE_RUNNERS", "--runners", default=3, type=click.IntRange(1, 20), help="How many runner processes.")
 def demo(tasks: int, min: int, max: int, slots: int, runners: int) -> None:  # noqa: A002  the options' names
     """Watch tasks go through the slots, on a database that exists only for the demo.
 

@@ -14,10 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-import click
-
 from lockgate.backoff import Backoff
 from lockgate.local.process import SHORT_LIFE, RunnerProgram
+from lockgate.options import option
 
 PROOF_LIMIT = 5.0
 """Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
@@ -98,12 +97,11 @@ class Spare:
             self._process = None
 
 
-spare_option = click.option(
+spare_option = option(
+    "LOCKGATE_SPARE",
     "--spare/--no-spare",
-    envvar="LOCKGATE_SPARE",
     default=True,
     show_default="on",
-    show_envvar=True,
     help="Keep one runner more, loaded and waiting, to take the place of one that dies.",
 )
 

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lockgate import schema
 from lockgate.local.stack import Stack, StackError
 from lockgate.local.supervisor import spare_option
-from lockgate.options import data_option, database_url
+from lockgate.options import data_option, database_url, option
 from lockgate.postgres import ports
 from lockgate.postgres.server import Server
 from lockgate.signals import Signals
@@ -19,31 +19,12 @@ from lockgate.signals import Signals
 @click.command()
 @data_option("Folder of the embedded database.")
 @database_url("Use this database, and start none.", required=False, default="an embedded one")
-@click.option(
-    "--host", envvar="LOCKGATE_HOST", show_envvar=True, default="127.0.0.1", show_default=True, help="Of the service."
-)
-@click.option(
-    "--port",
-    envvar="LOCKGATE_PORT",
-    show_envvar=True,
-    type=click.IntRange(1, 65535),
-    default=8000,
-    show_default=True,
-    help="Of the service.",
-)
-@click.option(
-    "--runners",
-    envvar="LOCKGATE_RUNNERS",
-    show_envvar=True,
-    type=click.IntRange(0, 100),
-    default=2,
-    show_default=True,
-    help="How many runner processes.",
-)
-@click.option(
+@option("LOCKGATE_HOST", "--host", default="127.0.0.1", help="Of the service.")
+@option("LOCKGATE_PORT", "--port", type=click.IntRange(1, 65535), default=8000, help="Of the service.")
+@option("LOCKGATE_RUNNERS", "--runners", type=click.IntRange(0, 100), default=2, help="How many runner processes.")
+@option(
+    "LOCKGATE_SLOTS",
     "--slots",
-    envvar="LOCKGATE_SLOTS",
-    show_envvar=True,
     type=click.IntRange(0, 1000),
     help="How many tasks of the queue `default` may execute at once. [default: as it was; 2 at first]",
 )

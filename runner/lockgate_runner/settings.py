@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS, database_url
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS, database_url, option
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -30,42 +30,41 @@ class Settings(msgspec.Struct, frozen=True):
 
 OPTIONS: list[Callable[[Any], Any]] = [
     database_url("Postgres itself, not a pooler in front of it: slots are locks of the session."),
-    click.option(
-        "--queue", "queues", envvar="LOCKGATE_QUEUES", multiple=True, show_envvar=True, metavar="NAME",
+    option(
+        "LOCKGATE_QUEUES", "--queue", "queues", multiple=True, metavar="NAME",
         help="Serve only this queue; may be given several times. [default: all]",
     ),
-    click.option(
-        "--concurrency", envvar="LOCKGATE_CONCURRENCY", type=click.IntRange(1, 1000), default=1, show_default=True,
-        show_envvar=True, help="Slots this runner may hold at once, each with a child process.",
+    option(
+        "LOCKGATE_CONCURRENCY", "--concurrency", type=click.IntRange(1, 1000), default=1,
+        help="Slots this runner may hold at once, each with a child process.",
     ),
-    click.option(
-        "--poll", envvar="LOCKGATE_POLL", type=click.FloatRange(0.05, 60), default=1.0, show_default=True,
-        show_envvar=True, help="Seconds between two looks at the queue when no notification comes.",
+    option(
+        "LOCKGATE_POLL", "--poll", type=click.FloatRange(0.05, 60), default=1.0,
+        help="Seconds between two looks at the queue when no notification comes.",
     ),
-    click.option(
-        "--shutdown-timeout", envvar="LOCKGATE_SHUTDOWN_TIMEOUT", type=click.FloatRange(0, 86400), default=30.0,
-        show_default=True, show_envvar=True,
+    option(
+        "LOCKGATE_SHUTDOWN_TIMEOUT", "--shutdown-timeout", type=click.FloatRange(0, 86400), default=30.0,
         help="Seconds running tasks get to end after SIGTERM, before they are given back.",
     ),
-    click.option(
-        "--kill-after", envvar="LOCKGATE_KILL_AFTER", type=click.FloatRange(0, 3600), default=5.0, show_default=True,
-        show_envvar=True, help="Seconds between asking a handler to stop and killing it.",
+    option(
+        "LOCKGATE_KILL_AFTER", "--kill-after", type=click.FloatRange(0, 3600), default=5.0,
+        help="Seconds between asking a handler to stop and killing it.",
     ),
-    click.option(
-        "--recycle-tasks", envvar="LOCKGATE_RECYCLE_TASKS", type=click.IntRange(0), default=0, show_default=True,
-        show_envvar=True, help="Replace a handler process after so many tasks; 0 = never.",
+    option(
+        "LOCKGATE_RECYCLE_TASKS", "--recycle-tasks", type=click.IntRange(0), default=0,
+        help="Replace a handler process after so many tasks; 0 = never.",
     ),
-    click.option(
-        "--recycle-memory", envvar="LOCKGATE_RECYCLE_MEMORY", type=click.IntRange(0), default=0, show_default=True,
-        show_envvar=True, metavar="MIB", help="Replace it after a task when it occupies more than this; 0 = never.",
+    option(
+        "LOCKGATE_RECYCLE_MEMORY", "--recycle-memory", type=click.IntRange(0), default=0, metavar="MIB",
+        help="Replace it after a task when it occupies more than this; 0 = never.",
     ),
-    click.option(
-        "--memory-limit", envvar="LOCKGATE_MEMORY_LIMIT", type=click.IntRange(0), default=0, show_default=True,
-        show_envvar=True, metavar="MIB", help="Kill it, and fail the attempt, when it occupies more; 0 = no limit.",
+    option(
+        "LOCKGATE_MEMORY_LIMIT", "--memory-limit", type=click.IntRange(0), default=0, metavar="MIB",
+        help="Kill it, and fail the attempt, when it occupies more; 0 = no limit.",
     ),
     METRICS,
-    click.option(
-        "--name", envvar="LOCKGATE_RUNNER_NAME", show_envvar=True,
+    option(
+        "LOCKGATE_RUNNER_NAME", "--name",
         help="Name of this process, never used again. [default: host-pid-random]",
     ),
     click.option("--activation", envvar="LOCKGATE_ACTIVATION", type=click.IntRange(0), hidden=True),
@@ -76,6 +75,6 @@ OPTIONS: list[Callable[[Any], Any]] = [
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a click command every option of a runner."""
-    for option in reversed(OPTIONS):
-        command = option(command)
+    for each in reversed(OPTIONS):
+        command = each(command)
     return command

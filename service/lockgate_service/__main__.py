@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lockgate import log
-from lockgate.options import LOG_FORMAT, LOG_LEVEL
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, option
 from lockgate_service.options import DATABASE_URL, Settings
 from lockgate_service.server import serve
 
@@ -33,66 +33,47 @@ def root_path(_: click.Context, __: click.Parameter, value: str) -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @DATABASE_URL
-@click.option(
-    "--host",
-    envvar="LOCKGATE_HOST",
-    show_envvar=True,
-    default="127.0.0.1",
-    show_default=True,
-    help="Where to listen.",
-)
-@click.option(
+@option("LOCKGATE_HOST", "--host", default="127.0.0.1", help="Where to listen.")
+@option(
+    "LOCKGATE_PORT",
     "--port",
-    envvar="LOCKGATE_PORT",
-    show_envvar=True,
     type=click.IntRange(0, 65535),
     default=8000,
-    show_default=True,
     help="Where to listen; 0 takes any free port and logs it.",
 )
-@click.option(
+@option(
+    "LOCKGATE_OPEN",
     "--open/--no-open",
-    envvar="LOCKGATE_OPEN",
-    show_envvar=True,
     default=False,
     show_default="off",
     help="Need no key, wherever it listens: everybody who can connect may do everything.",
 )
-@click.option(
+@option(
+    "LOCKGATE_PUBLISHED",
     "--published",
-    envvar="LOCKGATE_PUBLISHED",
-    show_envvar=True,
     metavar="ADDRESS",
     show_default="--host",
     help="In a container, where its port is published: in place of --host this decides whether others can connect.",
 )
-@click.option(
+@option(
+    "LOCKGATE_TRUSTED_PROXIES",
     "--trusted-proxies",
-    envvar="LOCKGATE_TRUSTED_PROXIES",
-    show_envvar=True,
     metavar="ADDRESSES",
     callback=addresses,
     show_default="none",
     help="Proxies whose X-Forwarded-For and -Proto count: IP addresses and networks, with commas between.",
 )
-@click.option(
+@option(
+    "LOCKGATE_ROOT_PATH",
     "--root-path",
-    envvar="LOCKGATE_ROOT_PATH",
-    show_envvar=True,
     metavar="PATH",
     default="",
     callback=root_path,
     show_default="none",
     help="The path below which a proxy serves us, such as /lockgate.",
 )
-@click.option(
-    "--pool-size",
-    envvar="LOCKGATE_POOL_SIZE",
-    show_envvar=True,
-    type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="Database connections at most.",
+@option(
+    "LOCKGATE_POOL_SIZE", "--pool-size", type=click.IntRange(1, 1000), default=10, help="Database connections at most."
 )
 @LOG_FORMAT
 @LOG_LEVEL

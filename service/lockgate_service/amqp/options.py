@@ -2,7 +2,7 @@
 
 import click
 
-from lockgate.options import url_option
+from lockgate.options import option, url_option
 from lockgate_service.amqp.url import is_amqp_url
 
 AMQP_URL = url_option(
@@ -12,10 +12,9 @@ AMQP_URL = url_option(
     is_one=is_amqp_url,
     form="amqp://user:password@host:5672/vhost",
 )
-STATUS_FILE = click.option(
+STATUS_FILE = option(
+    "LOCKGATE_STATUS_FILE",
     "--status-file",
-    envvar="LOCKGATE_STATUS_FILE",
-    show_envvar=True,
     type=click.Path(dir_okay=False),
     show_default="none",
     help="Say here every second whether it works and what it did, for lockgate healthcheck.",

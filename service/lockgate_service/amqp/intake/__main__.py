@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lockgate import log
-from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS, option
 from lockgate_service.amqp.intake.settings import Settings
 from lockgate_service.amqp.options import AMQP_URL, STATUS_FILE
 from lockgate_service.amqp.program import run
@@ -17,54 +17,45 @@ from lockgate_service.options import DATABASE_URL
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @DATABASE_URL
 @AMQP_URL
-@click.option(
+@option(
+    "LOCKGATE_AMQP_QUEUE",
     "--queue",
-    envvar="LOCKGATE_AMQP_QUEUE",
-    show_envvar=True,
     default="lockgate.tasks",
-    show_default=True,
     help="The broker's queue that tasks come from; invalid messages go to the one of this name with .invalid.",
 )
-@click.option(
+@option(
+    "LOCKGATE_AMQP_EXCHANGE",
     "--exchange",
-    envvar="LOCKGATE_AMQP_EXCHANGE",
-    show_envvar=True,
     show_default="none; publish to the queue by its name",
     help="Also declare this exchange, and bind the queue to it.",
 )
-@click.option(
+@option(
+    "LOCKGATE_AMQP_EXCHANGE_TYPE",
     "--exchange-type",
-    envvar="LOCKGATE_AMQP_EXCHANGE_TYPE",
-    show_envvar=True,
     type=click.Choice(("topic", "direct", "fanout")),
     default="topic",
-    show_default=True,
     help="Of that exchange.",
 )
-@click.option(
+@option(
+    "LOCKGATE_AMQP_BINDINGS",
     "--binding",
     "bindings",
-    envvar="LOCKGATE_AMQP_BINDINGS",
-    show_envvar=True,
     multiple=True,
     show_default="#",
     help="Routing key by which the queue is bound to it; may be given several times.",
 )
-@click.option(
+@option(
+    "LOCKGATE_AMQP_PASSIVE",
     "--passive/--declare",
-    envvar="LOCKGATE_AMQP_PASSIVE",
-    show_envvar=True,
     default=False,
     show_default="off",
     help="Declare nothing at the broker: the queues are there.",
 )
-@click.option(
+@option(
+    "LOCKGATE_AMQP_PREFETCH",
     "--prefetch",
-    envvar="LOCKGATE_AMQP_PREFETCH",
-    show_envvar=True,
     type=click.IntRange(1, 10000),
     default=500,
-    show_default=True,
     help="Messages in hand at most, each of up to 4 MiB.",
 )
 @STATUS_FILE

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lockgate import log
-from lockgate.options import LOG_FORMAT, LOG_LEVEL
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, option
 from lockgate_service.amqp.options import AMQP_URL, STATUS_FILE
 from lockgate_service.amqp.program import run
 from lockgate_service.amqp.publish.settings import Settings
@@ -17,18 +17,10 @@ from lockgate_service.options import DATABASE_URL
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @DATABASE_URL
 @AMQP_URL
-@click.option(
-    "--exchange",
-    envvar="LOCKGATE_AMQP_EVENTS",
-    show_envvar=True,
-    default="lockgate.events",
-    show_default=True,
-    help="The topic exchange to publish to.",
-)
-@click.option(
+@option("LOCKGATE_AMQP_EVENTS", "--exchange", default="lockgate.events", help="The topic exchange to publish to.")
+@option(
+    "LOCKGATE_AMQP_PASSIVE",
     "--passive/--declare",
-    envvar="LOCKGATE_AMQP_PASSIVE",
-    show_envvar=True,
     default=False,
     show_default="off",
     help="Declare nothing at the broker: the exchange is there.",
