@@ -25,6 +25,11 @@ ON_THE_NETWORK = {"amqp", "containers", "network", "page"}
 when a device comes or goes: one after the other."""
 
 
+LONG = ("containers", "page", "amqp", "network", "lockgate", "service", "pgbouncer", "faults", "runner")
+"""Folders in the order of how long their tests hold a process up. Long ones first: at the end, short ones fill up
+what is left."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Shells start background jobs with Ctrl-C ignored, and what is ignored is inherited by all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """In several processes (`-n 2`), tests that share what they start stay together."""
+    """In several processes (`-n 2`), tests that share what they start stay together, in the order of LONG."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):  # type: ignore[misc]
@@ -44,7 +49,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "on the network"
             return str(file.parent if file.parent.name in STARTED_ONCE else file)
 
+    config.option.loadscopereorder = False
     return Together(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        places = {folder: place for place, folder in enumerate(LONG)}
+        items.sort(key=lambda item: min(places.get(part, len(LONG)) for part in item.nodeid.split("/")))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
