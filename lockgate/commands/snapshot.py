@@ -1,6 +1,6 @@
 """Queues, slots, runners and failures as they are at one moment."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,14 +10,15 @@ LIMIT = "5s"  # for each statement
 FAILURES = 5
 
 QUEUES = """
-select queue, slots, paused, running, queued, scheduled, oldest_wait::float8 from lockgate.queue_overview order by queue
+select queue, slots, paused, running, queued, scheduled, extract(epoch from clock_timestamp() - oldest)::float8,
+  standbys, runners > 0
+from lockgate.queue_stats order by queue
 """
 SLOTS = """
-select queue, slot, task, kind, seconds::float8, runner, backend_pid from lockgate.slot_overview order by queue, slot
+select queue, slot, task, kind, seconds::float8, runner, backend_pid is not null
+from lockgate.slot_overview order by queue, slot
 """
-RUNNERS = """
-select runner, backend_pid, concurrency, queues, draining from lockgate.runner_overview where alive order by session
-"""
+RUNNERS = "select count(*), count(*) filter (where draining) from lockgate.runner_overview where alive"
 FAILED = """
 select id, queue, kind, extract(epoch from clock_timestamp() - finish_time)::float8,
   concat_ws(': ', error ->> 'type', left(error ->> 'message', 200))
@@ -58,7 +59,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue; counts above 10,000 are said as such. `standbys`: names of runners that would take one more slot."""
+    """A queue; counts above 10,000 are told as such. `standbys`: how many runners would take one more slot."""
 
     name: str
     slot_count: int
@@ -67,9 +68,9 @@ class Queue:
     queued: str
     scheduled: str
     oldest_wait: float | None
-    slots: tuple[Slot, ...]
-    standbys: tuple[str, ...]
+    standbys: int
     served: bool
+    slots: tuple[Slot, ...]
 
     @property
     def waiting(self) -> bool:
@@ -92,36 +93,19 @@ def take(connection: psycopg.Connection[Any]) -> Snapshot:
         connection.execute("set transaction isolation level repeatable read, read only")
         connection.execute("select set_config('statement_timeout', %s, true)", [LIMIT])
         queues = connection.execute(QUEUES).fetchall()
-        slots = connection.execute(SLOTS).fetchall()
-        runners = connection.execute(RUNNERS).fetchall()
+        slots: dict[str, list[Slot]] = defaultdict(list)
+        for queue, *slot in connection.execute(SLOTS):
+            slots[queue].append(Slot(*slot))
+        runners = connection.execute(RUNNERS).fetchone() or (0, 0)
         failures = [Failure(*row) for row in connection.execute(FAILED, [FAILURES])]
-    return Snapshot(
-        tuple(_queues(queues, slots, runners)), tuple(failures), len(runners), sum(runner[4] for runner in runners)
-    )
-
-
-Rows = list[tuple[Any, ...]]
-
-
-def _queues(queues: Rows, slots: Rows, runners: Rows) -> list[Queue]:
-    names = {pid: name for name, pid, *_ in runners}
-    slots_held = Counter(pid for *_, pid in slots if pid is not None)
-    in_queue: dict[str, list[Slot]] = defaultdict(list)
-    holders: dict[str, set[int]] = defaultdict(set)
-    for queue, number, task, kind, seconds, runner, pid in slots:
-        in_queue[queue].append(Slot(number, task, kind, seconds, runner or names.get(pid), pid is not None))
-        holders[queue].add(pid)
-
-    def all_of(name: str) -> Queue:
-        serving = [each for each in runners if not each[4] and (each[3] is None or name in each[3])]
-        standbys = tuple(
-            str(runner)
-            for runner, pid, concurrency, *_ in serving
-            if pid not in holders[name] and slots_held[pid] < concurrency
+    found = [
+        Queue(
+            name, size, paused, running, _count(queued), _count(scheduled), oldest, standbys, served, tuple(slots[name])
         )
-        _, slot_count, paused, running, queued, scheduled, oldest = rows[name]
-        mine = tuple(in_queue[name])
-        return Queue(name, slot_count, paused, running, queued, scheduled, oldest, mine, standbys, served=bool(serving))
+        for name, size, paused, running, queued, scheduled, oldest, standbys, served in queues
+    ]
+    return Snapshot(tuple(found), tuple(failures), *runners)
 
-    rows = {row[0]: row for row in queues}
-    return [all_of(name) for name in rows]
+
+def _count(tasks: int) -> str:
+    return "10000+" if tasks > 10000 else str(tasks)

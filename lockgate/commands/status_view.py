@@ -166,7 +166,7 @@ def _runners(snapshot: Snapshot) -> str:
 
 def _heading(console: Console, queue: Queue, marks: Marks) -> RenderableType:
     """The line that says it at a glance: how many of how many are busy, and how many runners stand by."""
-    busy, slots, standing = queue.running, queue.slot_count, len(queue.standbys)
+    busy, slots, standing = queue.running, queue.slot_count, queue.standbys
     full = busy >= slots > 0
     line = Text()
     if 0 < len(queue.slots) <= MARKS_MOST:

@@ -100,8 +100,7 @@ def test_the_newest_failures_are_shown(q: Contract, db: Database) -> None:
 def snapshot(slots: int, queues: int = 1) -> Snapshot:
     """As full and with names as long as can be."""
     many = tuple(Slot(n, 10**9 + n, "kind" * 50, 99.0, "runner" * 20, n % 7 > 0) for n in range(1, slots + 1))
-    standbys = tuple(f"standby-{n}" for n in range(12))
-    queue = Queue("q" * 63, slots, True, slots, "10000+", "10000+", 1e6, many, standbys, True)
+    queue = Queue("q" * 63, slots, True, slots, "10000+", "10000+", 1e6, 12, True, many)
     return Snapshot((queue,) * queues, (Failure(10**9, "q" * 63, "kind" * 50, 5.0, "error " * 40),) * 5, 1000, 1000)
 
 
