@@ -19,8 +19,8 @@ TESTS = ["tests/schema", "tests/runner/test_promise.py", "-k", "schema or three_
 
 def installations() -> list[Path]:
     """The folders of programs there are, the oldest PostgreSQL first."""
-    wheel = binaries.find().parent.parent
-    found = [wheel / "pginstall" / "bin", wheel / "pginstall18" / "bin", *Path("/usr/lib/postgresql").glob("*/bin")]
+    wheels = [folder for bin_ in binaries.installed() for folder in (bin_.parent.parent / "pginstall" / "bin", bin_)]
+    found = dict.fromkeys([*wheels, *Path("/usr/lib/postgresql").glob("*/bin")])
     return sorted((folder for folder in found if (folder / "initdb").exists()), key=version)
 
 
