@@ -21,7 +21,7 @@ test:  ## The tests, against real Postgres
 	uv run pytest
 
 quick:  ## The half of the tests that takes under four minutes
-	uv run pytest -n 2 tests/schema tests/runner tests/client
+	uv run pytest -n 3 tests/schema tests/runner tests/client
 
 versions:  ## The contract on every PostgreSQL this machine has
 	uv run python -m tests.versions
