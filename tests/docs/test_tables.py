@@ -12,7 +12,7 @@ from lockgate_runner.__main__ import main as bare_runner
 from lockgate.__main__ import COMMANDS
 from lockgate.__main__ import main as lockgate
 from lockgate.options import WITHOUT_OPTION
-from tests.docs.markdown import DOCUMENTS, ROOT, table
+from tests.docs.markdown import DOCUMENTS, ROOT, blocks, table
 
 PROGRAMS = ("up", "demo", "serve", "run", "intake", "publish", "migrate")
 """Those that run it. The commands that use it say in their --help what a table would."""
@@ -143,6 +143,11 @@ def test_settings_of_queues_are_those_of_the_schema() -> None:
     known = re.search(r"where k not in \((.*?)\)", (ROOT / "schema.sql").read_text(), re.DOTALL)
     assert known
     assert {row[0] for row in table("docs/settings.md", "## A queue")} == set(re.findall(r"'(\w+)'", known[1]))
+
+
+def test_the_claim_in_the_readme_is_that_of_the_schema() -> None:
+    (shown,) = blocks("README.md", "plpgsql")
+    assert " ".join(shown.text.split()) in " ".join((ROOT / "schema.sql").read_text().replace("lockgate.", "").split())
 
 
 def documents() -> list[str]:
