@@ -5,7 +5,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
-from lockgate_service.tasks.cursor import cursor_at, task_filter
+from lockgate_service.tasks.lists import cursor_at, task_filter
 from lockgate_service.tasks.messages import TaskFilter
 from schemathesis.openapi.checks import RejectedPositiveData
 

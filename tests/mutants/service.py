@@ -222,7 +222,7 @@ MUTANTS = [
     ),
     mutant(
         "cursor-of-any-list", "a cursor is good for a list with other filters",
-        py("service/tasks/cursor", "place_of", "mark != _mark(only)", "False"),
+        py("service/tasks/lists", "place_of", "digest != _digest(only)", "False"),
         "service/test_list.py::test_a_cursor_belongs_to_its_filters",
     ),
     mutant(

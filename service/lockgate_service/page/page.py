@@ -140,7 +140,7 @@ async def get_page(
 async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
     if asked.wrong:
         return {"rows": [], "older": None}
-    found = await lists.page(pool, asked.only, asked.below, ROWS, "glance")
+    found = await lists.page(pool, asked.only, asked.below, ROWS, db.GLANCE)
     rows = [view.row(TaskGlance(*one), now) for one in found.rows]
     older = asked.link(below=found.rest, trail=asked.older_trail) if found.rest is not None else None
     return {"rows": rows, "older": older}

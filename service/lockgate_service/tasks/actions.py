@@ -14,7 +14,7 @@ from lockgate_service.http.problems import ended, invalid, no_task
 from lockgate_service.http.responses import NO_TASK, described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
-from lockgate_service.tasks.cursor import cursor_at, place_of
+from lockgate_service.tasks.lists import cursor_at, place_of
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.messages import (
     Action,

@@ -12,6 +12,7 @@ from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import DURATION, seconds
 from lockgate_service.http.problems import invalid
 from lockgate_service.pool import Pool
+from lockgate_service.rows import utc
 from lockgate_service.single_flight import SingleFlightByKey
 from lockgate_service.tasks import lists
 from lockgate_service.tasks.messages import Failure, Failures, TaskFilter
@@ -19,6 +20,7 @@ from lockgate_service.tasks.messages import Failure, Failures, TaskFilter
 EXAMINED_MAX = 10_000  # failed tasks
 CACHE_SECONDS = 2.0
 WINDOW_MAX = 366 * 86400  # seconds
+FAILURE = f"id, queue, kind, lockgate.failure(error), {utc('finish_time')}"
 
 Key = tuple[str | None, int | None]
 """A queue or None for all; a window in seconds or None for all time."""
@@ -39,7 +41,7 @@ class FailureGroups:
         queue, window = key
         since = None if window is None else datetime.now(UTC) - timedelta(seconds=window)
         only = TaskFilter(status=["failed"], queue=queue, finished_after=since)
-        found = await lists.page(self._pool, only, None, EXAMINED_MAX, "failure")
+        found = await lists.page(self._pool, only, None, EXAMINED_MAX, FAILURE, sparse=True)
         tasks = Counter((queue, kind, failure) for _, queue, kind, failure, _ in found.rows)
         groups: dict[tuple[str, str, str], Failure] = {}
         for task, queue, kind, failure, time in found.rows:

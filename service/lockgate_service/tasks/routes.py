@@ -29,8 +29,8 @@ from lockgate_service.http.problems import invalid, no_task
 from lockgate_service.http.responses import LOCATION, NO_TASK, described, header, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
-from lockgate_service.tasks.cursor import cursor_at, next_link, place_of, task_filter
 from lockgate_service.tasks.group_commit import GroupCommit, refused
+from lockgate_service.tasks.lists import cursor_at, next_link, place_of, task_filter
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.messages import (
     ListedTask,
@@ -229,7 +229,7 @@ async def list_tasks(
     )
     below = None if cursor is None else place_of(cursor, only)
     limit = min(limit, PAGE_MAX if fields == "summary" else FULL_PAGE_MAX)
-    found = await lists.page(pool, only, below, limit, fields)
+    found = await lists.page(pool, only, below, limit, db.SUMMARY if fields == "summary" else db.WHOLE)
     items = [ListedTask(*row) for row in found.rows]
     if found.rest is None:
         return Response(TaskPage(items, None))
