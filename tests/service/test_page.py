@@ -235,7 +235,7 @@ def test_while_the_database_is_away_the_page_says_so_and_tries_again(start: Serv
 
 
 def test_a_page_that_breaks_off_says_why_and_tries_again(http: httpx.Client, db: Database) -> None:
-    db.query("revoke execute on function lockgate.newest_queued from lockgate_service")
+    db.query("revoke execute on function lockgate.list_tasks from lockgate_service")
     with http.stream("GET", "/?status=queued") as answer:
         assert answer.status_code == 200  # it was said before the list was read
         text = "".join(answer.iter_text())
