@@ -5,44 +5,49 @@ For measurements only: its tasks have no deadline and cannot be stopped.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 from lockgate_runner.__main__ import main
-from lockgate_runner.claimed import Claimed
 from lockgate_runner.executor import child, pool
-from lockgate_runner.executor.protocol import Ended
+from lockgate_runner.executor.process import Ended
+from lockgate_runner.executor.protocol import End, Execute
 
 from lockgate.handlers import Task, registry
 
 
 class Inline:
-    """An executor for `Executors` without a process."""
+    """An executor for `ExecutorPool` without a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[Any], None]) -> None:
         self.pid = os.getpid()
         self.kinds = sorted(registry)
         self.schemas: dict[str, Any] = {}
         self.alive = True
         self.stopping = False
         self.tasks = 0
-        self.on_ended: Callable[[Ended], None] = lambda _: None
-        self.on_progress = self.on_output = self.on_died = lambda *_: None
+        self.lease: int | None = None
+        self._answer = answer
 
     @classmethod
-    async def start(cls) -> "Inline":
+    async def start(cls, answer: Callable[[Any], None]) -> "Inline":
         child.load_handlers()
-        return cls()
+        return cls(answer)
 
-    def execute(self, task: Claimed, until: float) -> None:  # noqa: ARG002 - as `Executor` has it
+    def execute(self, task: Execute) -> None:
+        self.lease = task.lease
+        begun = time.monotonic()
         handler = registry[task.kind]
         told = Task(
             id=task.task, lease=task.lease, queue=task.queue, kind=task.kind, attempt=task.attempt,
             max_attempts=task.max_attempts,
         )  # fmt: skip
         result = handler.function(**handler.arguments(bytes(task.payload), told))
-        encoded = child.encode(result, "result", child.RESULT_LIMIT)
-        asyncio.get_running_loop().call_soon(self.on_ended, Ended(task.lease, "returned", result=encoded))
+        end = End(task.lease, "returned", result=child.encode(result, "result", child.RESULT_LIMIT))
+        self.lease = None
+        ended: Any = Ended
+        asyncio.get_running_loop().call_soon(self._answer, ended(self, end, time.monotonic() - begun))
 
     def live_until(self, until: float) -> None:
         """Does nothing: there is no process to end."""

@@ -32,6 +32,8 @@ class Activation:
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
         self._reported = b""
+        self.waiting = False
+        """Whether the runner waits for the go-ahead now."""
 
     @property
     def is_here(self) -> bool:
@@ -45,6 +47,7 @@ class Activation:
             msgspec.DecodeError: the supervisor is of another version.
         """
         line = b""
+        self.waiting = True
         while not line.endswith(b"\n"):
             try:
                 data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
@@ -53,6 +56,7 @@ class Activation:
             if not data:
                 return None
             line += data
+        self.waiting = False
         return msgspec.json.decode(line, type=GoAhead)
 
     def dismiss(self) -> None:

@@ -1,39 +1,49 @@
-"""A runner's metrics for Prometheus."""
+"""The metrics of a runner for Prometheus."""
 
-from collections.abc import Iterable, Iterator
-
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
-from lockgate_runner.counters import Tally
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 
-class Families(Collector):
-    """The metrics of a runner."""
+class Counters:
+    """What a runner counts of its own work, and a few gauges. Only the runner's one thread writes here."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self) -> None:
+        self.served = False
+        self.claims = 0
+        self.attempts: Counter[str] = Counter()
+        """Recorded ones, by the status of the task afterwards."""
+        self.adoptions = 0
+        self.sessions_lost = 0
+        self.executors_died: Counter[str] = Counter()
+        """By reason: deadline, cancel, timeout, memory, stop, crash."""
+        self.slots_held = 0
+        self.slots_busy = 0
+        self.connected = False
+        self.draining = False
 
-    def describe(self) -> Iterable[Metric]:
-        return ()
+    def collect(self) -> Iterator[Any]:
+        """Yields them as the metrics of a collector of prometheus_client."""
+        from prometheus_client.core import CounterMetricFamily as Total  # only runners that serve metrics wait for it
+        from prometheus_client.core import GaugeMetricFamily as Gauge
 
-    def collect(self) -> Iterator[Metric]:
-        tally = self._tally
-        yield CounterMetricFamily("lockgate_runner_claims", "Tasks given to an executor.", tally.claims)
-        attempts = CounterMetricFamily(
+        yield Total("lockgate_runner_claims", "Tasks given to an executor.", self.claims)
+        attempts = Total(
             "lockgate_runner_attempts", "Attempts recorded, by what became of the task.", labels=["status"]
         )
-        for status, number in tally.attempts.copy().items():
+        for status, number in self.attempts.copy().items():
             attempts.add_metric([status], number)
         yield attempts
-        yield CounterMetricFamily("lockgate_runner_adoptions", "Tasks of dead runners put back.", tally.adoptions)
-        yield CounterMetricFamily("lockgate_runner_sessions_lost", "Lost sessions.", tally.sessions_lost)
-        died = CounterMetricFamily("lockgate_runner_executors_died", "Executors that died.", labels=["reason"])
-        for reason, number in tally.executors_died.copy().items():
+        yield Total("lockgate_runner_adoptions", "Tasks of dead runners put back.", self.adoptions)
+        yield Total("lockgate_runner_sessions_lost", "Lost sessions.", self.sessions_lost)
+        died = Total("lockgate_runner_executors_died", "Executors that died.", labels=["reason"])
+        for reason, number in self.executors_died.copy().items():
             died.add_metric([reason], number)
         yield died
-        yield GaugeMetricFamily("lockgate_runner_slots_held", "Slots it holds.", tally.slots_held)
-        yield GaugeMetricFamily("lockgate_runner_slots_busy", "Those in which a handler executes.", tally.slots_busy)
-        yield GaugeMetricFamily("lockgate_runner_connected", "1 while it has a session.", tally.connected)
-        yield GaugeMetricFamily("lockgate_runner_draining", "1 while it takes no more tasks.", tally.draining)
+        yield Gauge("lockgate_runner_slots_held", "Slots it holds.", self.slots_held)
+        yield Gauge("lockgate_runner_slots_busy", "Those in which a handler executes.", self.slots_busy)
+        yield Gauge("lockgate_runner_connected", "1 while it has a session.", self.connected)
+        yield Gauge("lockgate_runner_draining", "1 while it takes no more tasks.", self.draining)
+
+    def describe(self) -> tuple[()]:
+        return ()

@@ -1,38 +1,38 @@
-"""What handlers say while they execute, on its way to the table: progress and output."""
+"""Reports of handlers that execute, on their way to the table: progress and output."""
 
 import psycopg
 import structlog
 
 from lockgate_runner import db
 from lockgate_runner.executor import watchdog
-from lockgate_runner.executor.output import Tail
+from lockgate_runner.executor.output import Printed
 from lockgate_runner.session import Session
-from lockgate_runner.slots import Slot
+from lockgate_runner.slot import Slot
 
 EVERY = 0.5
-"""Seconds between two stored reports of one task, and between two writes of what was printed."""
+"""Seconds between two stored reports of one task, and between two writes of output."""
 
 log = structlog.get_logger()
 
 
-class Words:
-    """Holds what is not stored yet: the latest progress on each slot, and a bounded tail of each output."""
+class Reports:
+    """Stores the latest progress of each slot and the tail of each output, each twice a second at the most."""
 
     def __init__(self, runner: str) -> None:
         self._runner = runner
-        self._tails: dict[tuple[int, int], Tail] = {}
-        self._tails_from = 0.0
+        self._printed: list[Printed] = []
+        self._output_from = 0.0
 
-    def printed(self, task: int, lease: int, data: bytes) -> None:
-        self._tails.setdefault((task, lease), Tail()).add(data)
+    def printed(self, printed: Printed) -> None:
+        self._printed.append(printed)
 
     def times(self, slots: list[Slot]) -> list[float]:
-        """When there will be something to store."""
+        """Returns when there will be something to store."""
         times = [slot.progress_from for slot in slots if slot.progress is not None and slot.executing]
-        return [*times, self._tails_from] if self._tails else times
+        return [*times, self._output_from] if self._printed else times
 
     async def store(self, session: Session, slots: list[Slot]) -> None:
-        """Stores what is due. A refusal is logged, and not worth more than that."""
+        """Stores what is due. A report that the database refuses is lost."""
         now = watchdog.now()
         try:
             for slot in slots:
@@ -40,17 +40,21 @@ class Words:
                     slot.progress_from = now + EVERY
                     await self.store_progress(session, slot)
                     if slot.executor:
-                        slot.executor.heard()
-            if self._tails and now >= self._tails_from:
-                tails, self._tails = self._tails, {}
-                self._tails_from = now + EVERY
-                for (task, lease), tail in tails.items():
-                    await db.write_output(session, task, lease, tail.text())
+                        slot.executor.progress_stored()
+            if self._printed and now >= self._output_from:
+                printed, self._printed = self._printed, []
+                self._output_from = now + EVERY
+                for task, lease, text in [(each.task, each.lease, each.tail.take()) for each in printed]:
+                    await db.write_output(session, task, lease, text)
         except psycopg.Error as error:
-            log.warning("words not stored", error=str(error).strip())
+            log.warning("progress not stored", error=str(error).strip())
 
     async def store_progress(self, session: Session, slot: Slot) -> None:
-        """Raises psycopg.Error when the database refuses it, for its content perhaps; it is not tried again."""
+        """Stores the progress of a slot, once.
+
+        Raises:
+            psycopg.Error: the database refuses it, for its content perhaps.
+        """
         progress, slot.progress = slot.progress, None
         if slot.task and progress is not None:
             await db.report_progress(session, slot.task, self._runner, progress)

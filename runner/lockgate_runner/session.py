@@ -1,28 +1,27 @@
 """The slot session: the one connection whose advisory locks are the slots, and that claims, finishes and pings.
 
-A held lock is only as good as the session behind it, so every answer is dated by when its question was *sent*: at that
-moment the session was certainly still to live. Nothing on this connection is ever cancelled. A statement that does not
-answer in time makes the session a lost one; whether it took effect is found out on the next.
+A held lock is only as good as the session behind it. So the runner dates every answer by when it *sent* the statement:
+the session was certainly alive after that moment. The runner never cancels a statement here. When an answer does not
+come in time, it takes the session for lost, and finds out on the next one whether the statement took effect.
 """
 
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
 from psycopg.types.json import set_json_loads
 
 from lockgate_runner.executor import watchdog
-from lockgate_runner.statements import Line, Make
+from lockgate_runner.statements import Statements
 
 CONNECT_LIMIT = 3
-"""Seconds one attempt to connect may take (whole ones, as libpq wants them)."""
-
-Row = TypeVar("Row")
+"""Seconds one attempt to connect may take; libpq takes whole ones."""
 
 
 class SessionLost(Exception):
@@ -38,11 +37,11 @@ class SchemaTooOld(Exception):
 
 
 class Session:
-    """A registered slot session. Times are on the clock of `deadline`."""
+    """A registered slot session. Times are on the clock of deadlines."""
 
     def __init__(self, connection: "psycopg.AsyncConnection[Any]", grace: float) -> None:
         self.number = 0
-        """Number of the session in lockgate.runner, the mark on its running tasks."""
+        """Its number in lockgate.runner, the mark on its running tasks."""
         self.pid = connection.info.backend_pid
         self.backend_start: datetime | None = None
         self.sent = watchdog.now()
@@ -50,7 +49,7 @@ class Session:
         self.grace = grace
         """The smallest grace this session has to serve; see `fit`."""
         self._connection = connection
-        self._line = Line(connection)
+        self._statements = Statements(connection)
         self._hung_up = False
 
     @property
@@ -81,9 +80,11 @@ class Session:
         set_json_loads(_raw, connection)
         session = cls(connection, grace)
         try:
-            await session.ping()  # first: what `fit` sets behind a pooler would stay with somebody else's session
+            await (
+                session.ping()
+            )  # first: behind a pooler, the settings of `fit` would stay with another client's session
             await session.fit(grace)
-            session.backend_start = await session.value(
+            ((session.backend_start,),) = await session.fetch(
                 "select backend_start from pg_stat_activity where pid = pg_backend_pid()"
             )
         except BaseException:
@@ -92,7 +93,7 @@ class Session:
         return session
 
     async def fit(self, grace: float) -> None:
-        """Sets what a slot's session depends on and reads it back: a login's defaults may say otherwise.
+        """Sets what a slot's session depends on and reads it back: a login may have other defaults.
 
         Raises:
             NotDirect: the server keeps a setting of its own.
@@ -114,10 +115,10 @@ class Session:
             "tcp_user_timeout": str(milliseconds),
             "transaction_timeout": "0",  # since PostgreSQL 17
         }
-        rows = await self._fetch(
+        rows = await self.fetch(
             "select s.name, set_config(s.name, w.value, false), s.vartype, inet_server_addr() is not null"
             " from jsonb_each_text($1::jsonb) w(name, value) join pg_settings s on s.name = w.name",
-            (msgspec.json.encode(wanted).decode(),),
+            msgspec.json.encode(wanted).decode(),
         )
         over_tcp = any(row[3] for row in rows)
         for name, value, kind, _ in rows:
@@ -128,13 +129,13 @@ class Session:
                 raise NotDirect(f"the server keeps {name} at {value}; slots need {wanted[name]}")
 
     async def ping(self) -> None:
-        """Asks whether the session lives, is still the same, and on a primary. Touches no table.
+        """Checks that the session lives, is still the same, and on a primary. Touches no table.
 
         Raises:
             SessionLost: it is not.
             NotDirect: another backend answers than the one we connected to.
         """
-        ((pid, in_recovery),) = await self._fetch("select pg_backend_pid(), pg_is_in_recovery()", ())
+        ((pid, in_recovery),) = await self.fetch("select pg_backend_pid(), pg_is_in_recovery()")
         if pid != self.pid:
             raise NotDirect(
                 f"connected to backend {self.pid}, but {pid} answers: DATABASE_URL leads to a connection pooler. "
@@ -143,19 +144,8 @@ class Session:
         if in_recovery:
             raise SessionLost("the server is a standby")
 
-    async def rows(self, row: type[Row], query: LiteralString, *parameters: object) -> list[Row]:
-        return await self._fetch(query, parameters, row)
-
-    async def row(self, row: type[Row], query: LiteralString, *parameters: object) -> Row | None:
-        rows = await self.rows(row, query, *parameters)
-        return rows[0] if rows else None
-
-    async def value(self, query: LiteralString, *parameters: object) -> Any:
-        rows = await self._fetch(query, parameters)
-        return rows[0][0] if rows else None
-
-    async def _fetch(self, query: LiteralString, parameters: tuple[object, ...], make: Make | None = None) -> list[Any]:
-        """Sends one statement and dates the session by its sending.
+    async def fetch(self, query: LiteralString, *parameters: object, row: Callable[..., Any] = tuple) -> list[Any]:
+        """Sends one statement, and dates the session by its sending. Returns the rows, each made by `row`.
 
         Raises:
             SessionLost: no answer within the limit, or the connection broke. The statement may have taken effect.
@@ -165,7 +155,7 @@ class Session:
         # No timeout of asyncio's, which would cancel, and no task around it, which costs half as much as the statement.
         timer = asyncio.get_running_loop().call_later(self.limit, self.hang_up)
         try:
-            rows = await self._line.fetch(query, parameters, make)
+            rows = await self._statements.fetch(query, parameters, row)
         except (psycopg.Error, OSError) as error:
             if self._hung_up:
                 raise SessionLost(f"no answer within {self.limit:.1f} s") from None
@@ -179,7 +169,7 @@ class Session:
         return rows
 
     def hang_up(self) -> None:
-        """Cuts the connection. A cancel would leave open whether the statement took effect, and take its time too."""
+        """Cuts the connection. A cancel would take time, and leave open whether the statement took effect."""
         self._hung_up = True
         with suppress(OSError, psycopg.Error):
             ours = socket.socket(fileno=os.dup(self._connection.pgconn.socket))
@@ -187,13 +177,13 @@ class Session:
                 ours.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        self._line.close()
+        self._statements.close()
         with suppress(psycopg.Error, OSError):
             await self._connection.close()
 
 
 def _raw(data: bytes | str) -> msgspec.Raw:
-    """JSON columns stay JSON: a payload goes from the server to the executor without being understood on the way."""
+    """Leaves JSON columns as they are: the runner passes a payload on to the executor without parsing it."""
     return msgspec.Raw(data.encode() if isinstance(data, str) else bytes(data))
 
 

@@ -1,158 +1,300 @@
-"""A slot this runner holds, or held a moment ago: its executor, its task, and what is still to be told about it."""
+"""The slots of a runner: taken, regained after a lost session, filled with tasks, released."""
 
-from dataclasses import dataclass
-from time import monotonic
-from typing import Literal
+import random
+from collections.abc import Iterable
 
-from lockgate_runner.claimed import Claimed
+import structlog
+
+from lockgate_runner import db
 from lockgate_runner.executor import watchdog
-from lockgate_runner.executor.process import Executor, describe_exit
-from lockgate_runner.executor.protocol import Ended, Error
+from lockgate_runner.executor.pool import ExecutorPool
+from lockgate_runner.metrics import Counters
+from lockgate_runner.session import Session
+from lockgate_runner.settings import Settings
+from lockgate_runner.slot import Slot
+from lockgate_runner.wakeups import Wakeups
 
-Reason = Literal["cancel", "timeout", "stop", "lost", "memory"]
-"""Why a handler was asked or made to stop."""
+GRACE = 5.0
+"""Seconds assumed until the database has told the grace of the queues."""
+
+REGAIN_EVERY = 0.1
+"""Seconds between two tries to take a slot back, and to connect while an executor may be executing."""
+
+KILL_AGAIN = 10.0
+"""Seconds after which an executor that was killed, and is not dead, is killed again. Its slot stays taken."""
+
+log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How an attempt ended, waiting to be recorded."""
+class Slots:
+    """The slots this runner holds, what it knows of the queues, and when it stops."""
 
-    ended: Ended
-    seconds: float
-    tries: int = 0
-    not_before: float = 0.0
-    """When to try again after the database refused to write; on the clock of `deadline`."""
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """Slot ``number`` of a queue. Times are on the clock of `deadline` unless said otherwise."""
-
-    queue: int
-    queue_name: str
-    number: int
-    executor: Executor | None = None
-    """None while one is being started."""
-
-    held: bool = True
-    """False once it was let go."""
-
-    claim_from: float = 0.0
-    """No new task before this time: after a lost session, a grace later."""
-
-    confirmed: float | None = None
-    """Statements sent since then prove that the slot is ours; None while that is in doubt after a lost session."""
-
-    task: Claimed | None = None
-    until: float = 0.0
-    """The deadline the executor has been given."""
-
-    started: float = 0.0
-    """When the task was given to the executor, on the monotonic clock, for its seconds."""
-
-    timeout_at: float | None = None
-
-    reason: Reason | None = None
-    kill_at: float | None = None
-    outcome: Outcome | None = None
-    progress: bytes | None = None
-    """Reported by the handler and not stored yet."""
-
-    progress_from: float = 0.0
-    """When the next progress may be stored."""
-
-    regain_until: float = 0.0
-    """While unconfirmed: how long to try to take it back."""
-
-    yielding: bool = False
-    """Let it go after this task: another queue has work and nobody free to do it."""
+    def __init__(
+        self, settings: Settings, name: str, pool: ExecutorPool[Slot], wakeups: Wakeups, counters: Counters
+    ) -> None:
+        self.all: list[Slot] = []
+        self.queues: dict[int, db.Queue] = {}
+        self.free: dict[int, int] = {}
+        """Free slots of each queue, at the last poll."""
+        self.start_after = 0.0
+        """After a lost session: no task starts before this time, except in a slot whose own task was kept."""
+        self.draining = False
+        """Whether an operator drains this runner: it claims nothing until it is resumed."""
+        self.stop_claiming = False
+        """The first stop: no task starts any more, and idle slots are released."""
+        self.stop_working_at = float("inf")
+        """The second stop: handlers that still execute then are interrupted, and their tasks returned."""
+        self._settings = settings
+        self._name = name
+        self._pool = pool
+        self._wakeups = wakeups
+        self._counters = counters
 
     @property
-    def executing(self) -> bool:
-        """Whether a handler may be executing here: given to the executor, neither answered nor dead."""
-        return self.task is not None and self.outcome is None
+    def executing(self) -> int:
+        """The number of slots in which a handler executes."""
+        return sum(slot.executing for slot in self.all)
 
     @property
-    def idle(self) -> bool:
-        return self.task is None
+    def smallest_grace(self) -> float:
+        return min((queue.grace for queue in self.queues.values()), default=GRACE)
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the task was given to the executor."""
-        return monotonic() - self.started
+    def ping_every(self) -> float:
+        return min((slot.task.grace for slot in self.all if slot.task), default=self.smallest_grace) / 10
 
     @property
-    def tag(self) -> dict[str, object]:
-        """What goes with every log line about this slot."""
-        tag: dict[str, object] = {"queue": self.queue_name, "slot": self.number}
-        if self.task:
-            tag |= {
-                "task": self.task.task,
-                "kind": self.task.kind,
-                "attempt": self.task.attempt,
-                "lease": self.task.lease,
-            }
-        return tag
+    def has_room(self) -> bool:
+        return (
+            not self.draining
+            and len(self.all) < self._settings.concurrency
+            and watchdog.now() >= self._pool.blocked_until
+        )
 
-    def start(self, executor: Executor, task: Claimed, until: float) -> None:
-        """Gives the task to the executor: from here on it executes."""
-        self.clear()
-        self.task, self.until, self.started = task, until, monotonic()
-        self.timeout_at = watchdog.now() + task.timeout if task.timeout else None
-        executor.execute(task, until)
+    def count_free(self, occupied: Iterable[db.Occupied]) -> None:
+        """Counts the free slots of each queue after a poll."""
+        self.free = {queue.queue: queue.slots for queue in self.queues.values()}
+        for row in occupied:
+            if row.queue in self.free and row.slot <= self.queues[row.queue].slots:
+                self.free[row.queue] -= 1
 
-    def extend(self, until: float) -> None:
-        self.until = until
-        if self.executor:
-            self.executor.live_until(until)
+    def times(self) -> Iterable[float]:
+        """Yields when there is something to do next."""
+        for slot in self.all:
+            if slot.confirmed is None:
+                yield watchdog.now() + REGAIN_EVERY
+            elif slot.outcome:
+                yield slot.outcome.not_before
+            elif slot.idle and slot.claim_from > 0:
+                yield slot.claim_from
+            if slot.executing:
+                yield slot.kill_at
+                if slot.reason is None:
+                    yield min(slot.timeout_at, self.stop_working_at)
 
-    def stop(self, reason: Reason, kill_after: float) -> None:
-        """Asks the handler to stop, and sets the time for killing it; with no time to ask, kills it."""
-        if not self.executing:
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    def extend(self, session: Session) -> None:
+        """Passes the sending time of the newest answered statement on to the executors, as a deadline."""
+        for slot in self.all:
+            if slot.executing and slot.task and slot.confirmed is not None and session.sent >= slot.confirmed:
+                grace = slot.task.grace
+                until = session.sent + grace - watchdog.margin(grace)
+                if until - slot.until >= grace / 20:
+                    slot.extend(until)
+
+    def stop_overdue(self) -> None:
+        """Interrupts handlers whose time is over, and kills those that do not end."""
+        now, kill_after = watchdog.now(), self._settings.kill_after
+        for slot in [slot for slot in self.all if slot.executing]:
+            executor = slot.executor
+            if executor is None or executor.lease is None:
+                continue  # it has answered or died, and the runner has not taken that yet
+            if slot.reason is None and now >= self.stop_working_at:
+                slot.stop("stop", kill_after)
+            if slot.reason is None and now >= slot.timeout_at:
+                slot.stop("timeout", kill_after)
+            if slot.reason is None and self._pool.is_too_large(executor):
+                slot.stop("memory", 0)
+            if watchdog.now() >= slot.kill_at:
+                log.warning("executor killed", reason=slot.reason, executor=executor.pid, **slot.tag)
+                executor.kill()
+                slot.kill_at = now + KILL_AGAIN
+
+    # -- after a lost session -----------------------------------------------------------------------------------------
+
+    async def regain(self, session: Session) -> None:
+        """Takes back the slots of the lost session, and finds out what became of their tasks."""
+        lost = [slot for slot in self.all if slot.confirmed is None]
+        for slot in sorted(lost, key=lambda slot: not slot.executing):
+            if await db.retake_slot(session, slot.queue, slot.number):
+                await self._reconfirm(session, slot)
+            elif watchdog.now() > slot.regain_until:
+                if slot.executing and slot.executor:
+                    slot.executor.kill()
+                elif slot.idle:
+                    log.info("slot lost", **slot.tag)
+                    self._drop(slot)
+
+    async def _reconfirm(self, session: Session, slot: Slot) -> None:
+        row = await db.reconfirm(session, slot.queue, slot.number, self._name)
+        # Only what is sent after that commit proves anything: an adopter that saw the old mark has given up by now.
+        slot.confirmed = watchdog.now()
+        if row and slot.task and row.lease == slot.task.lease:
+            log.info("slot kept", **slot.tag)
+            # Its executor is told at once: what comes next may wait for a standby, as commits do.
+            await session.ping()
+            self.extend(session)
+            if row.cancel_requested:
+                slot.cancel(row.cancel_requested, self._settings.kill_after)
+        elif slot.executing and slot.executor:
+            log.warning("slot lost", **slot.tag)
+            slot.claim_from = self.start_after
+            slot.executor.kill()
+        elif row:
+            # The answer to a claim, or to a finish and claim, was lost; so what we finished then is recorded.
+            slot.clear()
+            await db.wait_until_durable(session)
+            if await self.start(session, slot, row):
+                log.info("taken", **slot.tag)
+        else:
+            slot.claim_from = self.start_after
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def may_claim(self, slot: Slot) -> bool:
+        """Whether a new task may start in this slot, once its present one is recorded."""
+        queue = self.queues.get(slot.queue)
+        return (
+            not self.stop_claiming
+            and not self.draining
+            and slot.confirmed is not None
+            and not slot.yielding
+            and slot.executor is not None
+            and slot.executor.alive
+            and not self._pool.is_worn(slot.executor)
+            and watchdog.now() >= slot.claim_from
+            and queue is not None
+            and slot.number <= queue.slots
+            # A database that cannot record an end should not be asked for a beginning.
+            and not any(other.outcome and other.outcome.refusals for other in self.all)
+        )
+
+    async def claim(self, session: Session) -> None:
+        """Claims for each idle slot of a queue that has, or may have, a due task."""
+        for slot in self.all:
+            if slot.idle and 0 < slot.claim_from <= watchdog.now():
+                slot.claim_from = 0.0
+                self._wakeups.wake(slot.queue_name)
+        for name in self._wakeups.woken():
+            ready = [slot for slot in self.all if slot.idle and slot.queue_name == name and self.may_claim(slot)]
+            for slot in ready:
+                task = await db.claim(session, slot.queue, slot.number, self._name)
+                if task is None:
+                    break
+                if await self.start(session, slot, task):
+                    log.info("taken", **slot.tag)
+            if not ready and any(slot.idle and slot.queue_name != name for slot in self.all):
+                self._wakeups.poll()  # an idle slot elsewhere may be worth changing for one here
+
+    async def start(self, session: Session, slot: Slot, task: db.Claimed) -> bool:
+        """Gives a claimed task to the slot's executor, once the slot is certainly ours by the clock.
+
+        Returns whether the executor has it. A task without an executor is returned to the queue.
+        """
+        grace = task.grace
+        while (until := session.sent + grace - watchdog.margin(grace)) <= watchdog.now() or (
+            slot.confirmed is not None and session.sent < slot.confirmed
+        ):
+            await session.ping()
+        if slot.executor is None or not slot.executor.alive:
+            await db.return_task(session, task, self._name)
+            log.warning("returned", reason="no executor", task=task.task, lease=task.lease, **slot.tag)
+            return False
+        slot.start(slot.executor, task, until)
+        self._counters.claims += 1
+        if task.cancel_requested:
+            slot.cancel(task.cancel_requested, self._settings.kill_after)
+        return True
+
+    def settle(self, slot: Slot) -> None:
+        """After a task without a next one: drops a slot in doubt, replaces a dead or worn executor."""
+        if slot.confirmed is None:
+            self._drop(slot)
             return
-        kill_at = watchdog.now() + kill_after
-        if self.reason is None:
-            self.reason = reason
-            if kill_after > 0 and self.executor:
-                self.executor.ask()
-        if self.kill_at is None or kill_at < self.kill_at:
-            self.kill_at = kill_at
+        self._pool.assign(slot)
+        if slot.yielding or self.draining:
+            self._wakeups.poll()
+        else:
+            self._wakeups.wake(slot.queue_name)
 
-    def answered(self, ended: Ended) -> None:
-        """The executor has told how the handler ended."""
-        if self.task and self.outcome is None and ended.lease == self.task.lease:
-            self.outcome = Outcome(self._judged(ended), self.seconds)
+    def assign_executor(self, slot: Slot) -> None:
+        """Gives the slot an executor, and claims for it when it has one."""
+        self._pool.assign(slot)
+        if slot.executor:
+            self._wakeups.wake(slot.queue_name)
 
-    def died(self, code: int) -> None:
-        """The executor is dead; what it executed, if anything, has ended without an answer."""
-        if not self.executing or self.task is None:
+    # -- taking and releasing -----------------------------------------------------------------------------------------
+
+    async def fill(self, session: Session) -> None:
+        """Releases slots of no use, takes free ones, and changes idle ones for those of queues with due tasks."""
+        for slot in [slot for slot in self.all if slot.idle and slot.confirmed is not None]:
+            queue = self.queues.get(slot.queue)
+            without = slot.executor is None and not self._pool.is_starting(slot)
+            if queue is None or slot.number > queue.slots or without or self.draining:
+                await self.release(session, slot)
+        wanted = [queue for queue in self.queues.values() if not queue.paused and not self.draining]
+        random.shuffle(wanted)
+        wanted.sort(key=lambda queue: not queue.due)
+        for queue in wanted:
+            while self.has_room and self.free.get(queue.queue, 0) > 0:
+                if not await self._take(session, queue):
+                    break
+        for queue in wanted:
+            if queue.due and not self.has_room and self.free.get(queue.queue, 0) > 0:
+                await self._change_to(session, queue)
+            if queue.due:
+                self._wakeups.wake(queue.name)
+        for slot in self.all:
+            if slot.idle:
+                slot.yielding = False  # nothing came of it: the work elsewhere is done or another runner's
+
+    async def _take(self, session: Session, queue: db.Queue) -> bool:
+        number = await db.take_slot(session, queue.queue)
+        if number is None:
+            self.free[queue.queue] = 0
+            return False
+        self.free[queue.queue] -= 1
+        claim_from = self.start_after if self.start_after > watchdog.now() else 0.0
+        slot = Slot(queue.queue, queue.name, number, confirmed=watchdog.now(), claim_from=claim_from)
+        self.all.append(slot)
+        log.info("slot taken", **slot.tag)
+        self.assign_executor(slot)
+        return True
+
+    async def _change_to(self, session: Session, queue: db.Queue) -> None:
+        """Changes a slot of another queue for one of this queue: an idle one now, else a busy one after its task."""
+        if any(slot.queue == queue.queue and slot.idle for slot in self.all):
             return
-        if self.reason is None and watchdog.now() >= self.until:
-            self.reason = "lost"
-        what = describe_exit(code)
-        error = Error("ExecutorDied", f"the process executing it {what}")
-        self.answered(Ended(self.task.lease, "raised", error=error))
+        others = [slot for slot in self.all if slot.queue != queue.queue and slot.confirmed is not None]
+        busy = {queue.queue for queue in self.queues.values() if queue.due and not queue.paused}
+        idle = next((slot for slot in others if slot.idle and (slot.yielding or slot.queue not in busy)), None)
+        if idle:
+            await self.release(session, idle)
+            await self._take(session, queue)
+        elif others and not any(slot.yielding for slot in others):
+            min(others, key=lambda slot: slot.started).yielding = True
 
-    def _judged(self, ended: Ended) -> Ended:
-        """The same end in the light of why we stopped it. A handler that returned all the same has succeeded."""
-        if ended.outcome == "returned" or self.task is None:
-            return ended
-        match self.reason:
-            case "timeout":
-                error = Error("Timeout", f"stopped after {self.seconds:.1f} s; its limit is {self.task.timeout} s")
-                return Ended(ended.lease, "raised", error=error)
-            case "memory":
-                error = Error("MemoryExceeded", "its process occupied more memory than the runner's limit")
-                return Ended(ended.lease, "raised", error=error)
-            case "lost":
-                error = Error("ConnectionLost", "killed because its runner could not reach the database for too long")
-                return Ended(ended.lease, "retry", error=error, retry_after=0)
-            case "cancel":
-                return Ended(ended.lease, "cancelled", error=ended.error)
-            case _:
-                return ended
+    async def release(self, session: Session, slot: Slot) -> None:
+        """Releases a slot; a runner that drains also tells the standbys."""
+        if self.draining:
+            await db.pass_slot_on(session, slot.queue, slot.number)
+        else:
+            await db.release_slot(session, slot.queue, slot.number)
+        log.info("slot released", **slot.tag)
+        self._drop(slot)
 
-    def clear(self) -> None:
-        """Everything about the task is recorded, or is no longer ours to record."""
-        self.task, self.outcome, self.reason, self.kill_at, self.timeout_at = None, None, None, None, None
-        self.progress, self.progress_from = None, 0.0
+    def _drop(self, slot: Slot) -> None:
+        self.all.remove(slot)
+        self._pool.take_back(slot)
+        self._wakeups.poll()

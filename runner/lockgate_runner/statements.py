@@ -1,8 +1,8 @@
-"""A line to the server: one statement after another on libpq itself, for a quarter of what a cursor costs.
+"""Statements on libpq itself, one after another, for a quarter of what a cursor costs.
 
-A runner's CPU is what a task costs most, and most of that was the way of one statement through a cursor: it adapts,
-plans for any query, and asks the event loop anew each time. What a runner sends are a few texts, always the same ones,
-with ``$1`` for the first parameter as Postgres itself has it.
+The runner's CPU time is most of what a task costs, and a cursor takes most of that: it adapts parameters, plans for any
+query, and registers with the event loop each time. A runner sends a few texts, always the same ones, with ``$1`` for
+the first parameter as in Postgres itself.
 """
 
 import asyncio
@@ -16,14 +16,11 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 
 PREPARE_AFTER = 3
-"""How often a text is sent before it is prepared, which takes a round trip more: many are sent once in a session."""
-
-Make = Callable[..., Any]
-"""A row out of its columns, given by their names."""
+"""How often a text is sent before it is prepared. That takes a round trip, and many are sent once in a session."""
 
 
 class _Statement:
-    """What is known about a text: whether the server has it prepared, and how its rows are read."""
+    """One text: whether the server has it prepared, and how its rows are read."""
 
     def __init__(self, text: str, number: int) -> None:
         self.text = text.encode()
@@ -34,8 +31,8 @@ class _Statement:
         self.loading: abc.Transformer
 
 
-class Line:
-    """The statements of one connection. It must be used by one coroutine, and closed before the connection is."""
+class Statements:
+    """The statements of one connection. Only one coroutine may use it, and must close it before the connection."""
 
     def __init__(self, connection: "psycopg.AsyncConnection[Any]") -> None:
         self._connection = connection
@@ -45,17 +42,17 @@ class Line:
         self._dumping = Transformer(connection)
         self._statements: dict[str, _Statement] = {}
         self._answer: asyncio.Future[None] | None = None
-        self._farewell: psycopg.OperationalError | None = None
+        self._end: psycopg.OperationalError | None = None
         self._watching = False
 
-    async def fetch(self, text: str, parameters: Sequence[object], make: Make | None = None) -> list[Any]:
-        """Sends one statement; its rows, as tuples or as what `make` makes of them.
+    async def fetch(self, text: str, parameters: Sequence[object], row: Callable[..., Any]) -> list[Any]:
+        """Sends one statement. Returns its rows: as tuples, or made by `row` of the columns by their names.
 
         Raises:
             psycopg.Error: the server refused it, or the connection is lost (then it is closed).
         """
-        if self._farewell:
-            raise self._farewell
+        if self._end:
+            raise self._end
         statement = self._statements.get(text)
         if statement is None:
             statement = self._statements[text] = _Statement(text, len(self._statements))
@@ -82,16 +79,16 @@ class Line:
             statement.loading.set_pgresult(result, set_loaders=False)
         columns = statement.columns
         rows = statement.loading.load_rows(0, result.ntuples, tuple)
-        return [make(**dict(zip(columns, row, strict=True))) for row in rows] if make else rows
+        return rows if row is tuple else [row(**dict(zip(columns, record, strict=True))) for record in rows]
 
     def close(self) -> None:
-        """Forgets the socket. The connection is closed by whoever opened it."""
+        """Forgets the socket. The session closes the connection."""
         if self._watching:
             self._watching = False
             self._loop.remove_reader(self._socket)
 
     async def _result(self) -> Any:
-        """The one result of what was sent. Raises psycopg.Error."""
+        """Returns the one result of what was sent. Raises psycopg.Error."""
         server = self._server
         while server.flush():  # a megabyte is under way
             await self._writable()
@@ -120,13 +117,13 @@ class Line:
             self._answer = None
 
     def _read(self) -> None:
-        """Takes in what has come. Here and not where it is waited for, or the loop would call this once more for it."""
+        """Reads what has come. Here and not where it is waited for, or the loop would call this once more for it."""
         waiting = self._answer if self._answer and not self._answer.done() else None
         try:
             self._server.consume_input()
         except psycopg.OperationalError as error:
             self.close()  # the socket is no more
-            self._farewell = error
+            self._end = error
             if waiting:
                 waiting.set_exception(error)
         else:

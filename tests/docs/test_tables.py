@@ -114,8 +114,8 @@ def log_table(heading: str, document: str = "docs/metrics-and-logs.md") -> dict[
 def test_every_event_a_runner_logs_is_in_the_table_with_its_level() -> None:
     shared = (ROOT / f"lockgate/{name}.py" for name in ("log", "metrics"))
     said = events(*(ROOT / "runner").rglob("*.py"), *shared)
-    # Which of these it is, is worked out in one place: see `Runner._record`.
-    for outcome in ("finished", "failed", "cancelled", "given back"):
+    # Which of these it is, is worked out in one place: see `Outcomes._record`.
+    for outcome in ("finished", "failed", "cancelled", "returned"):
         said.setdefault(outcome, set()).add("info")
     assert log_table("## The runner's log") == said
 

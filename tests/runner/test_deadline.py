@@ -7,14 +7,14 @@ from typing import TypeVar
 import pytest
 from lockgate_runner import db as statements
 from lockgate_runner.__main__ import main
-from lockgate_runner.claimed import Claimed
+from lockgate_runner.db import Claimed
 from lockgate_runner.executor import watchdog
 from lockgate_runner.runner import Runner
 from lockgate_runner.session import Session
 from lockgate_runner.settings import Settings
-from lockgate_runner.slots import Slot
+from lockgate_runner.slot import Slot
 
-from tests.contract import Contract, until
+from tests.contract import Contract
 
 T = TypeVar("T")
 
@@ -32,19 +32,19 @@ def with_claimed(q: Contract, story: Callable[[Runner, Session, Slot, Claimed], 
 
     async def tell() -> T:
         runner = Runner(Settings(**context.params), "r1")
-        await runner._executors.first()
+        await runner._pool.first()
         session = await runner._connect()
         assert session is not None
         try:
-            await runner._look(session)
+            await runner._poll(session)
             await runner._fill(session)
-            [slot] = runner._slots
+            [slot] = runner._slots.all
             q.submit(kind="sleep", payload={"max": 0})
             claimed = await statements.claim(session, slot.queue, slot.number, "r1")
             assert claimed is not None
             return await story(runner, session, slot, claimed)
         finally:
-            await runner._executors.stop(runner._slots)
+            await runner._pool.stop()
             await session.close()
 
     return asyncio.run(tell())
@@ -56,9 +56,11 @@ def test_a_claim_whose_answer_is_read_late_begins_with_a_fresh_look_at_the_clock
     async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
         slot.confirmed = session.sent = session.sent - 100
         begin = watchdog.now()
-        await runner._start(session, slot, claimed)
-        outcome = await asyncio.to_thread(until, lambda: slot.outcome, "its end")
-        assert outcome.ended.outcome == "returned"
+        await runner._slots.start(session, slot, claimed)
+        while slot.outcome is None:
+            await runner._wakeups.wait([watchdog.now() + 60])
+            runner._take_answers()
+        assert slot.outcome.end.outcome == "returned"
         assert begin + 53 < slot.until <= watchdog.now() + 54
 
     with_claimed(q, story)
@@ -68,7 +70,7 @@ def test_a_task_that_was_claimed_for_an_executor_that_is_dead_by_now_is_given_ba
     async def story(runner: Runner, session: Session, slot: Slot, claimed: Claimed) -> None:
         assert slot.executor
         await slot.executor.stop()
-        await runner._start(session, slot, claimed)
+        await runner._slots.start(session, slot, claimed)
         assert slot.idle
 
     with_claimed(q, story)

@@ -27,7 +27,7 @@ def test_it_finishes_what_it_has_and_a_standby_takes_over_until_it_is_resumed(
     assert (ended(q, running).runner, ended(q, later).runner) == (first.name, second.name)
     assert ended(q, running).attempt == 1
     second.says("slot taken")
-    assert not first.events("given back")
+    assert not first.events("returned")
     assert first.process.poll() is None
 
     q.service.execute("select lockgate.drain_runner(%s)", (second.name,))

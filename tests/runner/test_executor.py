@@ -13,11 +13,11 @@ import pytest
 from lockgate_runner.executor import watchdog
 from lockgate_runner.executor.protocol import (
     Alive,
-    Ask,
     Control,
-    Ended,
+    End,
     Execute,
     FromExecutor,
+    Interrupt,
     Ready,
     decode_from_executor,
     frame,
@@ -84,17 +84,17 @@ def executor() -> Iterator[LoneExecutor]:
 
 def test_a_handler_does_not_start_when_it_was_asked_to_stop_before(executor: LoneExecutor) -> None:
     """Order and request come through pipes of their own: the later one may be read first."""
-    executor.say(Ask(7))
+    executor.say(Interrupt(7))
     executor.order(7, seconds=60)
     answer = executor.answer()
-    assert isinstance(answer, Ended)
+    assert isinstance(answer, End)
     assert (answer.lease, answer.outcome) == (7, "cancelled")
 
 
 def test_what_was_said_about_the_last_order_does_not_reach_the_next(executor: LoneExecutor) -> None:
     """Neither a request to stop, which would cost it an attempt, nor a deadline of a longer grace."""
     executor.order(8, seconds=60, live=6)
-    executor.say(Ask(7))
+    executor.say(Interrupt(7))
     executor.say(Alive(7, watchdog.now() + 60))
     assert executor.process.wait(LIMIT) == -signal.SIGKILL
 

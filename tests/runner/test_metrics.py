@@ -3,8 +3,7 @@
 import socket
 
 import httpx
-from lockgate_runner.counters import Tally
-from lockgate_runner.metrics import Families
+from lockgate_runner.metrics import Counters
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract import Contract, until
@@ -108,4 +107,4 @@ def test_an_address_that_is_none_is_refused(start: Start) -> None:
 
 def test_the_table_of_metrics_has_them_all() -> None:
     written = {row[0].removesuffix("_total") for row in table("docs/metrics-and-logs.md", "## Metrics of a runner")}
-    assert written == {family.name for family in Families(Tally()).collect()}
+    assert written == {family.name for family in Counters().collect()}

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from lockgate_runner.db import scalar
 from lockgate_runner.executor import watchdog
 from lockgate_runner.session import NotDirect, Session, SessionLost
 from lockgate_runner.statements import PREPARE_AFTER
@@ -89,11 +90,11 @@ def test_every_ping_asks_whether_the_backend_is_still_the_same(db: Database, ans
 def test_an_answer_proves_that_the_session_lived_when_it_was_asked_and_not_later(db: Database) -> None:
     async def story(session: Session) -> None:
         before = watchdog.now()
-        await session.value("select pg_sleep(0.2)")
+        scalar(await session.fetch("select pg_sleep(0.2)"))
         assert before <= session.sent < watchdog.now() - 0.2
         asked = watchdog.now()
         with pytest.raises(psycopg.DataError):
-            await session.value("select 1 / nullif(0, (select 0 from pg_sleep(0.2)) + 1)")
+            scalar(await session.fetch("select 1 / nullif(0, (select 0 from pg_sleep(0.2)) + 1)"))
         assert asked <= session.sent < watchdog.now()
 
     on_session(db.runner, story)
@@ -112,14 +113,14 @@ def test_a_farewell_that_nobody_waited_for_is_heard_by_the_next_statement(db: Da
 
 def test_a_statement_larger_than_what_the_server_takes_at_once_arrives_whole(db: Database) -> None:
     async def story(session: Session) -> int:
-        return int(await session.value("select length($1)", "x" * 20_000_000))
+        return int(scalar(await session.fetch("select length($1)", "x" * 20_000_000)))
 
     assert on_session(db.runner, story) == 20_000_000
 
 
 def test_a_statement_is_the_same_before_and_after_it_is_prepared(db: Database) -> None:
     async def story(session: Session) -> list[object]:
-        return [await session.value("select $1::text || $2::int", "n", n) for n in range(PREPARE_AFTER + 2)]
+        return [scalar(await session.fetch("select $1::text || $2::int", "n", n)) for n in range(PREPARE_AFTER + 2)]
 
     assert on_session(db.runner, story) == [f"n{n}" for n in range(PREPARE_AFTER + 2)]
 
@@ -149,9 +150,9 @@ def test_a_statement_that_is_given_up_is_not_cancelled_and_takes_effect(q: Contr
     async def story(session: Session) -> None:
         with locker.transaction():
             locker.execute("select from lockgate.task for update")
-            await session.value("select set_config('lock_timeout', '0', false)")
+            scalar(await session.fetch("select set_config('lock_timeout', '0', false)"))
             with pytest.raises(SessionLost, match="no answer"):
-                await session.value("select lockgate.finish($1, $2, 'r1', 1, 'true')", task, claimed.lease)
+                scalar(await session.fetch("select lockgate.finish($1, $2, 'r1', 1, 'true')", task, claimed.lease))
 
     on_session(q.db.runner, story, SHORT)
     until(lambda: q.task(task).status == "succeeded", "the statement to take effect")
@@ -172,7 +173,7 @@ def test_the_defaults_of_a_server_or_a_login_are_overruled(db: Database) -> None
         db.query(f"alter role {login} in database {db.name} set {name} = '{value}'")
 
     async def story(session: Session) -> dict[str, str]:
-        return {name: await session.value("select current_setting($1)", name) for name in odd}
+        return {name: scalar(await session.fetch("select current_setting($1)", name)) for name in odd}
 
     assert on_session(db.runner, story) == {
         "default_transaction_isolation": "read committed",

@@ -1,9 +1,9 @@
 """The executor: the child process in which handlers run, started as ``python -P -m lockgate_runner.executor.child``.
 
 The main thread takes one order after another: it arms the kernel timer, then executes the handler. Meanwhile the
-control thread reads what is said about that order, and arms the timer with each renewed deadline, so a handler that
-keeps the interpreter's lock for longer than the grace is killed too, which is the safe side. When one of their pipes
-ends, the runner is dead and so is the executor.
+control thread reads messages about that order, and arms the timer with each extended deadline. So the kernel also kills
+a handler that keeps the interpreter's lock for longer than the grace: the safe side. When one of their pipes ends, the
+runner is dead, and the executor kills itself.
 """
 
 import asyncio
@@ -22,23 +22,8 @@ import msgspec
 
 from lockgate.handlers import Cancelled, Discard, Handler, Retry, Task, registry, setups
 from lockgate.witness import Testimony
-from lockgate_runner.executor import watchdog
-from lockgate_runner.executor.protocol import (
-    Alive,
-    Ask,
-    Ended,
-    Error,
-    Execute,
-    FromExecutor,
-    Heard,
-    Progress,
-    Ready,
-    Refused,
-    decode_control,
-    decode_order,
-    frame,
-    received,
-)
+from lockgate_runner.executor import protocol, watchdog
+from lockgate_runner.executor.protocol import End, Error, Execute, FromExecutor
 
 RESULT_LIMIT = 1024 * 1024
 """Bytes of a result as JSON; lockgate.finish says the same."""
@@ -50,17 +35,17 @@ MESSAGE_LIMIT = 4 * 1024
 """Characters of an error's message."""
 
 SCHEMA_LIMIT = 16 * 1024
-"""Bytes of the JSON Schema of a payload; a larger one is not told to anybody."""
+"""Bytes of the JSON Schema of a payload; a larger one is not announced."""
 
 TRACEBACK_LIMIT = 12 * 1024
 """Characters of its traceback: with the message, 16 KiB."""
 
-ASK_SIGNAL = signal.SIGUSR2
+INTERRUPT_SIGNAL = signal.SIGUSR2
 """Interrupts the main thread, whatever call it waits in."""
 
 
-class Executor:
-    """One executor: its pipes, its timer, and the handler that executes now."""
+class Child:
+    """This process: its pipes, its timer, and the handler that executes now."""
 
     def __init__(self, orders: int, control: int, answers: int) -> None:
         self._orders = orders
@@ -69,19 +54,19 @@ class Executor:
         self._timer = watchdog.timer()
         self._lock = threading.Lock()
         self._current: Task | None = None
-        self._asked: int | None = None
-        """The lease that was asked to stop last, perhaps before its order was read: it comes through another pipe."""
+        self._interrupted: int | None = None
+        """The lease that was interrupted last, perhaps before its order was read: it comes through another pipe."""
         self._interruptible = False
         self._coroutine: asyncio.Task[Any] | None = None
         self._loop = asyncio.Runner()
-        self._speaking = threading.Lock()
+        self._sending = threading.Lock()
         self._progress_lock = threading.Lock()
         self._progress_sent = False
         self._progress_next: msgspec.Raw | None = None
 
-    def say(self, message: FromExecutor) -> None:
-        data = memoryview(frame(message))
-        with self._speaking:
+    def send(self, message: FromExecutor) -> None:
+        data = memoryview(protocol.frame(message))
+        with self._sending:
             while data:
                 data = data[os.write(self._answers, data) :]
 
@@ -89,33 +74,33 @@ class Executor:
         """Sends progress, or keeps it as the next while an earlier one is not stored yet: the latest wins."""
         here = threading.current_thread() is threading.main_thread() and self._interruptible
         if here:
-            self._interruptible = False  # or an ask could cut a frame in two
+            self._interruptible = False  # or an interrupt could cut a frame in two
         with self._progress_lock:
             if self._progress_sent:
                 self._progress_next, send = value, False
             else:
                 self._progress_sent = send = True
         if send:
-            self.say(Progress(lease, value))
+            self.send(protocol.Progress(lease, value))
         if here:
             self._interruptible = True
             if self._current and self._current.cancelled:
                 self._interruptible = False
                 raise Cancelled
 
-    def _reported(self, lease: int) -> None:
+    def _send_next(self, lease: int) -> None:
         with self._progress_lock:
             value, self._progress_next = self._progress_next, None
             self._progress_sent = value is not None
         if value is not None:
-            self.say(Progress(lease, value))
+            self.send(protocol.Progress(lease, value))
 
     def work(self) -> None:
         """Executes what arrives, until the runner is dead."""
-        signal.signal(ASK_SIGNAL, self._interrupted)
+        signal.signal(INTERRUPT_SIGNAL, self._on_interrupt)
         threading.Thread(target=self._listen, name="control", daemon=True).start()
         try:
-            for order in received(self._orders, decode_order):
+            for order in protocol.received(self._orders, protocol.decode_order):
                 self._begin(order)
                 ended = self._execute(order)
                 for stream in (sys.stdout, sys.stderr):
@@ -127,8 +112,8 @@ class Executor:
                 with self._progress_lock:
                     last, self._progress_next, self._progress_sent = self._progress_next, None, False
                 if last is not None:
-                    self.say(Progress(order.lease, last))
-                self.say(ended)
+                    self.send(protocol.Progress(order.lease, last))
+                self.send(ended)
         finally:
             die()
 
@@ -145,23 +130,23 @@ class Executor:
         with self._lock:
             self._timer.arm(order.until)
             self._current = task
-            task.cancelled = self._asked == order.lease
+            task.cancelled = self._interrupted == order.lease
 
     def _listen(self) -> None:
         """The control thread."""
         try:
-            for message in received(self._control, decode_control):
+            for message in protocol.received(self._control, protocol.decode_control):
                 with self._lock:
                     current = self._current if self._current and self._current.lease == message.lease else None
                     match message:
-                        case Alive() if current:
+                        case protocol.Alive() if current:
                             self._timer.arm(message.until)
-                        case Heard() if current:
-                            self._reported(current.lease)
-                        case Ask():
-                            self._asked = message.lease
+                        case protocol.Stored() if current:
+                            self._send_next(current.lease)
+                        case protocol.Interrupt():
+                            self._interrupted = message.lease
                             if current:
-                                self._ask(current)
+                                self._interrupt(current)
                         case _:
                             pass  # about a handler that has ended meanwhile
         finally:
@@ -170,19 +155,19 @@ class Executor:
     def _reporter(self, lease: int) -> Callable[[Any], None]:
         return lambda value: self._report(lease, encode(value, "progress", PROGRESS_LIMIT))
 
-    def _ask(self, task: Task) -> None:
+    def _interrupt(self, task: Task) -> None:
         task.cancelled = True
         if self._coroutine:
             self._coroutine.get_loop().call_soon_threadsafe(self._coroutine.cancel)
         else:
-            signal.pthread_kill(threading.main_thread().ident or 0, ASK_SIGNAL)
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT_SIGNAL)
 
-    def _interrupted(self, *_: object) -> None:
+    def _on_interrupt(self, *_: object) -> None:
         if self._interruptible and self._current and self._current.cancelled:
             self._interruptible = False
             raise Cancelled
 
-    def _execute(self, order: Execute) -> Ended:
+    def _execute(self, order: Execute) -> End:
         task = self._current
         assert task is not None  # noqa: S101 - begun with the same order
         try:
@@ -199,15 +184,15 @@ class Executor:
                     result = self._call(handler, arguments)
                 finally:
                     self._interruptible = False
-            return Ended(order.lease, "returned", result=encode(result, "result", RESULT_LIMIT))
+            return End(order.lease, "returned", result=encode(result, "result", RESULT_LIMIT))
         except (Cancelled, asyncio.CancelledError) as error:
-            return Ended(order.lease, "cancelled" if task.cancelled else "raised", error=describe(error))
+            return End(order.lease, "cancelled" if task.cancelled else "raised", error=describe(error))
         except Retry as error:
-            return Ended(order.lease, "retry", error=describe(error), retry_after=error.after)
+            return End(order.lease, "retry", error=describe(error), retry_after=error.after)
         except Discard as error:
-            return Ended(order.lease, "discard", error=describe(error))
+            return End(order.lease, "discard", error=describe(error))
         except BaseException as error:  # a handler may raise anything, SystemExit included; all of it is an outcome
-            return Ended(order.lease, "raised", error=describe(error))
+            return End(order.lease, "raised", error=describe(error))
 
     def _call(self, handler: Handler, arguments: dict[str, Any]) -> Any:
         if not handler.is_async:
@@ -229,7 +214,7 @@ class Executor:
 
 
 def encode(value: Any, what: str, limit: int) -> msgspec.Raw:
-    """A handler's result or progress as JSON of at most ``limit`` bytes.
+    """Returns a handler's result or progress as JSON of at most ``limit`` bytes.
 
     Raises:
         ValueError: it is too large, or holds what JSON or Postgres cannot: NaN, infinity, lone surrogates.
@@ -250,7 +235,7 @@ def encode(value: Any, what: str, limit: int) -> msgspec.Raw:
 
 
 def describe(error: BaseException) -> Error:
-    """An exception as stored: cleaned of what Postgres refuses, its traceback without our own frames, bounded."""
+    """Returns an exception as stored: bounded, cleaned of what Postgres refuses, without our own frames."""
 
     def clean(text: str, limit: int) -> str:
         text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -261,18 +246,18 @@ def describe(error: BaseException) -> Error:
     lines = "".join(traceback.format_list(frames))
     try:
         message = str(error)
-    except Exception as worse:  # an exception whose own text cannot be had must not cost us the outcome
+    except Exception as worse:  # an exception without a text must not cost us the outcome
         message = f"(its text cannot be had: {type(worse).__name__})"
     return Error(type(error).__qualname__, clean(message, MESSAGE_LIMIT), clean(lines, TRACEBACK_LIMIT) or None)
 
 
 def die() -> None:
-    """Ends this process and whatever it started in its group."""
+    """Kills this process and its process group."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def schemas() -> dict[str, msgspec.Raw]:
-    """The JSON Schema of each kind's payload, where there is one that can be told."""
+    """Returns the JSON Schema of each kind's payload, where there is one."""
     found: dict[str, msgspec.Raw] = {}
     for kind, handler in registry.items():
         with contextlib.suppress(Exception):  # hints may be of any type; checking payloads does not rest on this
@@ -302,15 +287,15 @@ def main() -> None:
     for descriptor in (orders, control, answers, int(os.environ.get("LOCKGATE_LIFELINE", "-1"))):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
-    executor = Executor(orders, control, answers)
+    child = Child(orders, control, answers)
     try:
         load_handlers()
     except BaseException as error:
         described = describe(error)
-        executor.say(Refused(f"{described.type}: {described.message}"))
+        child.send(protocol.Refused(f"{described.type}: {described.message}"))
         sys.exit(1)
-    executor.say(Ready(sorted(registry), schemas()))
-    executor.work()
+    child.send(protocol.Ready(sorted(registry), schemas()))
+    child.work()
 
 
 if __name__ == "__main__":

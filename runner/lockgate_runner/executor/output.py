@@ -1,17 +1,20 @@
-"""What a handler prints: logged line by line, and its end kept to be read beside the task. Bounded everywhere."""
+"""The output of handlers: logged line by line, and its end kept to be stored beside the task. Bounded everywhere."""
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
+
+from lockgate_runner.executor.protocol import Execute
 
 LINE_LIMIT = 8 * 1024
 """Bytes of one logged line; longer ones are cut into several."""
 
 LINES_PER_SECOND = 200
-"""Lines of one executor that are logged in a second; of more, only the number is."""
+"""Lines of one executor that are logged in a second; of more, only their number is."""
 
 TAIL_LIMIT = 64 * 1024
 """Bytes kept of one task's output, from its end; lockgate.write_output keeps as many characters."""
@@ -25,27 +28,39 @@ class Tail:
     def __init__(self) -> None:
         self._bytes = bytearray()
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes) -> bool:
+        """Adds bytes; returns whether there were none before."""
+        empty = not self._bytes
         self._bytes += data
         if len(self._bytes) > 2 * TAIL_LIMIT:
             del self._bytes[:-TAIL_LIMIT]
+        return empty
 
-    def text(self) -> str:
-        """As Postgres takes it: no NUL, nothing that is not UTF-8."""
-        return bytes(self._bytes[-TAIL_LIMIT:]).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    def take(self) -> str:
+        """Empties it; returns the text as Postgres takes it: no NUL, nothing that is not UTF-8."""
+        taken, self._bytes = bytes(self._bytes[-TAIL_LIMIT:]), bytearray()
+        return taken.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+class Printed(msgspec.Struct, frozen=True):
+    """Answer of an executor: there is output of this task to store. Not said again before the tail was taken."""
+
+    task: int
+    lease: int
+    tail: Tail
 
 
 class Output:
     """The reading end of one executor's standard output and error.
 
-    ``keep`` is called with a task, its lease and the bytes printed since it began, also by a thread it left behind.
+    All output belongs to the task that began last, also when a thread prints that an earlier one has left behind.
     """
 
-    def __init__(self, descriptor: int, keep: Callable[[int, int, bytes], None]) -> None:
+    def __init__(self, descriptor: int, answer: Callable[[Printed], None]) -> None:
         self._descriptor = descriptor
-        self._keep = keep
+        self._answer = answer
         self._tag: dict[str, object] = {}
-        self._task: tuple[int, int] | None = None
+        self._task: Printed | None = None
         self._rest = b""
         self._second = 0
         self._logged = 0
@@ -53,13 +68,14 @@ class Output:
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self._read)
 
-    def begin(self, task: int, lease: int, tag: dict[str, object]) -> None:
-        """What comes from now on is of this task."""
+    def begin(self, order: Execute) -> None:
+        """Counts the output from now on as this task's."""
         self.drain()
-        self._task, self._tag = (task, lease), tag
+        self._task = Printed(order.task, order.lease, Tail())
+        self._tag = {"queue": order.queue, "task": order.task, "kind": order.kind, "lease": order.lease}
 
     def drain(self) -> None:
-        """Takes in all that has been printed by now: a pipe's content at most, since this does not wait for more."""
+        """Reads the output there is, at most as much as a pipe holds; does not wait for more."""
         for _ in range(32):
             if not self._read():
                 return
@@ -80,17 +96,17 @@ class Output:
         if not data:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             return False
-        if self._task:
-            self._keep(*self._task, data)
+        if self._task and self._task.tail.add(data):
+            self._answer(self._task)
         self._log(data)
         return True
 
     def _log(self, data: bytes) -> None:
         second = int(time.monotonic())
         if second != self._second:
-            self._say_left_out()
+            self._log_left_out()
             self._second, self._logged = second, 0
-        if self._logged >= LINES_PER_SECOND:  # not even taken apart: a handler may print a gigabyte
+        if self._logged >= LINES_PER_SECOND:  # not even split into lines: a handler may print a gigabyte
             self._left_out += data.count(b"\n")
             self._rest = b""
             return
@@ -108,9 +124,9 @@ class Output:
         if self._rest:
             log.info("output", line=self._rest.decode(errors="replace"), **self._tag)
             self._rest = b""
-        self._say_left_out()
+        self._log_left_out()
 
-    def _say_left_out(self) -> None:
+    def _log_left_out(self) -> None:
         if self._left_out:
             log.info("output left out", lines=self._left_out, **self._tag)
             self._left_out = 0

@@ -2,176 +2,159 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from lockgate_runner.counters import Tally
 from lockgate_runner.executor import watchdog
-from lockgate_runner.executor.process import Executor, HandlersNotLoaded
-from lockgate_runner.executor.protocol import Ended, Progress
-from lockgate_runner.reports import Words
-from lockgate_runner.settings import Settings
-from lockgate_runner.slots import Slot
-from lockgate_runner.wakeups import Agenda
+from lockgate_runner.executor.process import Answer, Executor, HandlersNotLoaded, NotStarted, Started
 
 MIB = 1024 * 1024
 
 log = structlog.get_logger()
 
 
-class Executors:
-    """Starts executors and ties each to its slot."""
+class HasExecutor(Protocol):
+    """A slot, as the pool knows it."""
 
-    def __init__(self, settings: Settings, agenda: Agenda, words: Words, tally: Tally) -> None:
+    executor: Executor | None
+
+
+Slot = TypeVar("Slot", bound=HasExecutor)
+
+
+class ExecutorPool(Generic[Slot]):
+    """Starts executors and assigns them to slots. The runner passes on `Started`, `NotStarted` and `Died`."""
+
+    def __init__(
+        self, answer: Callable[[Answer], None], *, recycle_tasks: int, recycle_memory: int, memory_limit: int
+    ) -> None:
         self.blocked_until = 0.0
-        """After an executor that did not start, or died idle: no new slot before this time, on the clock of `deadline`.
-        """
-        self.on_spare_died: Callable[[], None] = lambda: None
-        """An executor that no slot has is dead, and was not told to end."""
-        self._settings = settings
-        self._agenda = agenda
-        self._words = words
-        self._tally = tally
+        """No new slot before this time: an executor did not start, or died idle. On the clock of deadlines."""
+        self._answer = answer
+        self._recycle_tasks = recycle_tasks
+        self._recycle_memory = recycle_memory * MIB
+        self._memory_limit = memory_limit * MIB
+        self._slots: dict[Executor, Slot] = {}
         self._spare: list[Executor] = []
-        self._starting: dict[asyncio.Task[None], Slot | None] = {}
+        self._waiting: list[Slot] = []
+        """Slots without an executor, for which one is being started."""
+        self._starts: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        """The number of executors that have not answered yet."""
         self._pause = 1.0
 
     async def first(self) -> Executor:
-        """Starts the first executor, which proves that the handlers load, and knows their kinds.
+        """Starts the first executor, which proves that the handlers load, and tells their kinds.
 
         Raises:
             HandlersNotLoaded: they do not.
         """
-        executor = await self._start()
-        self._keep(executor)
-        return executor
+        return await self._start()
 
-    def give(self, slot: Slot) -> None:
-        """Sees to it that the slot has, or will have, an executor fit for work; pings go on while one starts."""
-        if slot.executor and slot.executor.alive and self.worn(slot.executor):
-            log.info(
-                "executor replaced",
-                executor=slot.executor.pid,
-                tasks=slot.executor.tasks,
-                memory=slot.executor.memory(),
-            )
-            slot.executor.stopping = True
-            slot.executor.kill()
-            slot.executor = None
-        if slot.executor and not slot.executor.alive:
-            slot.executor = None
-        if slot.executor is None and self._spare:
-            self._tie(slot, self._spare.pop())
-        elif slot.executor is None and not self.starting(slot):
-            self._begin(slot)
+    def slot_of(self, executor: Executor) -> Slot | None:
+        return self._slots.get(executor)
 
-    def starting(self, slot: Slot) -> bool:
-        """Whether an executor for this slot is on its way."""
-        return slot in self._starting.values()
+    def assign(self, slot: Slot) -> None:
+        """Sees to it that the slot has, or will have, an executor fit for work."""
+        executor = slot.executor
+        if executor and executor.alive and self.is_worn(executor):
+            log.info("executor replaced", executor=executor.pid, tasks=executor.tasks, memory=executor.memory())
+            executor.stopping = True
+            executor.kill()
+            del self._slots[executor]
+            slot.executor = None
+        if slot.executor or slot in self._waiting:
+            return
+        spare = next((executor for executor in self._spare if executor.alive), None)
+        if spare:
+            self._spare.remove(spare)
+            self._slots[spare], slot.executor = slot, spare
+            return
+        self._waiting.append(slot)
+        if self._starting < len(self._waiting):
+            self._begin()
+
+    def is_starting(self, slot: Slot) -> bool:
+        """Whether an executor for this slot is being started."""
+        return slot in self._waiting
 
     def take_back(self, slot: Slot) -> None:
-        """From a slot that is let go; the executor may serve another."""
-        if slot.executor and slot.executor.alive:
-            self._keep(slot.executor)
+        """Takes the executor of a slot that is released; it may serve another."""
+        if slot in self._waiting:
+            self._waiting.remove(slot)
+        if slot.executor:
+            del self._slots[slot.executor]
+            if slot.executor.alive:
+                self._spare.append(slot.executor)
         slot.executor = None
 
-    def worn(self, executor: Executor) -> bool:
-        """Whether it has had its share of tasks or memory."""
-        tasks, memory = self._settings.recycle_tasks, self._settings.recycle_memory * MIB
-        return bool((tasks and executor.tasks >= tasks) or (memory and executor.memory() > memory))
-
-    def too_large(self, executor: Executor) -> bool:
-        limit = self._settings.memory_limit * MIB
-        return bool(limit and executor.memory() > limit)
-
-    async def keep(self, number: int) -> None:
-        """Ends the executors that no slot has, but so many; has one started where there is none of these."""
-        for executor in self._spare[number:]:
-            await executor.stop()
-        if len(self._spare) < number and not self._starting and watchdog.now() >= self.blocked_until:
-            self._begin(None)
-
-    async def stop(self, slots: list[Slot]) -> None:
-        """Ends all of them."""
-        for task in list(self._starting):
-            task.cancel()
-        for executor in [slot.executor for slot in slots if slot.executor]:
-            await executor.stop()
-        await self.keep(0)
-
-    async def _start(self) -> Executor:
-        executor = await Executor.start()
-        log.info("executor started", executor=executor.pid, kinds=executor.kinds)
-        return executor
-
-    def _begin(self, slot: Slot | None) -> None:
-        """Starts an executor for this slot, or has it given the one that is being started for no slot yet."""
-        task = next((task for task, waiting in self._starting.items() if waiting is None), None)
-        if task is None:
-            task = asyncio.create_task(self._start_one(), name="start executor")
-            task.add_done_callback(self._starting.pop)
-        self._starting[task] = slot
-
-    async def _start_one(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - only ever run as one
-        try:
-            executor = await self._start()
-        except (HandlersNotLoaded, OSError) as error:
-            log.error("executor not started", error=str(error), retry_in=self._pause)
-            self.blocked_until = watchdog.now() + self._pause
-            self._pause = min(self._pause * 2, 30.0)
-            self._agenda.look()  # the slot is let go there: others may have better luck
-            return
+    def started(self) -> Slot | None:
+        """Assigns the new executor to a slot that waits for one; returns that slot."""
+        self._starting -= 1
         self._pause = 1.0
-        slot = self._starting[task]
-        if slot and slot.held and slot.executor is None:
-            self._tie(slot, executor)
-        else:
-            self._keep(executor)
+        if not self._waiting:
+            return None
+        slot = self._waiting.pop(0)
+        self.assign(slot)
+        return slot
 
-    def _keep(self, executor: Executor) -> None:
-        """Keeps it for the next slot."""
+    def not_started(self, reason: str) -> None:
+        """Lets one slot wait no more: the runner releases it, since others may have better luck."""
+        log.error("executor not started", error=reason, retry_in=self._pause)
+        self._starting -= 1
+        del self._waiting[:1]
+        self.blocked_until = watchdog.now() + self._pause
+        self._pause = min(self._pause * 2, 30.0)
 
-        def died(code: int) -> None:
+    def died(self, executor: Executor) -> Slot | None:
+        """Forgets a dead executor; returns the slot that it had."""
+        slot = self._slots.pop(executor, None)
+        if slot:
+            slot.executor = None
+        elif executor in self._spare:
             self._spare.remove(executor)
             if not executor.stopping:
-                log.warning("executor died", executor=executor.pid, code=code)
                 self.blocked_until = watchdog.now() + self._pause
-                self.on_spare_died()
+        return slot
 
-        if executor.alive:
-            self._spare.append(executor)
-            executor.on_ended, executor.on_died = lambda _: None, died
+    def is_worn(self, executor: Executor) -> bool:
+        """Whether it has reached its limit of tasks or memory."""
+        tasks, memory = self._recycle_tasks, self._recycle_memory
+        return bool((tasks and executor.tasks >= tasks) or (memory and executor.memory() > memory))
 
-    def _tie(self, slot: Slot, executor: Executor) -> None:
-        slot.executor = executor
+    def is_too_large(self, executor: Executor) -> bool:
+        return bool(self._memory_limit and executor.memory() > self._memory_limit)
 
-        def ended(message: Ended) -> None:
-            slot.answered(message)
-            self._agenda.ring()
+    async def keep(self, number: int) -> None:
+        """Ends the executors without a slot except so many; starts one if there are fewer."""
+        alive = [executor for executor in self._spare if executor.alive]
+        for executor in alive[number:]:
+            await executor.stop()
+        if len(alive) < number and not self._starting and watchdog.now() >= self.blocked_until:
+            self._begin()
 
-        def progressed(message: Progress) -> None:
-            slot.progress = bytes(message.value)
-            self._agenda.ring()
+    async def stop(self) -> None:
+        """Ends all of them."""
+        for start in self._starts:
+            start.cancel()
+        for executor in [*self._slots, *self._spare]:
+            await executor.stop()
 
-        def printed(task: int, lease: int, data: bytes) -> None:
-            self._words.printed(task, lease, data)
-            self._agenda.ring()
+    async def _start(self) -> Executor:
+        executor = await Executor.start(self._answer)
+        log.info("executor started", executor=executor.pid, kinds=executor.kinds)
+        self._spare.append(executor)
+        return executor
 
-        def died(code: int) -> None:
-            if slot.executor is not executor:
-                return
-            if not executor.stopping:
-                log.warning("executor died", executor=executor.pid, code=code, **slot.tag)
-            slot.died(code)
-            if not executor.stopping:
-                self._tally.executors_died[
-                    {"lost": "deadline", None: "crash"}.get(slot.reason) or str(slot.reason)
-                ] += 1
-            if slot.idle and slot.held and not executor.stopping:
-                self.give(slot)
-            self._agenda.ring()
+    def _begin(self) -> None:
+        self._starting += 1
+        start = asyncio.create_task(self._start_one(), name="start executor")
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
 
-        executor.on_ended, executor.on_died, executor.on_progress, executor.on_output = ended, died, progressed, printed
-        self._agenda.wake(slot.queue_name)
+    async def _start_one(self) -> None:
+        try:
+            self._answer(Started(await self._start()))
+        except (HandlersNotLoaded, OSError) as error:
+            self._answer(NotStarted(str(error)))

@@ -1,4 +1,8 @@
-"""An executor as its runner sees it: started, fed, asked, killed, and never mistaken for dead while it lives."""
+"""An executor as its runner sees it: started, fed, interrupted, killed, and dead only once its process is.
+
+The answers of all executors of a runner are one stream of frozen values. Each executor passes them to the function it
+was started with, in the order in which they happened: its death comes last.
+"""
 
 import asyncio
 import os
@@ -10,27 +14,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import structlog
 
-from lockgate_runner.claimed import Claimed
-from lockgate_runner.executor.output import Output
-from lockgate_runner.executor.protocol import (
-    Alive,
-    Ask,
-    Control,
-    Ended,
-    Execute,
-    Frames,
-    FromExecutor,
-    Heard,
-    Progress,
-    Ready,
-    Refused,
-    decode_from_executor,
-    frame,
-)
+from lockgate_runner.executor import protocol, watchdog
+from lockgate_runner.executor.output import Output, Printed
+from lockgate_runner.executor.protocol import End, Execute, Progress
 
 START_LIMIT = 60.0
 """Seconds the handlers may take to load."""
@@ -44,38 +35,74 @@ class HandlersNotLoaded(Exception):
     """The handlers cannot be imported in the executor; the text says why."""
 
 
+class Started(msgspec.Struct, frozen=True):
+    """This executor has loaded its handlers."""
+
+    executor: "Executor"
+
+
+class NotStarted(msgspec.Struct, frozen=True):
+    """An executor could not load its handlers, or not be started at all."""
+
+    reason: str
+
+
+class Progressed(msgspec.Struct, frozen=True):
+    """The handler that executes there has reported progress."""
+
+    executor: "Executor"
+    progress: Progress
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The handler there has ended, so many seconds after its executor was given the task."""
+
+    executor: "Executor"
+    end: End
+    seconds: float
+
+
+class Died(msgspec.Struct, frozen=True):
+    """The executor is dead, with its process group. ``at`` is on the clock of deadlines."""
+
+    executor: "Executor"
+    code: int
+    seconds: float
+    at: float
+
+
+Answer: TypeAlias = Started | NotStarted | Progressed | Printed | Ended | Died
+
+
 class Executor:
-    """One child process that executes one task at a time.
+    """One child process that executes one task at a time."""
 
-    ``ended`` is called with what the handler came to; ``died`` with the return code once the process *is* dead, its
-    process group is killed and nothing it said before is still to come.
-    """
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", answer: Callable[[Answer], None]) -> None:
         self.pid = process.pid
         self.kinds: list[str] = []
         self.schemas: dict[str, msgspec.Raw] = {}
         """JSON Schemas of payloads, by kind."""
         self.alive = True
         self.stopping = False
-        """Whether it was told to end; its death is no news then."""
+        """Whether the runner ends it; its death is no news then."""
         self.lease: int | None = None
-        """The lease it executes; None while it waits."""
+        """The lease it executes; None once it has answered or is dead."""
         self.tasks = 0
-        """How many it has executed."""
-        self.on_ended: Callable[[Ended], None] = lambda _: None
-        self.on_progress: Callable[[Progress], None] = lambda _: None
-        self.on_output: Callable[[int, int, bytes], None] = lambda _, __, ___: None
-        self.on_died: Callable[[int], None] = lambda _: None
+        """The number of tasks it was given."""
+        self.death: asyncio.Task[None]
         self._process = process
+        self._answer = answer
+        self._begun = time.monotonic()
         self._orders: asyncio.WriteTransport | None = None
         self._control: asyncio.WriteTransport | None = None
-        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[protocol.Ready] = asyncio.get_running_loop().create_future()
+        self._answers = -1
+        self._frames = protocol.Frames()
+        self._answers_ended = asyncio.Event()
         self._output: Output | None = None
-        self._dying: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls) -> "Executor":
+    async def start(cls, answer: Callable[[Answer], None]) -> "Executor":
         """Starts an executor and waits until its handlers are loaded.
 
         Call it on the main thread: see PDEATHSIG in prctl(2).
@@ -100,7 +127,7 @@ class Executor:
         )
         for descriptor in (*theirs, output_in):
             os.close(descriptor)
-        executor = cls(process)
+        executor = cls(process, answer)
         keep(executor.pid)
         await executor._attach(orders_in, control_in, answers_out, output_out)
         try:
@@ -119,57 +146,46 @@ class Executor:
         loop = asyncio.get_running_loop()
         self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders, "wb", 0))
         self._control, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(control, "wb", 0))
-        reading, answering = await loop.connect_read_pipe(lambda: _Answers(self._hear), os.fdopen(answers, "rb", 0))
-        answering.ended.add_done_callback(self._answers_ended)
-        self._output = Output(output, lambda task, lease, data: self.on_output(task, lease, data))
-        self._dying = asyncio.create_task(
-            self._await_death(reading, answering.ended), name=f"executor {self.pid} death"
-        )
+        self._answers = answers
+        os.set_blocking(answers, False)
+        loop.add_reader(answers, self._read)
+        self._output = Output(output, self._answer)
+        self.death = asyncio.create_task(self._await_death(), name=f"executor {self.pid} death")
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
-    def execute(self, task: Claimed, until: float) -> None:
-        self.lease = task.lease
+    def execute(self, order: Execute) -> None:
+        """Gives it a task."""
+        self.lease, self._begun = order.lease, time.monotonic()
         self.tasks += 1
         if self._output:
-            tag: dict[str, object] = {"queue": task.queue, "task": task.task, "kind": task.kind, "lease": task.lease}
-            self._output.begin(task.task, task.lease, tag)
-        order = Execute(
-            task=task.task,
-            lease=task.lease,
-            queue=task.queue,
-            kind=task.kind,
-            payload=task.payload,
-            attempt=task.attempt,
-            max_attempts=task.max_attempts,
-            until=until,
-        )
+            self._output.begin(order)
         _send(self._orders, order)
 
     def live_until(self, until: float) -> None:
-        """Renews the deadline. Left out while the pipe is full: an executor has to read to live on."""
+        """Extends the deadline, unless the pipe is full: an executor has to read to live on."""
         if self.lease is not None and self._control and self._control.get_write_buffer_size() == 0:
-            _send(self._control, Alive(self.lease, until))
+            _send(self._control, protocol.Alive(self.lease, until))
 
-    def ask(self) -> None:
-        """Asks the handler to stop."""
+    def interrupt(self) -> None:
+        """Interrupts the handler."""
         if self.lease is not None:
-            _send(self._control, Ask(self.lease))
+            _send(self._control, protocol.Interrupt(self.lease))
 
-    def heard(self) -> None:
-        """The last progress is stored."""
+    def progress_stored(self) -> None:
+        """Lets the executor send the next progress."""
         if self.lease is not None:
-            _send(self._control, Heard(self.lease))
+            _send(self._control, protocol.Stored(self.lease))
 
     def memory(self) -> int:
-        """Bytes of memory it occupies now, its children not counted; 0 where the system does not say."""
+        """Returns the bytes of memory it occupies now, without its children; 0 where the system does not say."""
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
         except (OSError, IndexError):
             return 0
 
     def kill(self) -> None:
-        """Kills the executor and all of its process group. Dead only once ``on_died`` was called."""
+        """Kills the executor and its process group. It is dead only once `Died` has come."""
         if self.alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -178,46 +194,58 @@ class Executor:
         """Ends an executor that is not needed any more, and waits until it is dead."""
         self.stopping = True
         self.kill()
-        if self._dying:
-            await asyncio.wait([self._dying])
+        await asyncio.wait([self.death])
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def _answers_ended(self, ended: "asyncio.Future[ValueError | None]") -> None:
-        """The pipe has ended, or said something that is no answer; either way the executor is of no use."""
-        if error := ended.result():
-            log.error("executor spoke nonsense", executor=self.pid, error=str(error), lease=self.lease)
+    def _read(self) -> None:
+        """Takes the answers there are. Kills an executor whose pipe has ended or carries anything else."""
+        try:
+            data = os.read(self._answers, protocol.READ_SIZE)
+            for body in self._frames.add(data):
+                self._received(protocol.decode_from_executor(body))
+            if data:
+                return
+        except BlockingIOError:
+            return
+        except ValueError as error:
+            log.error("executor protocol error", executor=self.pid, error=str(error), lease=self.lease)
+        asyncio.get_running_loop().remove_reader(self._answers)
+        self._answers_ended.set()
         self.kill()
 
-    def _hear(self, message: FromExecutor) -> None:
+    def _received(self, message: protocol.FromExecutor) -> None:
         match message:
-            case Ready():
+            case protocol.Ready():
                 self._ready.set_result(message)
-            case Refused():
+            case protocol.Refused():
                 self._ready.set_exception(HandlersNotLoaded(message.reason))
-            case Progress():
-                if message.lease == self.lease:
-                    self.on_progress(message)
-            case Ended():
-                if message.lease == self.lease:
-                    if self._output:
-                        self._output.drain()  # or the end of it would be taken for the next task's
-                    self.lease = None
-                    self.on_ended(message)
+            case Progress() if message.lease == self.lease:
+                self._answer(Progressed(self, message))
+            case End() if message.lease == self.lease:
+                seconds = time.monotonic() - self._begun
+                if self._output:
+                    self._output.drain()  # or the end of it would be taken for the next task's
+                self.lease = None
+                self._answer(Ended(self, message, seconds))
+            case _:
+                pass  # about a lease that is over
 
-    async def _await_death(self, answers: asyncio.ReadTransport, answered: "asyncio.Future[ValueError | None]") -> None:
+    async def _await_death(self) -> None:
         await _exited(self._process)
         # While the dead process is not reaped its number cannot belong to another group: whatever it forked dies here.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
-        # A process it forked out of its group may hold the pipes open; what the executor itself said has arrived by
-        # now.
-        await asyncio.wait([answered], timeout=1)
-        answers.close()
+        # A process it forked out of its group may hold the pipes open; the executor's own answers have arrived by now.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._answers_ended.wait()
+        asyncio.get_running_loop().remove_reader(self._answers)
+        os.close(self._answers)
         if self._output:
             self._output.close()
-        self.alive = False
+        self.alive, self.lease = False, None
         _kept.discard(self.pid)
         for pipe in (self._orders, self._control):
             if pipe:
@@ -227,34 +255,12 @@ class Executor:
                 HandlersNotLoaded(f"the executor {describe_exit(code)} while loading the handlers")
             )
             self._ready.exception()
-        self.on_died(code)
+        self._answer(Died(self, code, time.monotonic() - self._begun, watchdog.now()))
 
 
-def _send(pipe: asyncio.WriteTransport | None, message: Execute | Control) -> None:
+def _send(pipe: asyncio.WriteTransport | None, message: Execute | protocol.Control) -> None:
     if pipe and not pipe.is_closing():
-        pipe.write(frame(message))
-
-
-class _Answers(asyncio.Protocol):
-    """What an executor says, until its pipe ends or says something that is no answer."""
-
-    def __init__(self, heard: Callable[[FromExecutor], None]) -> None:
-        self.ended: asyncio.Future[ValueError | None] = asyncio.get_running_loop().create_future()
-        self._heard = heard
-        self._frames = Frames()
-
-    def data_received(self, data: bytes) -> None:
-        if self.ended.done():
-            return
-        try:
-            for body in self._frames.add(data):
-                self._heard(decode_from_executor(body))
-        except ValueError as error:
-            self.ended.set_result(error)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+        pipe.write(protocol.frame(message))
 
 
 _reaper: "subprocess.Popen[bytes] | None" = None
@@ -262,10 +268,10 @@ _kept: set[int] = set()
 
 
 def keep(pid: int) -> None:
-    """Tells the reaper of a new executor; starts one where there is none, or the last one was killed."""
+    """Tells the reaper of a new executor; starts a reaper where there is none, or the last one was killed."""
     global _reaper
     if not hasattr(os, "pidfd_open"):
-        return  # only Linux has it; elsewhere what a dead executor leaves behind is left
+        return  # only Linux has it; elsewhere the processes that a dead executor leaves behind live on
     _kept.add(pid)
     news = {pid}
     for _ in range(2):
@@ -290,7 +296,7 @@ def keep(pid: int) -> None:
 
 
 def _reaper_died(death: int, started: float) -> None:
-    """Another has its place for the executors there are, but no sooner than a second after the start of this one."""
+    """Starts another reaper for the executors there are, at the earliest a second after the start of this one."""
     loop = asyncio.get_running_loop()
     loop.remove_reader(death)
     os.close(death)
@@ -303,7 +309,7 @@ def _keep_again() -> None:
 
 
 def describe_exit(code: int) -> str:
-    """A return code in words: "exited with 3", "was killed by SIGSEGV"."""
+    """Returns a return code in words: "exited with 3", "was killed by SIGSEGV"."""
     if code >= 0:
         return f"exited with {code}"
     try:
@@ -313,7 +319,7 @@ def describe_exit(code: int) -> str:
 
 
 async def _exited(process: "subprocess.Popen[bytes]") -> None:
-    """Waits until the process has ended, without reaping it where the system allows that."""
+    """Waits until the process has ended, if possible without reaping it."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     if hasattr(os, "pidfd_open"):

@@ -1,7 +1,7 @@
-"""What a runner and its executor say to each other: one JSON document per frame, behind its length in four bytes.
+"""The messages between a runner and its executor: one JSON document per frame, behind its length in four bytes.
 
-Three pipes: orders, which the executor's main thread takes one by one; control, about the order that executes, which a
-thread of its own reads meanwhile; and answers.
+There are three pipes: orders, which the executor's main thread takes one by one; control, about the order that
+executes, which a thread of the executor reads meanwhile; and answers.
 """
 
 import os
@@ -13,10 +13,10 @@ import msgspec
 
 LENGTH = struct.Struct("!I")
 FRAME_LIMIT = 8 * 1024 * 1024
-"""Bytes of one frame; payloads and results are limited to 1 MiB long before."""
+"""Bytes of one frame. Payloads and results are limited to 1 MiB long before."""
 
-AT_ONCE = 64 * 1024
-"""Bytes taken from a pipe at once: as many as it holds."""
+READ_SIZE = 64 * 1024
+"""Bytes read from a pipe at once: as many as it holds."""
 
 Message = TypeVar("Message")
 
@@ -35,33 +35,33 @@ class Execute(msgspec.Struct, frozen=True):
 
 
 class Alive(msgspec.Struct, tag="alive", frozen=True):
-    """Control: the slot is still ours; live until then."""
+    """Control: the slot is still ours; the executor may live until then."""
 
     lease: int
     until: float
 
 
-class Ask(msgspec.Struct, tag="ask", frozen=True):
-    """Control: ask the handler of this lease to stop."""
+class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
+    """Control: interrupt the handler of this lease."""
 
     lease: int
 
 
-class Heard(msgspec.Struct, tag="heard", frozen=True):
-    """Control: the last progress is stored, send the next."""
+class Stored(msgspec.Struct, tag="stored", frozen=True):
+    """Control: the last progress is stored; send the next."""
 
     lease: int
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """From the executor: the handlers are loaded. ``schemas``: JSON Schemas of payloads, of kinds that have one."""
+    """Answer: the handlers are loaded. ``schemas``: JSON Schemas of payloads, of the kinds that have one."""
 
     kinds: list[str]
     schemas: dict[str, msgspec.Raw] = {}
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """From the executor: the handlers cannot be loaded; the executor ends."""
+    """Answer: the handlers cannot be loaded; the executor exits."""
 
     reason: str
 
@@ -74,8 +74,8 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str | None = None
 
 
-class Ended(msgspec.Struct, tag="ended", frozen=True):
-    """From the executor: the handler of this lease has ended; nothing of it executes any more."""
+class End(msgspec.Struct, tag="end", frozen=True):
+    """Answer: the handler of this lease has ended; nothing of it executes any more."""
 
     lease: int
     outcome: Literal["returned", "raised", "retry", "discard", "cancelled"]
@@ -85,14 +85,14 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
 
 
 class Progress(msgspec.Struct, tag="progress", frozen=True):
-    """From the executor: how far the handler of this lease is. One at a time: the next follows `Heard`."""
+    """Answer: the progress of the handler of this lease. One at a time: the next follows `Stored`."""
 
     lease: int
     value: msgspec.Raw
 
 
-Control: TypeAlias = Alive | Ask | Heard
-FromExecutor: TypeAlias = Ready | Refused | Progress | Ended
+Control: TypeAlias = Alive | Interrupt | Stored
+FromExecutor: TypeAlias = Ready | Refused | Progress | End
 
 decode_order: Callable[[bytes], Execute] = msgspec.json.Decoder(Execute).decode
 decode_control: Callable[[bytes], Control] = msgspec.json.Decoder(Control).decode
@@ -101,19 +101,19 @@ _encoder = msgspec.json.Encoder()
 
 
 def frame(message: Execute | Control | FromExecutor) -> bytes:
-    """The bytes of one message on a pipe."""
+    """Returns the bytes of one message on a pipe."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
 
 
 class Frames:
-    """What has come of a pipe and is no whole frame yet."""
+    """Cuts the bytes of a pipe into frames, and keeps the part of one that is not whole yet."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def add(self, data: bytes) -> Iterator[bytes]:
-        """The bodies of the frames that are whole with these bytes.
+        """Yields the bodies of the frames that these bytes complete.
 
         Raises:
             ValueError: these are no frames (a handler may have written into the pipe).
@@ -132,7 +132,7 @@ class Frames:
 
 
 def received(descriptor: int, decode: Callable[[bytes], Message]) -> Iterator[Message]:
-    """What comes through a blocking pipe, until its end."""
+    """Yields the messages of a blocking pipe, until its end."""
     frames = Frames()
-    while data := os.read(descriptor, AT_ONCE):
+    while data := os.read(descriptor, READ_SIZE):
         yield from map(decode, frames.add(data))

@@ -4,8 +4,8 @@ import math
 from datetime import UTC, datetime
 
 import msgspec
+from lockgate_runner.adoption import Sightings, Verdict
 from lockgate_runner.db import Occupied
-from lockgate_runner.sightings import Sightings, Verdict
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = Occupied(
