@@ -17,6 +17,25 @@ from lockgate.commands.table import YEARS, Seconds, spoken
 from lockgate.errors import UserError
 from lockgate.queues import delete_queue
 
+HEADS = (
+    "queue", "slots", "running", "queued", "scheduled", "oldest wait", "timeout", "attempts", "retention", "remark",
+)  # fmt: skip
+SPARE = ("retention", "attempts", "timeout")
+RIGHT = set(HEADS) - {"queue", "remark"}
+ALL = """
+select queue, o.slots, running, queued, scheduled, oldest_wait::float8, timeout, max_attempts, retention,
+  concat_ws('; ', case when o.paused then 'paused' end, 'only ' || array_to_string(kinds, ', '))
+from lockgate.queue_overview o join lockgate.queue_detail d using (queue) order by queue
+"""
+AS_JSON = """
+select to_json(q)::text from (
+  select d.*, running, queued, scheduled, oldest_wait
+  from lockgate.queue_overview o join lockgate.queue_detail d using (queue) order by queue) q
+"""
+BATCH = 1000
+RELEASE_LIMIT = 10.0  # seconds; runners poll every second unless their --poll says otherwise
+NAME = click.argument("name")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 MONTH = 2592000.0
 
@@ -104,26 +123,6 @@ def _spell(value: Any) -> str:
         case list():
             return ",".join(value)
     return str(value)
-
-
-HEADS = (
-    "queue", "slots", "running", "queued", "scheduled", "oldest wait", "timeout", "attempts", "retention", "remark",
-)  # fmt: skip
-SPARE = ("retention", "attempts", "timeout")
-RIGHT = set(HEADS) - {"queue", "remark"}
-ALL = """
-select queue, o.slots, running, queued, scheduled, oldest_wait::float8, timeout, max_attempts, retention,
-  concat_ws('; ', case when o.paused then 'paused' end, 'only ' || array_to_string(kinds, ', '))
-from lockgate.queue_overview o join lockgate.queue_detail d using (queue) order by queue
-"""
-AS_JSON = """
-select to_json(q)::text from (
-  select d.*, running, queued, scheduled, oldest_wait
-  from lockgate.queue_overview o join lockgate.queue_detail d using (queue) order by queue) q
-"""
-BATCH = 1000
-RELEASE_LIMIT = 10.0  # seconds; runners poll every second unless their --poll says otherwise
-NAME = click.argument("name")
 
 
 @click.group(invoke_without_command=True)

@@ -14,6 +14,9 @@ from rich.text import Text
 from lockgate.commands.snapshot import Failure, Queue, Slot, Snapshot
 from lockgate.commands.table import printable, spoken
 
+MARKS_MOST = 12  # in the heading; more have lines of their own
+NAME_LEAST = 10
+
 BOX_WIDTH, BOX_HEIGHT, LINE_WIDTH = 26, 5, 36
 
 
@@ -94,10 +97,6 @@ def _line(slot: Slot, queue: Queue, marks: Marks, digits: int) -> Text:
 def _end(text: str, width: int) -> str:
     """Return it cut to the width at its beginning: the names of runners differ at their ends."""
     return text if len(text) <= width else "…" + text[-(width - 1) :]
-
-
-MARKS_MOST = 12  # in the heading; more have lines of their own
-NAME_LEAST = 10
 
 
 class Detail(IntEnum):

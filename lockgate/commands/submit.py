@@ -10,9 +10,19 @@ from typing import Any, NamedTuple, NoReturn
 import click
 import psycopg
 
+from lockgate.backoff import Backoff
 from lockgate.commands.database import Database, asks_database
 from lockgate.commands.table import YEARS, Seconds, printable
 from lockgate.errors import UserError, explain
+
+PAYLOAD_LIMIT = 8 * 1024 * 1024  # bytes to read; stored, it may have 1 MiB, but blanks are not stored
+SHOWN = 20  # characters on either side of what is wrong
+STATEMENT = """
+select lockgate.submit(
+  queue => %(queue)s, kind => %(kind)s, payload => %(payload)s::jsonb, priority => %(priority)s, run_at => %(run_at)s,
+  delay => %(delay)s, max_attempts => %(max_attempts)s, timeout => %(timeout)s, tags => %(tags)s,
+  idempotency_key => %(idempotency_key)s, dedupe_key => %(dedupe_key)s)
+"""
 
 PAUSE_LEAST, PAUSE_MOST = 0.05, 1.0  # seconds between two looks: few tasks end at once, and few wait for the second
 TIMED_OUT, INTERRUPTED = 124, 130  # exit codes, as of timeout(1) and of a shell
@@ -49,7 +59,7 @@ def wait_for(database: Database, task: int, limit: float | None) -> None:
 def _end(database: Database, task: int, limit: float | None) -> End | None:
     """Return how the task ended, None if it has not within the limit. A database that is away is waited for, too."""
     give_up = time.monotonic() + limit if limit is not None else None
-    pause = PAUSE_LEAST
+    backoff = Backoff(PAUSE_LEAST, PAUSE_MOST, jitter=0)
     connection: psycopg.Connection[Any] | None = None
     away = False
     try:
@@ -69,17 +79,13 @@ def _end(database: Database, task: int, limit: float | None) -> End | None:
                 if connection:
                     connection.close()
                 connection = None
+            pause = backoff.next()
             if give_up is not None and time.monotonic() + pause > give_up:
                 return None
             time.sleep(pause)
-            pause = min(pause * 1.5, PAUSE_MOST)
     finally:
         if connection:
             connection.close()
-
-
-LIMIT = 8 * 1024 * 1024  # bytes to read; stored, it may have 1 MiB, but blanks are not stored
-SHOWN = 20  # characters on either side of what is wrong
 
 
 class Payload(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -97,7 +103,7 @@ class Payload(click.ParamType):  # type: ignore[type-arg]  # generic since click
             refuse(f"{value.removeprefix('@')} cannot be read: {error.strerror}")
         except UnicodeDecodeError as error:
             refuse(f"no UTF-8 at byte {error.start + 1}")
-        if len(text) > LIMIT:
+        if len(text) > PAYLOAD_LIMIT:
             refuse("larger than 1 MiB")
         try:
             json.loads(text, parse_constant=_refuse_constant)
@@ -112,10 +118,10 @@ class Payload(click.ParamType):  # type: ignore[type-arg]  # generic since click
 
 def _read(value: str) -> bytes:
     if value == "-":
-        return sys.stdin.buffer.read(LIMIT + 1)
+        return sys.stdin.buffer.read(PAYLOAD_LIMIT + 1)
     if value.startswith("@"):
         with Path(value[1:]).open("rb") as file:
-            return file.read(LIMIT + 1)
+            return file.read(PAYLOAD_LIMIT + 1)
     return value.encode(errors="surrogateescape")
 
 
@@ -128,14 +134,6 @@ def _around(text: str, position: int) -> str:
     begin = max(text.rfind("\n", 0, position) + 1, position - SHOWN)
     end = min(text.find("\n", position) % (len(text) + 1), position + SHOWN)
     return f"{text[begin:position]} >>> {text[position:end] or 'the end'}"
-
-
-STATEMENT = """
-select lockgate.submit(
-  queue => %(queue)s, kind => %(kind)s, payload => %(payload)s::jsonb, priority => %(priority)s, run_at => %(run_at)s,
-  delay => %(delay)s, max_attempts => %(max_attempts)s, timeout => %(timeout)s, tags => %(tags)s,
-  idempotency_key => %(idempotency_key)s, dedupe_key => %(dedupe_key)s)
-"""
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4

@@ -7,6 +7,10 @@ from typing import Literal
 
 import click
 
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+PATTERN = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|[smhd])?")
+YEARS = 315360000.0  # ten of them, the longest duration anything here may have
+
 GAP = 2  # letters between columns
 
 
@@ -69,11 +73,6 @@ def fitting(widths: Sequence[int], room: int) -> list[int]:
     while sum(fit) > max(room, len(fit)):
         fit[fit.index(max(fit))] -= 1
     return fit
-
-
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-PATTERN = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|[smhd])?")
-YEARS = 315360000.0  # ten of them, the longest duration anything here may have
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4

@@ -24,6 +24,14 @@ from lockgate.postgres.server import Server
 from lockgate.signals import Signals
 from lockgate.witness import Witness
 
+SPARE = 60.0  # seconds on top of what the tasks themselves take at worst
+QUERY = """
+select id, status::text, slot, runner, exec_time,
+  extract(epoch from coalesce(start_time, clock_timestamp()) - create_time)::float8,
+  extract(epoch from clock_timestamp() - start_time)::float8
+from task where id = any (%s) order by id
+"""
+
 COLOURS = {"running": "yellow", "succeeded": "green", "failed": "red", "cancelled": "red"}
 
 
@@ -115,9 +123,6 @@ class View:
         return [str(row.task), row.status, slot, runner, f"{row.waited:.1f}", executed]
 
 
-SPARE = 60.0  # seconds on top of what the tasks themselves take at worst
-
-
 @click.command()
 @option("LOCKGATE_DEMO_TASKS", "--tasks", default=6, type=click.IntRange(1, 1000), help="How many tasks.")
 @option("LOCKGATE_DEMO_MIN", "--min", default=0, type=click.IntRange(0, 3600), help="Seconds a task sleeps at least.")
@@ -207,14 +212,6 @@ def _submit(stack: Stack, body: dict[str, Any] | None) -> int:
     except (OSError, ValueError) as error:
         raise StackError(f"POST {path}: {error}") from error
     return int(said if body is None else said["id"])
-
-
-QUERY = """
-select id, status::text, slot, runner, exec_time,
-  extract(epoch from coalesce(start_time, clock_timestamp()) - create_time)::float8,
-  extract(epoch from clock_timestamp() - start_time)::float8
-from task where id = any (%s) order by id
-"""
 
 
 def _watch(
