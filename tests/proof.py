@@ -123,13 +123,15 @@ def added(document: str, row: dict[str, str]) -> str:
     end = document.index(SUM, begin)
     rows = [*document[begin:end].splitlines()[2:], f"| {' | '.join(row.values())} |"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows]
-    sums = [
-        f"{sum(int(cell.replace(',', '')) for cell in column if cell.replace(',', '').isdigit()):,}"
-        for column in list(zip(*cells, strict=True))[COLUMNS.index("minutes") :]
-    ]
+    sums = [f"{sum(map(amount, column)):,}" for column in list(zip(*cells, strict=True))[COLUMNS.index("minutes") :]]
     rule = f"| {' | '.join('---' for _ in COLUMNS)} |"
     total = f"{SUM} | {len(rows)} pieces | | {' | '.join(sums)} |"
     return document[:begin] + "\n".join([HEAD, rule, *rows, total]) + document[document.index("\n", end) :]
+
+
+def amount(cell: str) -> int:
+    """What a cell adds to the sum of its column: words instead of a number are one breach."""
+    return int(cell.replace(",", "")) if cell.replace(",", "").isdigit() else int(bool(cell))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_rows_accumulate_and_are_added_up() -> None:
     assert document.splitlines()[4:] == [
         "| 2026-01-01 | abc | chaos | 7 | 20 | 490 | 2,100 | 0 |",
         "| 2026-01-02 | def | network |  | 8 | 80 | 900 | exit code 3 |",
-        "| all | | 2 pieces | | 28 | 570 | 3,000 | 0 |",
+        "| all | | 2 pieces | | 28 | 570 | 3,000 | 1 |",
         "",
         "The rest.",
     ]
