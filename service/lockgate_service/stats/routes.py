@@ -24,6 +24,7 @@ HOUR_SECONDS = 2.0
 SERIES_SECONDS = 5.0, 60.0  # a sixtieth of the step, within these bounds
 WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
+ADDED = ("slots", "running", "held", "queued", "scheduled")  # the fields of all queues that are sums
 
 Key = tuple[int, int, str | None]
 """Window and step in seconds, and a queue or None for all."""
@@ -56,18 +57,10 @@ def no_hour() -> Hour:
 
 
 def together(queues: Sequence[QueueNow], hour: Hour) -> AllStats:
+    sums = {name: sum(getattr(one, name) for one in queues) for name in ADDED}
     waits = [(one.due_since, one.oldest_wait) for one in queues if one.due_since]
     due_since, oldest_wait = min(waits, default=(None, None))  # compared as text, since years have four digits
-    return AllStats(
-        slots=sum(one.slots for one in queues),
-        running=sum(one.running for one in queues),
-        held=sum(one.held for one in queues),
-        queued=sum(one.queued for one in queues),
-        scheduled=sum(one.scheduled for one in queues),
-        due_since=due_since,
-        oldest_wait=oldest_wait,
-        hour=hour,
-    )
+    return AllStats(**sums, due_since=due_since, oldest_wait=oldest_wait, hour=hour)
 
 
 def of_one(stats: Stats, queue: str) -> Stats:
