@@ -69,6 +69,8 @@ def test_all_that_is_installed_is_called_lockgate(wheels: tuple[Path, Path]) -> 
     assert {name.split("/")[0] for name in everything} == {"lockgate", "lockgate_runner", "lockgate_service"}
     assert {name.split("/")[0] for name in client} == {"lockgate_client"}
     assert {"lockgate/py.typed", "lockgate_client/py.typed"} <= everything | client
+    schema = {path.relative_to(ROOT) for path in (ROOT / "schema.sql", *ROOT.glob("schema/**/*.sql"))}
+    assert {f"lockgate/sql/{path}" for path in schema} <= everything
 
 
 def test_a_wheel_made_of_the_source_distribution_is_the_same(wheels: tuple[Path, Path], tmp_path: Path) -> None:
@@ -98,6 +100,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("path", ["", "."])
 def test_a_project_has_packages_of_the_same_names(project: Path, programs: Path, path: str) -> None:
     assert "To run it" in run(programs / "lockgate", "--help", PYTHONPATH=path)
+    assert "create schema lockgate" in run(programs / "lockgate", "schema", PYTHONPATH=path)
     for name in ("up", "serve", "run", "intake", "migrate", "submit", "keys"):
         assert "Usage:" in run(programs / "lockgate", name, "--help", PYTHONPATH=path)
     check = "import lockgate.client, service.payments as it; print(it.charge(2))"
