@@ -81,7 +81,7 @@ def in_a_thread(make: Callable[[], Awaitable[tuple[Stoppable, Callable[[], Await
     finally:
         if thread.is_alive():
             loops[0].call_soon_threadsafe(made[0].stop)
-        thread.join(40)
+        thread.join(90)
         assert not thread.is_alive()
 
 
