@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import aiormq
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.channel import Channel
-from lockgate_service.amqp.intake.settings import Settings
-from lockgate_service.amqp.intake.topology import ARGUMENTS
+from lockgate_service.amqp.broker import QUEUE_ARGUMENTS
+from lockgate_service.amqp.commands import IntakeSettings
 from lockgate_service.tasks.group_commit import ITEMS_MAX
 from pamqp.commands import Basic
 
@@ -26,7 +26,7 @@ from bench.wakeup import serve
 from tests.amqp.broker import Broker, Names, broker
 
 MESSAGES = 20_000
-PREFETCH = Settings(database_url="", amqp_url="").prefetch
+PREFETCH = IntakeSettings(database_url="", amqp_url="").prefetch
 TASK = {"kind": "noop", "payload": {"to": "somebody@example.org", "subject": "Hello"}}
 RATE = """
 select count(*) filter (where create_time > first) / extract(epoch from max(create_time) - min(first))
@@ -78,7 +78,7 @@ def intake(testbed: Testbed, rabbit: Broker, names: Names, number: int) -> tuple
     fill(rabbit, names, number)
     testbed.main.refill(0)
     program: Program = testbed.start(
-        "lockgate_service.amqp.intake", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
+        "lockgate intake", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
         LOCKGATE_AMQP_QUEUE=names.queue,
     )  # fmt: skip
     stored = "select count(*) from lockgate.task"
@@ -144,7 +144,7 @@ def acks(rabbit: Broker, names: Names, number: int) -> float:
 def fill(rabbit: Broker, names: Names, number: int) -> None:
     """Replaces the content of the queue by a number of messages."""
     rabbit.delete(names.queue)
-    rabbit.declare(names.queue, arguments=ARGUMENTS)
+    rabbit.declare(names.queue, arguments=QUEUE_ARGUMENTS)
 
     async def publish() -> None:
         connection = aiormq.Connection(rabbit.url)

@@ -10,10 +10,9 @@ from itertools import count
 from typing import Any, Protocol
 
 import pytest
-from lockgate_service.amqp.intake.intake import Intake
-from lockgate_service.amqp.intake.settings import Settings
-from lockgate_service.amqp.publish import settings as publish
-from lockgate_service.amqp.publish.publisher import Publisher
+from lockgate_service.amqp.commands import IntakeSettings, PublisherSettings
+from lockgate_service.amqp.intake import Intake
+from lockgate_service.amqp.publisher import Publisher
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db as service_db
 from lockgate_service.tasks.notify import Notifier
@@ -85,8 +84,8 @@ def in_a_thread(make: Callable[[], Awaitable[tuple[Stoppable, Callable[[], Await
         assert not thread.is_alive()
 
 
-def settings(db: Database, rabbit: Broker, names: Names, **changed: Any) -> Settings:
-    return Settings(**{"database_url": db.service, "amqp_url": rabbit.url, "queue": names.queue} | changed)
+def settings(db: Database, rabbit: Broker, names: Names, **changed: Any) -> IntakeSettings:
+    return IntakeSettings(**{"database_url": db.service, "amqp_url": rabbit.url, "queue": names.queue} | changed)
 
 
 @pytest.fixture
@@ -123,7 +122,7 @@ def publisher(db: Database, rabbit: Broker, names: Names) -> Iterator[PublisherS
     with ExitStack() as stack:
 
         def start(leading: bool = True, **changed: Any) -> Publisher:
-            chosen = publish.Settings(
+            chosen = PublisherSettings(
                 **{"database_url": db.service, "amqp_url": rabbit.url, "exchange": names.exchange} | changed
             )
 
@@ -143,13 +142,13 @@ def publisher(db: Database, rabbit: Broker, names: Names) -> Iterator[PublisherS
 
 @pytest.fixture
 def process(db: Database, rabbit: Broker, names: Names) -> Iterator[ProcessStart]:
-    """Starts `python -m lockgate_service.amqp.intake`, or another module, with these settings."""
+    """Starts `lockgate intake`, or another command, with these settings."""
     started: list[RunnerProcess] = []
 
-    def begin(module: str = "lockgate_service.amqp.intake", **changed: Any) -> RunnerProcess:
-        queue = {"amqp_queue": names.queue} if module == "lockgate_service.amqp.intake" else {}
+    def begin(command: str = "lockgate intake", **changed: Any) -> RunnerProcess:
+        queue = {"amqp_queue": names.queue} if command == "lockgate intake" else {}
         chosen = {"amqp_url": rabbit.url} | queue | changed
-        started.append(RunnerProcess(db.service, module=module, handlers="", **chosen))
+        started.append(RunnerProcess(db.service, module=command, handlers="", **chosen))
         return started[-1]
 
     yield begin

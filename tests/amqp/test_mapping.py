@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.amqp.intake.mapping import Asked, Properties, asked
+from lockgate_service.amqp.mapping import Asked, Properties, asked
 from lockgate_service.http.problems import Refusal
 
 from tests.service.conftest import refusing, shared

@@ -83,7 +83,7 @@ MUTANTS = [
     mutant(
         "acknowledged-early", "messages are acknowledged before their tasks are committed",
         py(
-            "service/amqp/intake/intake", "Intake._take", "if not await self._store(good, bad):",
+            "service/amqp/intake", "Intake._take", "if not await self._store(good, bad):",
             "await acknowledgements.batch([message.tag for message in batch])\n"
             "        if not await self._store(good, bad):",
         ),
@@ -91,29 +91,29 @@ MUTANTS = [
     ),
     mutant(
         "invalid-unconfirmed", "a bad message is acknowledged though the invalid queue does not have it",
-        py("service/amqp/intake/dead_letters", "InvalidQueue._move", "await asyncio.sleep(pauses.next())", "break"),
+        py("service/amqp/dead_letters", "DeadLetters._move", "await asyncio.sleep(pauses.next())", "break"),
         "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
     ),
     mutant(
         "bad-acknowledged-too", "a batch is acknowledged as a whole while bad messages of it are on their way",
-        py("service/amqp/intake/intake", "Acknowledgements.batch", "if not self._held:", "if True:"),
+        py("service/amqp/deliveries", "Acknowledgements.batch", "if not self._held:", "if True:"),
         "amqp/test_intake.py::test_a_bad_message_stays_until_the_invalid_queue_has_it",
     ),
     mutant(
         "limited-deliveries", "the broker drops a message after some deliveries",
-        py("service/amqp/intake/topology", "", ', "x-delivery-limit": -1}', ', "x-delivery-limit": 3}'),
+        py("service/amqp/broker", "", ', "x-delivery-limit": -1}', ', "x-delivery-limit": 3}'),
         "amqp/test_intake.py::test_a_message_is_delivered_as_often_as_it_takes",
     ),
     mutant(
         "unreadable-for-ever", "a property that our client cannot read ends the connection, again and again",
-        py("service/amqp/broker", "connect", "lenient.install()", "pass"),
+        py("service/amqp/broker", "connect", "decode_leniently()", "pass"),
         "amqp/test_intake.py::test_properties_that_our_client_cannot_read_are_refused_like_others",
     ),
     mutant(
         "forgotten-early", "an end is forgotten before the broker has confirmed it",
         py(
-            "service/amqp/publish/publisher", "Publisher._publish", "done = await asyncio.gather(",
-            "await db.forget(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
+            "service/amqp/publisher", "Publisher._publish", "done = await asyncio.gather(",
+            "await outbox.ack(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
         ),
         "amqp/test_publish.py::test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_nothing",
     ),

@@ -1,1 +1,1 @@
-"""What the programs have in common that speak to RabbitMQ."""
+"""Tasks from RabbitMQ, and the ends of tasks to RabbitMQ: `lockgate intake` and `lockgate publish`."""

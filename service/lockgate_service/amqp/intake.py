@@ -1,23 +1,24 @@
-"""The intake, read first: deliveries come in, batches are stored, and only then acknowledged."""
+"""The intake: it takes deliveries, stores them in batches, and acknowledges them after the commit."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 from aiormq.abc import AbstractChannel, AbstractConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lockgate import metrics
 from lockgate.log import logger
-from lockgate_service.amqp import broker
-from lockgate_service.amqp.broker import CALL_LIMIT, Lost, backoff, words
-from lockgate_service.amqp.intake import topology
-from lockgate_service.amqp.intake.counters import Counters
-from lockgate_service.amqp.intake.dead_letters import InvalidQueue
-from lockgate_service.amqp.intake.delivery import Delivery
-from lockgate_service.amqp.intake.inbox import Inbox
-from lockgate_service.amqp.intake.mapping import Asked, asked
-from lockgate_service.amqp.intake.settings import Settings
-from lockgate_service.amqp.url import place
+from lockgate_service.amqp import broker, program
+from lockgate_service.amqp.broker import CALL_LIMIT, Lost, backoff, place, words
+from lockgate_service.amqp.commands import IntakeSettings
+from lockgate_service.amqp.dead_letters import DeadLetters
+from lockgate_service.amqp.deliveries import Acknowledgements, Delivery, Inbox
+from lockgate_service.amqp.mapping import Asked, asked
+from lockgate_service.amqp.metrics import Counters, Families
 from lockgate_service.health import Health
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import Refusal
@@ -28,17 +29,33 @@ from lockgate_service.tasks.notify import Notifier
 
 # Seconds.
 STOP_LIMIT = 10.0
-LOOK_EVERY = 5.0
+MEASURE_EVERY = 5.0
+POOL_SIZE = 3
 REFUSED_FOR_GOOD = frozenset({400, 413, 422})
 
 Pair = tuple[Delivery, Asked]
 Refused = tuple[Delivery, Refusal]
 
 
-class Intake:
-    """Runs until it is told to stop. Whatever goes away meanwhile, it waits for it and goes on."""
+async def live(settings: IntakeSettings) -> None:
+    """Returns after an orderly stop."""
+    url = make_conninfo("", **{"application_name": "lockgate-intake"} | conninfo_to_dict(settings.database_url))
+    pool = Pool(url, POOL_SIZE)
+    notifier = Notifier(partial(db.notify, pool))
+    intake = Intake(settings, pool, notifier)
+    await pool.open()
+    if settings.metrics:
+        metrics.serve(settings.metrics, Families(intake.counters, lambda: intake.is_consuming))
+    try:
+        await program.live(intake, settings.status_file, notifier.run())
+    finally:
+        await pool.close()
 
-    def __init__(self, settings: Settings, pool: Pool, notifier: Notifier) -> None:
+
+class Intake:
+    """Runs until `stop`. When the database or the broker goes away, it waits for it and goes on."""
+
+    def __init__(self, settings: IntakeSettings, pool: Pool, notifier: Notifier) -> None:
         self.counters = Counters()
         self.is_consuming = False
         self._settings = settings
@@ -50,14 +67,17 @@ class Intake:
         self._backoff = backoff()  # between tries to reach the broker
 
     def stop(self) -> None:
-        """Finish the batch that is under way, and no more."""
+        """Finishes the batch that is under way, and no more."""
         self._stopping.set()
         self._inbox.close()
+
+    def status(self) -> dict[str, Any]:
+        return {"works": self.is_consuming}
 
     async def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                await self._database()
+                await self._until_ready()
                 async with self._connected() as (consuming, publishing):
                     await self._consume(consuming, publishing)
             except* broker.TROUBLE as group:
@@ -71,7 +91,7 @@ class Intake:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[AbstractConnection, AbstractConnection]]:
-        """Two connections: when the broker is short of memory or disk it stops to read from those that publish, and
+        """Two connections: when the broker is short of memory or disk it stops reading from those that publish, and
         acknowledgements have to get through."""
         name = f"lockgate-intake {socket.gethostname()}"
         consuming = await broker.connect(self._settings.amqp_url, name)
@@ -85,14 +105,14 @@ class Intake:
             await broker.close(consuming)
 
     async def _consume(self, consuming: AbstractConnection, publishing: AbstractConnection) -> None:
-        """Returns when stopped. Raises what says that the broker has gone, in an exception group or alone."""
+        """Returns when stopped. Raises one of TROUBLE, alone or in an exception group, when the broker is lost."""
         settings = self._settings
-        await topology.declare(consuming, settings)
+        await broker.declare(consuming, settings)
         channel = await broker.channel(consuming, confirms=False)
-        looking = await broker.channel(consuming, confirms=False)
+        measuring = await broker.channel(consuming, confirms=False)
         confirming = await broker.channel(publishing, confirms=True)
         acknowledgements = Acknowledgements(channel)
-        invalid = InvalidQueue(settings.invalid_queue, confirming, self.counters, acknowledgements.single)
+        dead_letters = DeadLetters(settings.invalid_queue, confirming, self.counters, acknowledgements.single)
         self._inbox = inbox = Inbox()
         cancelled = asyncio.Event()
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
@@ -100,12 +120,13 @@ class Intake:
         consumer = await channel.basic_consume(settings.queue, inbox.put, timeout=CALL_LIMIT)
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(_until_closed(each)) for each in (consuming, publishing, channel, looking, confirming)
+                group.create_task(_until_closed(each))
+                for each in (consuming, publishing, channel, measuring, confirming)
             ]
             beside += [
                 group.create_task(_until_cancelled(cancelled, settings.queue)),
-                group.create_task(invalid.run()),
-                group.create_task(self._look(looking)),
+                group.create_task(dead_letters.run()),
+                group.create_task(self._measure(measuring)),
             ]
             self.is_consuming = True
             self._backoff.reset()
@@ -113,25 +134,25 @@ class Intake:
             if self._stopping.is_set():
                 inbox.close()
             while batch := await inbox.next():
-                await self._take(batch, acknowledgements, invalid)
+                await self._take(batch, acknowledgements, dead_letters)
             self.is_consuming = False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_LIMIT):
                     await channel.basic_cancel(str(consumer.consumer_tag))
-                    await invalid.empty()
+                    await dead_letters.empty()
                     # Answered after the acknowledgements that were sent before; a close would overtake them.
                     await channel.basic_qos(prefetch_count=settings.prefetch)
             for task in beside:
                 task.cancel()
 
-    async def _look(self, channel: AbstractChannel) -> None:
+    async def _measure(self, channel: AbstractChannel) -> None:
         while True:
-            self.counters.waiting = await topology.ready(channel, self._settings.queue)
-            await asyncio.sleep(LOOK_EVERY)
+            self.counters.waiting = await broker.ready(channel, self._settings.queue)
+            await asyncio.sleep(MEASURE_EVERY)
 
     # -- a batch ------------------------------------------------------------------------------------------------------
 
-    async def _take(self, batch: list[Delivery], acknowledgements: "Acknowledgements", invalid: InvalidQueue) -> None:
+    async def _take(self, batch: list[Delivery], acknowledgements: Acknowledgements, dead_letters: DeadLetters) -> None:
         self.counters.received += len(batch)
         bad: list[Refused] = []
         good: list[Pair] = []
@@ -144,11 +165,11 @@ class Intake:
             return
         acknowledgements.except_for({message.tag for message, _ in bad})
         for message, why in bad:
-            invalid.put(message, why)
+            dead_letters.put(message, why)
         await acknowledgements.batch([message.tag for message in batch])
 
     async def _store(self, good: list[Pair], bad: list[Refused]) -> bool:
-        """Returns when all are stored or found bad. False if it was told to stop before."""
+        """Returns when all are stored or found bad; False if stopped before."""
         pauses = backoff()
         # Statements of several intakes meet the same keys in the same order, or they would lock each other out.
         left = sorted(good, key=lambda pair: pair[1].keys)
@@ -160,14 +181,14 @@ class Intake:
                 # Fewer, in case it was too much for the time a statement has.
                 at_once = max(1, at_once // 2)
                 await self._pause(pauses.next())
-                await self._database()
+                await self._until_ready()
                 if self._stopping.is_set():
                     return False
                 self.is_consuming = True
         return True
 
     async def _try(self, pairs: list[Pair], bad: list[Refused]) -> list[Pair]:
-        """Those that could not be stored now."""
+        """Returns those that could not be stored now."""
         left: list[Pair] = []
 
         async def submit(those: list[Pair]) -> None:
@@ -201,8 +222,8 @@ class Intake:
         else:
             bad.append((message, refused(outcome, one.task, task)))
 
-    async def _database(self) -> None:
-        """Waits until it can take tasks; returns too when stopped."""
+    async def _until_ready(self) -> None:
+        """Returns when the database can take tasks, or when stopped."""
         pauses = backoff()
         while not self._stopping.is_set():
             try:
@@ -214,31 +235,6 @@ class Intake:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-
-
-class Acknowledgements:
-    """What the broker is told to forget, of one channel. One word for a whole batch and all before it, unless bad
-    messages before it are still on their way to the invalid queue."""
-
-    def __init__(self, channel: AbstractChannel) -> None:
-        self._channel = channel
-        self._held: set[int] = set()
-
-    def except_for(self, tags: set[int]) -> None:
-        """These will be acknowledged one by one."""
-        self._held |= tags
-
-    async def batch(self, tags: list[int]) -> None:
-        if not self._held:
-            await self._channel.basic_ack(tags[-1], multiple=True, wait=False)
-            return
-        for one in tags:
-            if one not in self._held:
-                await self._channel.basic_ack(one, wait=False)
-
-    async def single(self, one: int) -> None:
-        await self._channel.basic_ack(one, wait=False)
-        self._held.discard(one)
 
 
 async def _until_closed(it: AbstractConnection | AbstractChannel) -> None:

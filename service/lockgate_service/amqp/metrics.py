@@ -1,12 +1,22 @@
-"""The intake's metrics for Prometheus."""
+"""The counters of the intake, and its metrics for Prometheus."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lockgate_service.amqp.intake.counters import Counters
+
+@dataclass
+class Counters:
+    """Since the start of the process; `waiting` is of the moment."""
+
+    received: int = 0  # deliveries, again those that came again
+    created: int = 0
+    duplicate: int = 0  # found by message_id or dedupe_key
+    invalid: int = 0  # in the invalid queue
+    waiting: int = 0  # ready in the queue, as the broker said last
 
 
 class Families(Collector):
@@ -24,9 +34,7 @@ class Families(Collector):
         yield CounterMetricFamily(
             "lockgate_intake_received", "Deliveries, again those that came again.", counters.received
         )
-        messages = CounterMetricFamily(
-            "lockgate_intake_messages", "Messages done with, by what became of them.", labels=["outcome"]
-        )
+        messages = CounterMetricFamily("lockgate_intake_messages", "Messages by their outcome.", labels=["outcome"])
         for outcome in ("created", "duplicate", "invalid"):
             messages.add_metric([outcome], getattr(counters, outcome))
         yield messages

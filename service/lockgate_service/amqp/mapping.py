@@ -1,4 +1,4 @@
-"""What a message means: the task it asks for, or what is wrong with it. Nothing here waits for anything."""
+"""From a message to the task that it asks for, or to what is wrong with it. Nothing here waits."""
 
 import base64
 import math
@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from lockgate_service.amqp.lenient import UNREADABLE
+from lockgate_service.amqp.broker import UNREADABLE
 from lockgate_service.http.body import TASKS_MAX, decode, field_and_message
 from lockgate_service.http.problems import Refusal, invalid
 from lockgate_service.tasks.messages import Due, KeyedTask, NewTask
 
 MESSAGE_ID_LENGTH_MAX = 200
 SOON = 60.0  # seconds
-# Not the producer's: the broker counts deliveries in them.
+# Headers in which the broker counts deliveries.
 OF_THE_BROKER = frozenset({"x-delivery-count", "x-acquired-count"})
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Properties(Struct, frozen=True, kw_only=True):
-    """Those of a message that mean something to us."""
+    """The properties of a message that mean something to us."""
 
     message_id: str | None = None
     correlation_id: str | None = None
@@ -39,7 +39,7 @@ class EnvelopedTask(KeyedTask, omit_defaults=True):
 
 
 class Asked(Struct, frozen=True):
-    """What a message asks for: the task as `submit_batch` takes it, and what has to be known of it besides."""
+    """The task that a message asks for, as `submit_batch` takes it, and what the intake needs to know of it."""
 
     item: bytes
     task: NewTask
@@ -48,7 +48,7 @@ class Asked(Struct, frozen=True):
 
 
 def asked(body: bytes, properties: Properties, now: datetime | None = None) -> Asked:
-    """Raises Refusal with the words in which `POST /tasks` would refuse it."""
+    """Raises the Refusal with which `POST /tasks` would answer."""
     if len(body) > TASKS_MAX:
         raise Refusal(413, f"the message has {len(body)} bytes, more than {TASKS_MAX}")
     if not body:
@@ -67,7 +67,7 @@ def asked(body: bytes, properties: Properties, now: datetime | None = None) -> A
 
 
 def _with_properties(task: NewTask, properties: Properties) -> NewTask:
-    """The body has the word; a property says what the body leaves open."""
+    """The body wins; a property counts where the body leaves something open."""
     found: dict[str, Any] = {}
     if task.priority is None and properties.priority is not None:
         found["priority"] = properties.priority
@@ -83,7 +83,7 @@ def _with_properties(task: NewTask, properties: Properties) -> NewTask:
 
 
 def _message_id(message_id: str | None) -> str | None:
-    """The idempotency key; an empty one is none."""
+    """The idempotency key. An empty message_id is none."""
     if not message_id:
         return None
     if len(message_id) > MESSAGE_ID_LENGTH_MAX:
@@ -94,7 +94,7 @@ def _message_id(message_id: str | None) -> str | None:
 
 
 def _envelope(properties: Properties) -> dict[str, Any] | None:
-    """For people and for who hears of the task's end: nothing that is in it can make a message invalid but its size."""
+    """For people, and for receivers of the task's end. Nothing in it but its size can make a message invalid."""
     found: dict[str, Any] = {}
     if properties.correlation_id:
         found["correlation_id"] = _plain(properties.correlation_id)
@@ -130,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 
 def _due(task: NewTask, now: datetime) -> Due | None:
-    """For a hint to runners: what it gets wrong, their poll sets right."""
+    """For a hint to runners. Where it is wrong, their poll finds the task."""
     if task.run_at is None:
         delay = task.delay or 0.0
         return "now" if delay == 0 else "soon" if delay < SOON else None

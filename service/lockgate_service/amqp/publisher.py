@@ -1,49 +1,51 @@
-"""The publisher, read first: outcomes are read, published, confirmed, and only then forgotten."""
+"""The publisher: it reads outcomes from the outbox, publishes them, and removes those that the broker confirmed."""
 
 import asyncio
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from aiormq.abc import AbstractChannel
+from pamqp.commands import Basic
 
 from lockgate.log import logger
-from lockgate_service.amqp import broker
-from lockgate_service.amqp.broker import CALL_LIMIT, backoff, words
-from lockgate_service.amqp.publish import db
-from lockgate_service.amqp.publish.db import Outcome, Session
-from lockgate_service.amqp.publish.event import properties, routing_key
-from lockgate_service.amqp.publish.settings import Settings
-from lockgate_service.amqp.url import place
+from lockgate_service.amqp import broker, outbox, program
+from lockgate_service.amqp.broker import CALL_LIMIT, backoff, place, words
+from lockgate_service.amqp.commands import PublisherSettings
+from lockgate_service.amqp.outbox import Outcome, Session
 from lockgate_service.health import SCHEMA_VERSION
 
 # Seconds.
 POLL = 0.2
 STANDBY_POLL = 1.0
-LOOK_EVERY = 5.0
+MEASURE_EVERY = 5.0
 LATE = 60.0
+ROUTING_KEY_BYTES_MAX = 255
 
 
 @dataclass
 class Counters:
-    """`published` since the start of the process; the others as they were at the last look."""
+    """`published` since the start of the process; the others when they were last measured."""
 
     published: int = 0  # confirmed, again those that were published again
     waiting: int = 0  # outcomes not published yet, counted to 10,001
     oldest_wait: float = 0.0  # seconds
 
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
-
 
 class NotYet(Exception):
-    """What the database lacks; said in one line."""
+    """What the database lacks, in one line."""
+
+
+async def live(settings: PublisherSettings) -> None:
+    """Returns after an orderly stop."""
+    await program.live(Publisher(settings), settings.status_file)
 
 
 class Publisher:
-    """Runs until it is told to stop. One at a time publishes, whoever holds the lock; the others stand by."""
+    """Runs until `stop`. Of several publishers the one that holds the lock publishes; the others stand by."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PublisherSettings) -> None:
         self.counters = Counters()
         self.is_well = False
         self.is_leading = False
@@ -52,13 +54,16 @@ class Publisher:
         self._backoff = backoff()
 
     def stop(self) -> None:
-        """Finish the batch that is under way, and no more."""
+        """Finishes the batch that is under way, and no more."""
         self._stopping.set()
+
+    def status(self) -> dict[str, Any]:
+        return {"works": self.is_well, "leads": self.is_leading}
 
     async def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                await self._live()
+                await self._connect_and_publish()
             except psycopg.Error as error:
                 logger.warning("database lost", error=str(error).strip().split("\n")[0])
             except NotYet as error:
@@ -69,11 +74,11 @@ class Publisher:
                 self.is_well = self.is_leading = False
             await self._pause(self._backoff.next())
 
-    async def _live(self) -> None:
+    async def _connect_and_publish(self) -> None:
         """Returns when stopped."""
-        session = await db.connect(self._settings.database_url)
+        session = await outbox.connect(self._settings.database_url)
         try:
-            if (version := await db.schema_version(session)) < SCHEMA_VERSION:
+            if (version := await outbox.schema_version(session)) < SCHEMA_VERSION:
                 raise NotYet(f"the schema has version {version}, this needs {SCHEMA_VERSION}: run `lockgate migrate`")
             connection = await broker.connect(self._settings.amqp_url, "lockgate-publish")
             try:
@@ -90,12 +95,12 @@ class Publisher:
             await session.close()
 
     async def _stand_by(self, session: Session, channel: AbstractChannel) -> None:
-        """Returns when it leads, or is stopped."""
+        """Returns when it has the lock, or is stopped."""
         self.is_well = True
         self._backoff.reset()
-        if not await db.lead(session):
+        if not await outbox.lock(session):
             logger.info("standing by")
-        while not self._stopping.is_set() and not await db.lead(session):
+        while not self._stopping.is_set() and not await outbox.lock(session):
             if channel.is_closed:
                 raise broker.Lost("closed")
             await self._pause(STANDBY_POLL)
@@ -103,33 +108,32 @@ class Publisher:
     async def _lead(self, session: Session, channel: AbstractChannel) -> None:
         if self._stopping.is_set():
             return
-        if await db.record(session):
+        if await outbox.record(session):
             logger.info("ends are recorded from now on")
         self.is_leading = True
-        where = {"broker": place(self._settings.amqp_url), "exchange": self._settings.exchange}
-        logger.info("publishing", **where)
-        looked = 0.0
+        logger.info("publishing", broker=place(self._settings.amqp_url), exchange=self._settings.exchange)
+        measured = 0.0
         while not self._stopping.is_set():
             if channel.is_closed:
                 raise broker.Lost("closed")
-            outcomes = await db.outcomes(session)
+            outcomes = await outbox.next_outcomes(session)
             await self._publish(outcomes, session, channel)
             now = asyncio.get_running_loop().time()
-            if now - looked > LOOK_EVERY:
-                looked = now
-                await self._look(session)
+            if now - measured > MEASURE_EVERY:
+                measured = now
+                await self._measure(session)
             if not outcomes:
                 await self._pause(POLL)
 
     async def _publish(self, outcomes: list[Outcome], session: Session, channel: AbstractChannel) -> None:
-        """All at once: no two of them are of one task. Those that the broker confirmed are forgotten, whatever happened
-        to the others. Raises what happened."""
+        """All at once: no two of them are of one task. Removes those that the broker confirmed, whatever happened to
+        the others. Raises what happened."""
         if not outcomes:
             return
         done = await asyncio.gather(*(self._send(one, channel) for one in outcomes), return_exceptions=True)
         errors = [result for result in done if isinstance(result, BaseException)]
         confirmed = [one.id for one, result in zip(outcomes, done, strict=True) if result is None]
-        await db.forget(session, confirmed)
+        await outbox.ack(session, confirmed)
         self.counters.published += len(confirmed)
         if errors:
             raise errors[0]
@@ -140,11 +144,32 @@ class Publisher:
             properties=properties(outcome), timeout=CALL_LIMIT,
         )  # fmt: skip
 
-    async def _look(self, session: Session) -> None:
-        self.counters.waiting, self.counters.oldest_wait = await db.waiting(session)
+    async def _measure(self, session: Session) -> None:
+        self.counters.waiting, self.counters.oldest_wait = await outbox.waiting(session)
         if self.counters.oldest_wait > LATE:
             logger.warning("late", waiting=self.counters.waiting, oldest_wait=round(self.counters.oldest_wait, 1))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def routing_key(outcome: Outcome) -> str:
+    """queue.kind.status, with the kind cut where that would be too long."""
+    around = len(f"{outcome.queue}..{outcome.status}".encode())
+    kind = outcome.kind.encode()[: ROUTING_KEY_BYTES_MAX - around].decode(errors="ignore")
+    return f"{outcome.queue}.{kind}.{outcome.status}"
+
+
+def properties(outcome: Outcome) -> Basic.Properties:
+    correlation_id = outcome.correlation_id
+    if correlation_id is not None and len(correlation_id.encode()) > ROUTING_KEY_BYTES_MAX:
+        correlation_id = None  # it is in the body
+    return Basic.Properties(
+        message_id=str(outcome.id),
+        message_type="task.ended",
+        correlation_id=correlation_id,
+        content_type="application/json",
+        timestamp=outcome.time,
+        delivery_mode=2,
+    )

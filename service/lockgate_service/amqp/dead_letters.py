@@ -1,4 +1,4 @@
-"""Messages that cannot become tasks: to the invalid queue as they came, with the reason in their headers."""
+"""Dead letters: messages that cannot become tasks go to the invalid queue as they came, with the reason in headers."""
 
 import asyncio
 from collections import deque
@@ -12,19 +12,19 @@ from pamqp.commands import Basic
 
 from lockgate.log import logger
 from lockgate_service.amqp.broker import CALL_LIMIT, TROUBLE, backoff, words
-from lockgate_service.amqp.intake.counters import Counters
-from lockgate_service.amqp.intake.delivery import Delivery
+from lockgate_service.amqp.deliveries import Delivery
+from lockgate_service.amqp.metrics import Counters
 from lockgate_service.http.problems import Refusal, problem
 
 REASON_LENGTH_MAX = 1000
 HEADERS_BYTES_MAX = 64 * 1024  # they travel in one frame, which has 128 KiB
 TOGETHER_MAX = 50  # under way
-# Not taken over. The broker would refuse `user_id` of another user, act on `expiration`, and deliver to whom CC names.
+# Left out. The broker would refuse the `user_id` of another user, act on `expiration`, and deliver to the names in CC.
 HEADERS_DROPPED = frozenset({"CC", "BCC", "x-delivery-count", "x-acquired-count"})
 
 
-class InvalidQueue:
-    """Beside the intake, so that the bad do not hold up the good. A message is acknowledged once it is safe there."""
+class DeadLetters:
+    """Moves bad messages beside the intake, so that they do not hold up the good. Acknowledges each once it is safe."""
 
     def __init__(
         self, queue: str, publishing: AbstractChannel, counters: Counters, done: Callable[[int], Awaitable[None]]
@@ -60,7 +60,7 @@ class InvalidQueue:
             self._idle.set()
 
     def _next(self) -> list[tuple[Delivery, Refusal]]:
-        """Some, with a message_id each: by that the client tells which of them the broker gave back."""
+        """Some, of which no two have the same message_id: by that the client tells which one the broker gave back."""
         found: list[tuple[Delivery, Refusal]] = []
         seen: set[str] = set()
         while self._messages and len(found) < TOGETHER_MAX:
@@ -94,7 +94,7 @@ class InvalidQueue:
 
 
 def readdressed(message: Delivery, why: Refusal) -> Basic.Properties:
-    """The message's own properties as far as they can be taken over, and the reason."""
+    """The message's own properties, as far as the broker accepts them from us, and the reason."""
     old = message.properties
     reason: dict[str, Any] = {
         "lockgate-reason": why.detail[:REASON_LENGTH_MAX],
@@ -123,7 +123,7 @@ def readdressed(message: Delivery, why: Refusal) -> Basic.Properties:
 
 
 def is_sendable(encoder: Callable[[Any], bytes], value: Any) -> bool:
-    """Whether our client can write it, into one frame."""
+    """Whether our client can encode it into one frame."""
     try:
         return len(encoder(value)) <= HEADERS_BYTES_MAX
     except (ValueError, TypeError, OverflowError, RecursionError):

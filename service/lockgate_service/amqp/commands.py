@@ -1,0 +1,160 @@
+"""The commands `lockgate intake` and `lockgate publish`: options to settings."""
+
+import asyncio
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from msgspec import Struct
+
+from lockgate import log
+from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS, option, url_option
+from lockgate_service.amqp.program import client_needed
+from lockgate_service.options import DATABASE_URL
+
+
+class IntakeSettings(Struct, frozen=True, kw_only=True):
+    """Checked by the options of `intake`, one field each."""
+
+    database_url: str
+    amqp_url: str
+    queue: str = "lockgate.tasks"
+    exchange: str | None = None
+    exchange_type: str = "topic"
+    bindings: tuple[str, ...] = ("#",)
+    passive: bool = False
+    prefetch: int = 500
+    status_file: str | None = None
+    metrics: str | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+
+    @property
+    def invalid_queue(self) -> str:
+        return f"{self.queue}.invalid"
+
+    @property
+    def scope(self) -> str:
+        """The scope of idempotency keys: a message_id counts within its queue."""
+        return f"amqp:{self.queue}"
+
+
+class PublisherSettings(Struct, frozen=True, kw_only=True):
+    """Checked by the options of `publish`, one field each."""
+
+    database_url: str
+    amqp_url: str
+    exchange: str = "lockgate.events"
+    passive: bool = False
+    status_file: str | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+
+
+def is_amqp_url(text: str) -> bool:
+    """Whether it can be one; it may still lead nowhere."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+AMQP_URL = url_option(
+    "--amqp-url",
+    "LOCKGATE_AMQP_URL",
+    "Where RabbitMQ is.",
+    is_one=is_amqp_url,
+    form="amqp://user:password@host:5672/vhost",
+)
+STATUS_FILE = option(
+    "LOCKGATE_STATUS_FILE",
+    "--status-file",
+    type=click.Path(dir_okay=False),
+    show_default="none",
+    help="Write the status here every second, for lockgate healthcheck.",
+)
+PASSIVE = option(
+    "LOCKGATE_AMQP_PASSIVE",
+    "--passive/--declare",
+    default=False,
+    show_default="off",
+    help="Declare nothing at the broker: somebody else has declared it.",
+)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@DATABASE_URL
+@AMQP_URL
+@option(
+    "LOCKGATE_AMQP_QUEUE",
+    "--queue",
+    default="lockgate.tasks",
+    help="The broker's queue that tasks come from; invalid messages go to the one of this name with .invalid.",
+)
+@option(
+    "LOCKGATE_AMQP_EXCHANGE",
+    "--exchange",
+    show_default="none; publish to the queue by its name",
+    help="Also declare this exchange, and bind the queue to it.",
+)
+@option(
+    "LOCKGATE_AMQP_EXCHANGE_TYPE",
+    "--exchange-type",
+    type=click.Choice(("topic", "direct", "fanout")),
+    default="topic",
+    help="Of that exchange.",
+)
+@option(
+    "LOCKGATE_AMQP_BINDINGS",
+    "--binding",
+    "bindings",
+    multiple=True,
+    show_default="#",
+    help="Routing key by which the queue is bound to it; may be given several times.",
+)
+@PASSIVE
+@option(
+    "LOCKGATE_AMQP_PREFETCH",
+    "--prefetch",
+    type=click.IntRange(1, 10000),
+    default=500,
+    help="Unacknowledged messages at most, each of up to 4 MiB.",
+)
+@STATUS_FILE
+@METRICS
+@LOG_FORMAT
+@LOG_LEVEL
+def intake(bindings: tuple[str, ...], **options: Any) -> None:
+    """Make tasks of the messages in a RabbitMQ queue.
+
+    Starts whether or not Postgres and the broker can be reached, and waits for them.
+    """
+    settings = IntakeSettings(**options, bindings=bindings or ("#",))
+    log.configure(settings.log_format, settings.log_level, name="service")
+    with client_needed():
+        from lockgate_service.amqp.intake import live
+
+        asyncio.run(live(settings))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@DATABASE_URL
+@AMQP_URL
+@option("LOCKGATE_AMQP_EVENTS", "--exchange", default="lockgate.events", help="The topic exchange to publish to.")
+@PASSIVE
+@STATUS_FILE
+@LOG_FORMAT
+@LOG_LEVEL
+def publish(**options: Any) -> None:
+    """Publish each end of a task to a RabbitMQ exchange.
+
+    The first start makes Postgres record each end from then on, until it is published; `select
+    set_outbox(false)` ends that. Of several publishers one works, the others stand by.
+    """
+    settings = PublisherSettings(**options)
+    log.configure(settings.log_format, settings.log_level, name="service")
+    with client_needed():
+        from lockgate_service.amqp.publisher import live
+
+        asyncio.run(live(settings))

@@ -1,1 +1,0 @@
-"""The intake: messages of a RabbitMQ queue become tasks."""

@@ -1,1 +1,0 @@
-"""The publisher: how tasks end is told to a RabbitMQ exchange."""
