@@ -16,7 +16,7 @@ from lockgate_service.auth.keys import Keys
 from lockgate_service.http import params, responses
 from lockgate_service.http.body import OTHERS_MAX, StrictRequest
 from lockgate_service.http.errors import answer
-from lockgate_service.http.middleware import REQUESTS
+from lockgate_service.http.middleware import counted
 from lockgate_service.http.problems import Refusal
 from lockgate_service.openapi import document
 from lockgate_service.options import Settings
@@ -148,7 +148,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         ],
         request_class=StrictRequest,
         lifespan=[life],
-        middleware=[REQUESTS.middleware],
+        middleware=[counted],
         guards=[Guard(pool, readiness, keys)],
         dependencies={
             "pool": provide(pool),

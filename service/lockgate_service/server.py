@@ -14,7 +14,6 @@ from typing import Any
 import h11
 import psycopg
 import uvicorn
-from msgspec import json
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lockgate import log
@@ -22,8 +21,8 @@ from lockgate.errors import UserError
 from lockgate_service.app import create_app
 from lockgate_service.auth import keys
 from lockgate_service.http.headers import PREFER
-from lockgate_service.http.middleware import surrounded, with_usual_headers
-from lockgate_service.http.problems import MEDIA_TYPE, Refusal, invalid, problem
+from lockgate_service.http.middleware import last_problem, surrounded, with_usual_headers
+from lockgate_service.http.problems import Refusal, invalid
 from lockgate_service.options import Settings
 from lockgate_service.pool import Pool
 
@@ -84,15 +83,8 @@ def waits(scope: Mapping[str, Any]) -> bool:
 def protocol(root: str) -> type[H11Protocol]:
     """uvicorn's, which answers what is not HTTP with a problem document too. `root`: our path below a proxy."""
     refusal = invalid("request", "is not HTTP/1.1, or its first line and headers have more than 64 KiB")
-    body = json.encode(problem(refusal, root))
-    headers = with_usual_headers(
-        [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ],
-        root,
-    )
+    headers, body = last_problem(refusal, root)
+    headers = with_usual_headers(headers, root)
 
     class Protocol(H11Protocol):
         """Answers only if it has not begun to answer."""

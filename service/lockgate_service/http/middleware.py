@@ -4,19 +4,20 @@ import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import TypeVar
 
 from litestar.enums import ScopeType
-from litestar.plugins.prometheus import PrometheusConfig, PrometheusMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import json
 from prometheus_client import Counter, Gauge, Histogram
 
 from lockgate.log import logger
-from lockgate_service.http.problems import MEDIA_TYPE, RETRY_SECONDS, problem, unavailable
+from lockgate_service.http.problems import MEDIA_TYPE, RETRY_SECONDS, Refusal, problem, unavailable
 
 Header = tuple[bytes, bytes]
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 # No header allows another origin anything (CORS): pages from elsewhere cannot read an answer.
 ALWAYS: tuple[Header, ...] = (
@@ -125,30 +126,43 @@ async def _redirect_to_slash(scope: Scope, send: Send) -> None:
 
 
 async def _answer_that_we_stop(send: Send, root: str) -> None:
-    body = json.encode(problem(unavailable("the service is stopping"), root))
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", RETRY_SECONDS.encode()),
-        (b"connection", b"close"),
-    ]
+    headers, body = last_problem(unavailable("the service is stopping"), root)
+    headers.append((b"retry-after", RETRY_SECONDS.encode()))
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-Key = tuple[str, str, int]
-"""Method, path as in the documentation, status."""
+def last_problem(refusal: Refusal, root: str) -> tuple[list[Header], bytes]:
+    """Headers and body of an answer after which the connection is closed."""
+    body = json.encode(problem(refusal, root))
+    return [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ], body
 
 
-class RequestMetrics(PrometheusMiddleware):
-    """Litestar's, with each label looked up once, which saves a tenth of a millisecond a request."""
+LABELS = ("method", "path", "status_code", "app_name")
+REQUESTS = Counter("lockgate_http_requests", "Total requests", LABELS)
+SECONDS = Histogram("lockgate_http_request_duration_seconds", "Request duration, in seconds", LABELS)
+ERRORS = Counter("lockgate_http_requests_error", "Total errors in requests", LABELS)
+IN_PROGRESS = Gauge("lockgate_http_requests_in_progress", "Total requests currently in progress", LABELS)
 
-    _ended: dict[Key, tuple[Counter, Histogram, Counter | None]] = {}  # noqa: RUF012 - of the process, as the metrics are
-    _open: dict[Key, Gauge] = {}  # noqa: RUF012
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 500
-        method, path = str(scope.get("method", "")), str(scope["path_template"])
+@cache
+def _labelled(metric: Metric, method: str, path: str, status: int) -> Metric:
+    """Cached, since to look a label up takes longer than to count."""
+    return metric.labels(method, path, status, "lockgate")
+
+
+def counted(app: ASGIApp) -> ASGIApp:
+    """Counts and times the requests of each operation for Prometheus, except probes and streams."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/metrics" or scope["path"].startswith("/health") or scope["path"].endswith("/events"):
+            await app(scope, receive, send)
+            return
+        method, path, status = str(scope.get("method")), str(scope["path_template"]), 500
         begin = time.perf_counter()
 
         async def send_and_note(message: Message) -> None:
@@ -157,44 +171,15 @@ class RequestMetrics(PrometheusMiddleware):
                 status = message["status"]
             await send(message)
 
-        in_progress = self._open_of((method, path, 200))
+        in_progress = _labelled(IN_PROGRESS, method, path, 200)
         in_progress.inc()
         try:
-            await self.app(scope, receive, send_and_note)
+            await app(scope, receive, send_and_note)
         finally:
             in_progress.dec()
-            count, seconds, errors = self._ended_of((method, path, status))
-            count.inc()
-            seconds.observe(time.perf_counter() - begin)
-            if errors:
-                errors.inc()
+            _labelled(REQUESTS, method, path, status).inc()
+            _labelled(SECONDS, method, path, status).observe(time.perf_counter() - begin)
+            if status >= 500:
+                _labelled(ERRORS, method, path, status).inc()
 
-    def _open_of(self, key: Key) -> Gauge:
-        if key not in self._open:
-            labels = self._labels(key)
-            self._open[key] = self.requests_in_progress(labels).labels(*labels.values())
-        return self._open[key]
-
-    def _ended_of(self, key: Key) -> tuple[Counter, Histogram, Counter | None]:
-        if key not in self._ended:
-            labels = self._labels(key)
-            self._ended[key] = (
-                self.request_count(labels).labels(*labels.values()),
-                self.request_time(labels).labels(*labels.values()),
-                self.requests_error_count(labels).labels(*labels.values()) if key[2] >= 500 else None,
-            )
-        return self._ended[key]
-
-    def _labels(self, key: Key) -> dict[str, Any]:
-        method, path, status = key
-        return {"method": method, "path": path, "status_code": status, "app_name": self._config.app_name}
-
-
-# Except probes and streams.
-REQUESTS = PrometheusConfig(
-    app_name="lockgate",
-    prefix="lockgate_http",
-    group_path=True,
-    exclude=["^/health", "^/metrics$", "/events$"],
-    middleware_class=RequestMetrics,
-)
+    return handle
