@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.page import broadcast, snapshot_db
-from lockgate_service.page.snapshot import TaskGlance, merge_patch
+from lockgate_service.page import broadcast
+from lockgate_service.page.snapshot import TaskRow, merge_patch, read_slots
 from lockgate_service.pool import Pool
 from lockgate_service.stats.routes import StatsCache
 
@@ -110,7 +110,7 @@ def test_a_viewer_sees_everything_and_then_a_task_go_its_way(http: httpx.Client,
 
         number = q.submit("mail", tags=["a"])
         task = viewer.until(lambda: viewer.tasks.get(number), "the new task")
-        assert task.keys() == set(TaskGlance.__struct_fields__)
+        assert task.keys() == set(TaskRow.__struct_fields__)
         assert (task["kind"], task["status"], task["tags"]) == ("mail", "queued", ["a"])
         viewer.until(lambda: scene["queues"]["default"]["queued"] == 1, "the count")
         claimed = runner.claim()
@@ -153,13 +153,13 @@ def test_the_database_is_asked_once_for_all_who_watch_and_not_at_all_when_nobody
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
-    look = snapshot_db.slots
+    look = read_slots
 
     async def counted(pool: Pool) -> Any:
         looks.append(time.monotonic())
         return await look(pool)
 
-    monkeypatch.setattr(snapshot_db, "slots", counted)
+    monkeypatch.setattr(broadcast, "read_slots", counted)
     with ExitStack() as stack:
         viewers = [stack.enter_context(watching(http)) for _ in range(20)]
         looks.clear()  # those who came may have had some of their own

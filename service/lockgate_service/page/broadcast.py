@@ -1,4 +1,4 @@
-"""One look at everything, some times a second, for all who watch; none while nobody does."""
+"""The broadcast: reads an update some times a second, once for all viewers; none while there are no viewers."""
 
 import asyncio
 import time
@@ -11,43 +11,52 @@ from msgspec import Raw, Struct, json
 
 from lockgate.log import logger
 from lockgate_service.http.problems import unavailable
-from lockgate_service.page import snapshot_db
-from lockgate_service.page.snapshot import Json, Scene, TaskGlance, event, merge_patch
+from lockgate_service.page.snapshot import (
+    NEWEST,
+    Json,
+    Snapshot,
+    TaskRow,
+    event,
+    merge_patch,
+    read_runners,
+    read_slots,
+    read_tasks,
+)
 from lockgate_service.pool import Pool
 from lockgate_service.single_flight import SingleFlight
 from lockgate_service.stats import db
 from lockgate_service.stats.routes import StatsCache
 
 PAUSE_SECONDS = 0.4
-SHARE = 5  # of the time: where a look takes long, there are fewer
+SHARE = 5  # of the time: where an update takes long to read, there are fewer
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 VIEWERS_MAX = 5000
 FOLLOWED_MAX = 1000  # tasks, for all viewers together
 KEPT_MAX = 32  # messages: a viewer that is further behind begins anew
-SEEN_MAX = 3000  # tasks: more than one look has
+SEEN_MAX = 3000  # tasks: more than one update has
 
 Queue = str | None
-"""What a viewer is limited to; None: nothing."""
+"""The queue that a viewer is limited to; None: all."""
 
 
-class Look(Struct, frozen=True):
-    """Everything, and the tasks that most probably have changed since the look before."""
+class Update(Struct, frozen=True):
+    """The snapshot, and the tasks that most probably have changed since the update before."""
 
-    scene: Scene
-    tasks: list[TaskGlance]
+    snapshot: Snapshot
+    tasks: list[TaskRow]
 
 
 @dataclass(eq=False, slots=True)
 class Channel:
-    """What all viewers of one queue, or of everything, are told: each message is made once."""
+    """The messages to all viewers of one queue, or of all queues: each is encoded once."""
 
-    scene: Json
+    state: Json
     version: int = 0
     kept: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT_MAX))
     news: asyncio.Event = field(default_factory=asyncio.Event)
     snapshot: tuple[int, bytes] = (-1, b"")
-    """With the version that it is of."""
+    """The event, and the version that it is of."""
 
     def tell(self, message: bytes) -> None:
         self.kept.append(message)
@@ -59,33 +68,33 @@ class Channel:
         self.news = asyncio.Event()
 
     def since(self, version: int) -> bytes | None:
-        """What was told after that; None if that is not kept any more."""
+        """The messages after that version; None if they are not kept any more."""
         behind = self.version - version
         return b"".join(list(self.kept)[len(self.kept) - behind :]) if 0 <= behind <= len(self.kept) else None
 
 
 class Broadcast:
-    """All who watch in this process. However many they are, they cost the database one look; and however slow one is,
-    it costs no more memory than what is on its way to it."""
+    """All viewers of this process share one read of the database. A slow viewer costs no more memory than the messages
+    on their way to it."""
 
     def __init__(self, pool: Pool, stats_cache: StatsCache, stopping: asyncio.Event) -> None:
         self._pool = pool
         self._stats_cache = stats_cache
         self._stopping = stopping
-        self._latest = SingleFlight(self._look, PAUSE_SECONDS / 2, 1)
+        self._latest = SingleFlight(self._read, PAUSE_SECONDS / 2, 1)
         self._viewers: Counter[Queue] = Counter()
         self._followed: Counter[int] = Counter()
         self._channels: dict[Queue, Channel] = {}
         self._seen: dict[int, tuple[str, bytes]] = {}
-        """Queue and text of each task that was told of, those not seen for the longest time first."""
+        """Queue and text of each task that was sent, those not seen for the longest time first."""
         self._lively: list[int] = []
-        """The tasks of the latest look."""
+        """The tasks of the latest update."""
         self._wanted = asyncio.Event()
         self._is_failing = False
 
     @property
     def viewers(self) -> int:
-        """How many watch."""
+        """How many there are."""
         return self._viewers.total()
 
     async def refuse_if_unable(self, followed: Collection[int]) -> None:
@@ -96,24 +105,24 @@ class Broadcast:
             raise unavailable(f"{FOLLOWED_MAX} tasks are being followed already")
         await self._latest.get()
 
-    async def scene(self) -> Scene:
-        """As those who watch see it, or would. Raises what reading it raises."""
-        return (await self._latest.get()).scene
+    async def snapshot(self) -> Snapshot:
+        """As viewers see it. Raises what reading it raises."""
+        return (await self._latest.get()).snapshot
 
     async def stream(self, queue: Queue, followed: Collection[int]) -> AsyncIterator[bytes]:
         """A snapshot, and what changes after that; an empty comment now and then. Ends when the service stops. Raises
         Refusal (503) and psycopg.Error, before the snapshot."""
         with self._viewer(queue, followed):
             if queue not in self._channels:
-                look = await self._latest.get()
-                self._channels.setdefault(queue, Channel(look.scene.of(queue)))
+                update = await self._latest.get()
+                self._channels.setdefault(queue, Channel(update.snapshot.of(queue)))
             channel = self._channels[queue]
             version = -1
             while not self._stopping.is_set():
                 news = channel.news
                 message = channel.since(version)
                 if message is None:
-                    message = self._snapshot(queue, channel)
+                    message = self._snapshot_event(queue, channel)
                 version = channel.version
                 if message:
                     yield message
@@ -149,7 +158,7 @@ class Broadcast:
                 await asyncio.sleep(max(PAUSE_SECONDS - took, (SHARE - 1) * took))
 
     async def end_all(self) -> None:
-        """Waits until the service stops, and then has everybody go."""
+        """Waits until the service stops, and then ends all streams."""
         await self._stopping.wait()
         for channel in self._channels.values():
             channel.wake()
@@ -167,23 +176,23 @@ class Broadcast:
                 del self._viewers[queue]
                 self._channels.pop(queue, None)
             self._followed.subtract(followed)
-            self._followed += Counter()  # without those that nobody follows any more
+            self._followed += Counter()  # drops those that no viewer follows any more
 
-    async def _look(self) -> Look:
+    async def _read(self) -> Update:
         # One after another: on one connection at a time.
         stats = await self._stats_cache.stats()
         series = await self._stats_cache.series(db.HOUR, 60)
-        slots = await snapshot_db.slots(self._pool)
-        runners = await snapshot_db.runners(self._pool)
-        tasks = await snapshot_db.lively_tasks(self._pool, list(self._followed))
-        return Look(Scene(stats, slots, runners, series), tasks)
+        slots = await read_slots(self._pool)
+        runners = await read_runners(self._pool)
+        tasks = await read_tasks(self._pool, list(self._followed))
+        return Update(Snapshot(stats, slots, runners, series), tasks)
 
-    def _publish(self, look: Look) -> None:
-        changed, gone = self._compare(look.tasks)
+    def _publish(self, update: Update) -> None:
+        changed, gone = self._compare(update.tasks)
         for queue, channel in self._channels.items():
-            scene = look.scene.of(queue)
-            patch = merge_patch(channel.scene, scene)
-            channel.scene = scene
+            snapshot = update.snapshot.of(queue)
+            patch = merge_patch(channel.state, snapshot)
+            channel.state = snapshot
             message = event("change", patch) if self._is_failing or patch.keys() - {"time"} else b""
             items = [Raw(text) for its_queue, text in changed if queue in (None, its_queue)]
             lost = [number for its_queue, number in gone if queue in (None, its_queue)]
@@ -193,12 +202,12 @@ class Broadcast:
                 channel.tell(message)
         self._is_failing = False
 
-    def _compare(self, tasks: Iterable[TaskGlance]) -> tuple[list[tuple[str, bytes]], list[tuple[str, int]]]:
-        """The tasks that are not as they were, and the numbers of those that are gone, each with its queue."""
+    def _compare(self, tasks: Iterable[TaskRow]) -> tuple[list[tuple[str, bytes]], list[tuple[str, int]]]:
+        """The tasks that have changed, and the numbers of those that are gone, each with its queue."""
         now = {task.id: (task.queue, json.encode(task)) for task in tasks}
         changed = [one for number, one in now.items() if self._seen.get(number) != one]
-        # Of the newest tasks, and of those that are followed, one that is not there is not anywhere.
-        oldest = sorted(now, reverse=True)[snapshot_db.NEWEST - 1] if len(now) >= snapshot_db.NEWEST else 0
+        # A task that is missing from the newest, or from those that viewers follow, is deleted.
+        oldest = sorted(now, reverse=True)[NEWEST - 1] if len(now) >= NEWEST else 0
         expected = {number for number in self._lively if number > oldest} | self._followed.keys()
         gone = [(self._seen.pop(number)[0], number) for number in expected - now.keys() if number in self._seen]
         for number, one in now.items():
@@ -209,11 +218,11 @@ class Broadcast:
         self._lively = list(now)
         return changed, gone
 
-    def _snapshot(self, queue: Queue, channel: Channel) -> bytes:
-        version, snapshot = channel.snapshot
+    def _snapshot_event(self, queue: Queue, channel: Channel) -> bytes:
+        version, message = channel.snapshot
         if version != channel.version:
             seen = [self._seen[number] for number in self._lively if number in self._seen]
             items = [Raw(text) for its_queue, text in seen if queue in (None, its_queue)]
-            snapshot = event("snapshot", channel.scene) + event("tasks", {"items": items, "gone": []})
-            channel.snapshot = (channel.version, snapshot)
-        return snapshot
+            message = event("snapshot", channel.state) + event("tasks", {"items": items, "gone": []})
+            channel.snapshot = (channel.version, message)
+        return message

@@ -1,4 +1,4 @@
-"""Everything as a stream of events: what a live page is made of."""
+"""GET /events: the snapshot and its changes as a stream, which the page is built on."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial

@@ -1,4 +1,4 @@
-"""The page's own files, under a path that changes with them: browsers keep them for ever."""
+"""The page's own files, below a path that changes with them, so that browsers may keep them for ever."""
 
 import gzip
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ KEPT = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-
 
 
 class File(Struct, frozen=True):
-    """A file as it is sent: the second is for whoever can unpack it."""
+    """A file, plain and as gzip."""
 
     media_type: str
     plain: bytes
@@ -40,10 +40,10 @@ def _digest(files: Mapping[str, File]) -> str:
 
 FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
 MODULES = [name for name in FILES if name.endswith(".js") and name != "start.js"]
-"""What start.js starts, once the page is painted."""
+"""The modules that start.js loads once the page is painted."""
 VERSION = f"page-{_digest(FILES)}"
 STYLE = (Path(__file__).parent / "page.css").read_text()
-"""Stands in the page itself: fetched, it would come after all that the service has to do for the page."""
+"""Inline: a style of its own would come after all that the service does for the page."""
 STYLE_SOURCE = style_source(STYLE)
 
 

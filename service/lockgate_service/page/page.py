@@ -1,4 +1,4 @@
-"""The live page: its first paint, and the parts of it that the page asks for anew."""
+"""The page: its first paint, and the parts of it that it loads again."""
 
 import asyncio
 import gzip
@@ -22,8 +22,8 @@ from lockgate_service.http.errors import answer, refusal
 from lockgate_service.page import view
 from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.page.files import MODULES, STYLE, STYLE_SOURCE, VERSION, takes_packed
-from lockgate_service.page.query import STATUSES, Wanted, labels, wanted
-from lockgate_service.page.snapshot import Json, TaskGlance
+from lockgate_service.page.query import STATUSES, PageQuery, labels, page_query
+from lockgate_service.page.snapshot import Json, TaskRow
 from lockgate_service.page.text import moment, plural
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
@@ -31,10 +31,10 @@ from lockgate_service.tasks.failures import FailureGroups
 from lockgate_service.tasks.loader import TaskLoader
 
 ROWS = 50
-FAILED_SECONDS = 86400  # of what has failed for longer, lists tell
+FAILED_SECONDS = 86400  # lists show what failed before
 FAILURES_MAX = 20
 PACKING = 5  # of 9: more takes longer than it saves
-# Nothing but our own files, and no text that becomes a script or a style, whatever is in the database.
+# Allows our own files only, so that no text from the database becomes a script or a style.
 POLICY = (
     f"default-src 'none'; script-src 'self'; style-src {STYLE_SOURCE}; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -63,13 +63,13 @@ _environment.globals |= {
 
 
 def prepare() -> None:
-    """Takes a tenth of a second, and the first who looks need not wait for it."""
+    """Compiles the templates in advance, which takes a tenth of a second."""
     for name in _environment.list_templates():
         _environment.get_template(name)
 
 
 def refused(root: str, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """For people, a page to sign in, or one that tries again; for programs, what every error is."""
+    """For people, a page to sign in, or one that tries again; for programs, a problem document."""
     why = refusal(error)
     if why is None or why.status not in (401, 503) or "text/html" not in request.headers.get("accept", ""):
         return answer(root, request, error)
@@ -90,19 +90,19 @@ async def get_page(
     loader: NamedDependency[TaskLoader],
     failures: NamedDependency[FailureGroups],
 ) -> Response[bytes] | Stream:
-    """Everything at a glance; `?task=17` one task too. What is asked of the database is bounded, and what does not
-    depend on the filter is shared with all who watch."""
-    asked = wanted(request.query_params, caller, datetime.now(UTC))
-    scene = (await broadcast.scene()).of(caller.queue)
-    now = moment(scene["time"]) or 0.0
+    """All there is to see; with `?task=17` one task too. The reads of the database are bounded, and those that do not
+    depend on the filter are shared with all viewers."""
+    asked = page_query(request.query_params, caller, datetime.now(UTC))
+    snapshot = (await broadcast.snapshot()).of(caller.queue)
+    now = moment(snapshot["time"]) or 0.0
     context: dict[str, Any] = {
-        "wanted": asked,
+        "query": asked,
         "caller": caller,
         "may_submit": caller.may("submit"),
         "may_admin": caller.may("admin"),
         "wrong": labels(asked.wrong),
-        "queues": list(scene["queues"]),
-        "time": scene["time"],
+        "queues": list(snapshot["queues"]),
+        "time": snapshot["time"],
     }
 
     async def tasks() -> None:
@@ -115,17 +115,17 @@ async def get_page(
     async def pieces() -> AsyncIterator[str]:
         yield rendered("top.html", context)
         groups = await failures.groups(caller.queue, FAILED_SECONDS)
-        sight = {
-            "problems": view.problems(scene, groups.items[:FAILURES_MAX]),
-            "bands": [view.band(one, scene, now) for one in scene["queues"].values()],
-            "counters": view.counters(scene),
-            "oldest": view.ago(scene["all"].get("due_since"), now),
+        parts = {
+            "problems": view.problems(snapshot, groups.items[:FAILURES_MAX]),
+            "bands": [view.band(one, snapshot, now) for one in snapshot["queues"].values()],
+            "counters": view.counters(snapshot),
+            "oldest": view.ago(snapshot["all"].get("due_since"), now),
         }
-        yield rendered("sight.html", context | sight)
+        yield rendered("main.html", context | parts)
         await asyncio.gather(tasks(), task())
         rows = {
-            "queue_rows": [view.queue(one, now) for one in scene["queues"].values()],
-            "runner_rows": [view.runner(one, now) for one in scene["runners"].values()],
+            "queue_rows": [view.queue(one, now) for one in snapshot["queues"].values()],
+            "runner_rows": [view.runner(one, now) for one in snapshot["runners"].values()],
         }
         yield rendered("lists.html", context | rows)
 
@@ -137,17 +137,17 @@ async def get_page(
     return shown(request, "parts.html", context)
 
 
-async def _list(asked: Wanted, pool: Pool, now: float) -> Json:
+async def _list(asked: PageQuery, pool: Pool, now: float) -> Json:
     if asked.wrong:
         return {"rows": [], "older": None}
-    found = await lists.page(pool, asked.only, asked.below, ROWS, db.GLANCE)
-    rows = [view.row(TaskGlance(*one), now) for one in found.rows]
+    found = await lists.page(pool, asked.only, asked.below, ROWS, db.ROW)
+    rows = [view.row(TaskRow(*one), now) for one in found.rows]
     older = asked.link(below=found.rest, trail=asked.older_trail) if found.rest is not None else None
     return {"rows": rows, "older": older}
 
 
 async def _detail(task_id: int, caller: Caller, pool: Pool, loader: TaskLoader, now: float) -> Json:
-    """Without `task` where there is none that the caller may see."""
+    """Without `task` where there is no such task, or the caller may not see it."""
     found = await loader.task(task_id)
     if found is None or not caller.sees(found.queue):
         return {"number": task_id}
@@ -172,7 +172,7 @@ def shown(
 
 
 def streamed(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> Stream:
-    """Each piece as soon as it is there: the browser paints the first while the next are read."""
+    """Sends each piece as soon as it is ready: the browser paints the first while the service reads the next."""
     headers = dict(HEADERS)
     packer = None
     if takes_packed(request):
@@ -190,7 +190,7 @@ def streamed(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> Str
 
 
 async def _to_its_end(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Where a piece cannot be had, says so: it is too late for another status."""
+    """Says so where a piece fails: it is too late for another status."""
     try:
         async for text in pieces:
             yield text

@@ -1,4 +1,4 @@
-"""What the address of the page asks for: which tasks, from where on, and which one in full."""
+"""The query of the page's address: the filter of the tasks, where the list begins, and the task shown in full."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 PARTS = ("tasks", "task")
 
 
-class Wanted(Struct):
-    """`given` are the parameters as they were; `wrong`, by name, says what is wrong with them. Tasks below `below`,
-    after the pages that began below those of `trail` (0: the first one)."""
+class PageQuery(Struct):
+    """`given` are the parameters as they were; `wrong`, by name, says what is wrong with them. The list begins below
+    the id `below`, after the pages that began below those of `trail` (0: the first one)."""
 
     only: TaskFilter
     given: dict[str, str]
@@ -60,8 +60,8 @@ class Wanted(Struct):
         return self.link(below=before or None, trail="-".join(map(str, rest)))
 
 
-def wanted(query: MultiDict[Any], caller: Caller, now: datetime) -> Wanted:
-    """Empty parameters are none, and unknown ones nothing to us: addresses are typed, and passed around."""
+def page_query(query: MultiDict[Any], caller: Caller, now: datetime) -> PageQuery:
+    """Ignores empty and unknown parameters: people type addresses, and pass them around."""
     given = {name: str(query[name]) for name in (*TEXTS, *TIMES) if str(query.get(name) or "").strip()}
     given = {name: text if name == "failure" else text.strip() for name, text in given.items()}  # it is compared whole
     wrong: dict[str, str] = {}
@@ -87,7 +87,7 @@ def wanted(query: MultiDict[Any], caller: Caller, now: datetime) -> Wanted:
     only = TaskFilter(status=[one for one in STATUSES if one in named] or None, **texts, **times)  # type: ignore[arg-type]
     trail = [_id(one) or 0 for one in str(query.get("trail") or "").split("-") if one][-TRAIL_MAX:]
     parts = frozenset(str(query.get("part") or "").split(",")) & set(PARTS)
-    return Wanted(only, given, wrong, _id(query.get("below")), trail, _id(query.get("task")), parts)
+    return PageQuery(only, given, wrong, _id(query.get("below")), trail, _id(query.get("task")), parts)
 
 
 def time_of(text: str, now: datetime) -> datetime:

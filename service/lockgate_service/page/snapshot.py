@@ -1,20 +1,32 @@
-"""Everything at one moment, for those who watch it change: as one JSON object, and what is new in it since another."""
+"""The snapshot: all that the page shows but its lists, as one JSON object, and the patch from one to the next."""
 
-from collections.abc import Mapping
+# ruff: noqa: S608  (put together from constants)
+
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct, json, structs, to_builtins
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Pool
+from lockgate_service.rows import Time, utc
 from lockgate_service.stats.messages import Point, Stats
 from lockgate_service.stats.routes import of_one
+from lockgate_service.tasks.db import ROW, small
 from lockgate_service.tasks.messages import Name, Status
 
 Json = dict[str, Any]
 
+SLOTS_MAX = 2000
+RUNNERS_MAX = 1000
+# Tasks that each update reads: the newest, those that execute, those that ended in the last seconds.
+NEWEST = 50
+RUNNING_MAX = 200
+ENDED_MAX = 200
+ENDED_SECONDS = 10
 
-class SlotGlance(Struct):
-    """A slot, with times in the place of durations, which would change all the time."""
+
+class SlotSummary(Struct):
+    """A slot, with times in place of durations, which would change all the time."""
 
     queue: Name
     slot: int
@@ -29,7 +41,7 @@ class SlotGlance(Struct):
     progress: Raw | None
 
 
-class RunnerGlance(Struct):
+class RunnerSummary(Struct):
     """A session of a runner that is alive."""
 
     session: int
@@ -44,8 +56,8 @@ class RunnerGlance(Struct):
     draining: bool
 
 
-class TaskGlance(Struct):
-    """What a line of a list shows of a task."""
+class TaskRow(Struct):
+    """A task as a row of a list shows it."""
 
     id: int
     queue: Name
@@ -67,16 +79,16 @@ class TaskGlance(Struct):
     tags: list[str]
 
 
-class Scene(Struct, frozen=True):
-    """Everything but tasks."""
+class Snapshot(Struct, frozen=True):
+    """All numbers, slots and runners at one moment."""
 
     stats: Stats
-    slots: list[SlotGlance]
-    runners: list[RunnerGlance]
+    slots: list[SlotSummary]
+    runners: list[RunnerSummary]
     series: list[Point]
 
     def of(self, queue: str | None) -> Json:
-        """As the snapshot of those who watch this queue, or all. What is null is left out."""
+        """For viewers of this queue, or of all. Leaves out what is null."""
         stats = self.stats if queue is None else of_one(self.stats, queue)
         runners = [one for one in self.runners if queue is None or one.queues is None or queue in one.queues]
         slots = [one for one in self.slots if queue is None or one.queue == queue]
@@ -113,14 +125,14 @@ def _builtin(value: Any) -> Any:
 
 
 def without_null(value: Any) -> Any:
-    """A null in a JSON Merge Patch would take away what it stands for."""
+    """In a JSON Merge Patch a null removes its field."""
     if isinstance(value, dict):
         return {name: without_null(one) for name, one in value.items() if one is not None}
     return value
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
-    """What makes the new object of the old one (RFC 7396); neither may have null in it."""
+    """The patch from the old object to the new one (RFC 7396). Neither may contain null."""
     patch: Json = {}
     for name, value in new.items():
         if name not in old:
@@ -129,6 +141,53 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
             both = isinstance(value, dict) and isinstance(before, dict)
             patch[name] = merge_patch(before, value) if both else value
     return patch | dict.fromkeys(old.keys() - new.keys())
+
+
+async def read_slots(pool: Pool) -> list[SlotSummary]:
+    """By queue and number."""
+    rows = await pool.rows(
+        f"""
+        select queue, slot, status, runner, backend_pid, task, kind, attempt, {utc("start_time")}, cancel_requested,
+          {small("progress")}
+        from lockgate.slot_detail order by queue, slot limit {SLOTS_MAX}
+        """
+    )
+    return [SlotSummary(*row) for row in rows]
+
+
+async def read_runners(pool: Pool) -> list[RunnerSummary]:
+    """Those alive, newest first."""
+    rows = await pool.rows(
+        f"""
+        select session, runner, host, pid, version, concurrency, queues, {utc("since")}, running, draining
+        from lockgate.runner_overview where alive order by session desc limit {RUNNERS_MAX}
+        """
+    )
+    return [RunnerSummary(*row) for row in rows]
+
+
+async def read_tasks(pool: Pool, others: Collection[int]) -> list[TaskRow]:
+    """The tasks that most probably have just changed, and those others that there are; newest first."""
+    rows = await pool.rows(
+        f"""
+        with lively (id) as (
+          (select id from lockgate.task_detail order by id desc limit {NEWEST})
+          union (select id from lockgate.running() limit {RUNNING_MAX})
+          union (
+            select e.id from lockgate.queue_detail q cross join lateral (
+              select t.id, t.finish_time from lockgate.task_detail t
+              where t.queue = q.queue and t.status in ('succeeded', 'failed', 'cancelled')
+                and t.finish_time > now() - {ENDED_SECONDS} * interval '1 second'
+              order by t.finish_time desc limit {ENDED_MAX}) e
+            order by e.finish_time desc limit {ENDED_MAX})
+          union select unnest(%s::bigint[])
+        )
+        select {ROW}
+        from lively join lockgate.task_detail using (id) order by id desc
+        """,
+        (list(others),),
+    )
+    return [TaskRow(*row) for row in rows]
 
 
 def event(name: str, data: Any) -> bytes:

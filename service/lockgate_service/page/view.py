@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from msgspec import DecodeError, Raw, json, to_builtins
 
-from lockgate_service.page.snapshot import Json, TaskGlance
+from lockgate_service.page.snapshot import Json, TaskRow
 from lockgate_service.page.text import (
     COUNT_MAX,
     cause,
@@ -78,11 +78,11 @@ def slot(one: Json, slots: int, now: float) -> Json:
     }
 
 
-def band(queue: Json, scene: Json, now: float) -> Json:
+def band(queue: Json, snapshot: Json, now: float) -> Json:
     """A queue in the strip."""
-    of_queue = [one for one in scene["slots"].values() if one["queue"] == queue["name"]]
+    of_queue = [one for one in snapshot["slots"].values() if one["queue"] == queue["name"]]
     boxes = [slot(one, queue["slots"], now) for one in of_queue]
-    names = standing(queue, scene, {one.get("runner") for one in of_queue})
+    names = standing(queue, snapshot, {one.get("runner") for one in of_queue})
     wait = queue.get("due_since")
     return {
         "key": queue["name"],
@@ -109,12 +109,12 @@ def standing_by(queue: Json, is_held: bool) -> str:
     return "no runner has room" if is_short else ""
 
 
-def standing(queue: Json, scene: Json, holders: set[str | None]) -> Sequence[str]:
+def standing(queue: Json, snapshot: Json, holders: set[str | None]) -> Sequence[str]:
     """The names of those that stand by, as far as they can be told."""
-    held = Counter(one.get("runner") for one in scene["slots"].values())
+    held = Counter(one.get("runner") for one in snapshot["slots"].values())
     names = [
         one["runner"]
-        for one in scene["runners"].values()
+        for one in snapshot["runners"].values()
         if not one["draining"]
         and one["runner"] not in holders
         and held[one["runner"]] < one["concurrency"]
@@ -123,9 +123,9 @@ def standing(queue: Json, scene: Json, holders: set[str | None]) -> Sequence[str
     return names[: queue["standbys"]]
 
 
-def counters(scene: Json) -> Json:
+def counters(snapshot: Json) -> Json:
     """By the name of each."""
-    of_all, queues = scene["all"], scene["queues"].values()
+    of_all, queues = snapshot["all"], snapshot["queues"].values()
     hour = of_all["hour"]
 
     def waiting(name: str) -> str:
@@ -144,7 +144,7 @@ def counters(scene: Json) -> Json:
     return found
 
 
-def problems(scene: Json, failures: Sequence[Failure]) -> list[Json]:
+def problems(snapshot: Json, failures: Sequence[Failure]) -> list[Json]:
     """What needs somebody: each with a text, and what can be done about it."""
     found: list[Json] = [
         {
@@ -155,10 +155,10 @@ def problems(scene: Json, failures: Sequence[Failure]) -> list[Json]:
             "link": f"?task={one['task']}" if one.get("task") else None,
             "show": f"Show task {one.get('task')}",
         }
-        for one in scene["slots"].values()
+        for one in snapshot["slots"].values()
         if one["status"] in ("abandoned", "silent")
     ]
-    for queue in scene["queues"].values():
+    for queue in snapshot["queues"].values():
         name, waits = queue["name"], queue["queued"]
         detail = f"{count(waits)} waiting" if waits else ""
         if queue["paused"]:
@@ -181,7 +181,7 @@ def _failure(one: Failure) -> Json:
     }
 
 
-def row(one: TaskGlance, now: float) -> Json:
+def row(one: TaskRow, now: float) -> Json:
     """A line of the table."""
     part, words = progress(_value(one.progress)) if one.status == "running" else (None, None)
     took: Age | str | None = None

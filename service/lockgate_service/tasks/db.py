@@ -58,8 +58,8 @@ def small(column: str) -> str:
     return f"case when octet_length({column}::text) <= {PROGRESS_BYTES} then {column} end"
 
 
-# In the order of the fields of TaskGlance.
-GLANCE = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
+# In the order of the fields of TaskRow.
+ROW = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
   {utc("finish_time")}, exec_time, attempt, max_attempts, slot, runner, cancel_requested, {small("progress")},
   left(concat_ws(': ', error ->> 'type', error ->> 'message'), 200), tags"""
 

@@ -1,7 +1,7 @@
 // Requests to the API, beside the stream.
 
 import { parse } from "./json.js";
-import { say } from "./toast.js";
+import { toast } from "./toast.js";
 
 const LIMIT_MILLISECONDS = 30_000;
 
@@ -44,10 +44,10 @@ export async function send(method, path, body, signal) {
 export async function tell(method, path, body, done) {
   try {
     const value = await send(method, path, body);
-    if (done) say(done);
+    if (done) toast(done);
     return value ?? true;
   } catch (error) {
-    say(`Not done: ${error.message}`, true);
+    toast(`Not done: ${error.message}`, true);
     return undefined;
   }
 }

@@ -2,7 +2,7 @@
 
 import { $, $$, fill } from "./dom.js";
 import { plural } from "./text.js";
-import { ask, say } from "./toast.js";
+import { ask, toast } from "./toast.js";
 import { send } from "./api.js";
 import { load } from "./navigation.js";
 
@@ -55,11 +55,11 @@ export async function through(action, which, title) {
   if (!(await ask(title, counting, name, action === "delete"))) return false;
   try {
     const { affected } = await all(action, which, false, (number) =>
-      say(`${plural(number, "task", "tasks")} ${done} so far`),
+      toast(`${plural(number, "task", "tasks")} ${done} so far`),
     );
-    say(`${plural(affected, "task", "tasks")} ${done}`);
+    toast(`${plural(affected, "task", "tasks")} ${done}`);
   } catch (error) {
-    say(`Not all done: ${error.message}`, true);
+    toast(`Not all done: ${error.message}`, true);
   }
   return true;
 }
@@ -110,7 +110,7 @@ async function selectAll() {
       });
       if (mine === everything) counts[action] = matched;
     } catch (error) {
-      say(`Not counted: ${error.message}`, true);
+      toast(`Not counted: ${error.message}`, true);
     }
     if (mine !== everything) return;
     show();

@@ -13,8 +13,8 @@ const make = (name) => document.createElementNS(SVG, name);
 const sum = (points, name) => points.reduce((so, one) => so + one[name], 0);
 let drawn = "";
 
-export function show(scene) {
-  const points = Object.values(scene.series).sort((one, other) => (one.time < other.time ? -1 : 1));
+export function show(snapshot) {
+  const points = Object.values(snapshot.series).sort((one, other) => (one.time < other.time ? -1 : 1));
   $("#chart").hidden = !points.length;
   const text = JSON.stringify(points);
   if (!points.length || text === drawn) return;

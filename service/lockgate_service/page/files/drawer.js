@@ -3,7 +3,7 @@
 import { $, $$ } from "./dom.js";
 import { shownTask, taskLink } from "./address.js";
 import { go, load } from "./navigation.js";
-import { ask, say } from "./toast.js";
+import { ask, toast } from "./toast.js";
 import { tell } from "./api.js";
 
 const RUNNING_MILLISECONDS = 2000; // how often what a running task prints is looked at
@@ -104,7 +104,7 @@ const ACTS = {
   },
   async curl(id, status, button) {
     const isDone = await copy(curl(button.dataset.body));
-    say(isDone ? "Copied: it makes another task like this one" : "The browser does not let us copy", !isDone);
+    toast(isDone ? "Copied: it makes another task like this one" : "The browser does not let us copy", !isDone);
     button.focus();
   },
 };

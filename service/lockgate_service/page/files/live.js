@@ -8,7 +8,7 @@ import * as clock from "./clock.js";
 const AGAIN_SECONDS = [1, 2, 5, 10];
 const SILENT_SECONDS = 60; // without a word: the stream may be dead, and nobody has told us
 
-export const scene = {};
+export const snapshot = {};
 const listeners = [];
 let source = null;
 let state = "connecting";
@@ -27,7 +27,7 @@ const SAYS = {
   paused: "paused",
 };
 
-/** `onScene` after every change of the scene, `onTasks` for tasks that changed, `onBack` after something was missed. */
+/** `onScene` after every change of the snapshot, `onTasks` for tasks that changed, `onBack` after something was missed. */
 export const listen = (listener) => listeners.push(listener);
 
 const tellAll = (name, ...values) => listeners.forEach((one) => one[name]?.(...values));
@@ -55,11 +55,11 @@ export function open() {
   const query = new URLSearchParams();
   if (tasks.length && tries < 2) query.set("tasks", tasks.join(","));
   source = new EventSource(`events?${query}`);
-  take("snapshot", (snapshot) => {
+  take("snapshot", (fresh) => {
     tries = 0;
-    for (const name of Object.keys(scene)) delete scene[name];
-    Object.assign(scene, snapshot);
-    clock.tell(scene.time);
+    for (const name of Object.keys(snapshot)) delete snapshot[name];
+    Object.assign(snapshot, fresh);
+    clock.tell(snapshot.time);
     const missed = wasAway;
     wasAway = false;
     show("live");
@@ -67,8 +67,8 @@ export function open() {
     if (missed) tellAll("onBack");
   });
   take("change", (patch) => {
-    merge(scene, patch);
-    clock.tell(scene.time);
+    merge(snapshot, patch);
+    clock.tell(snapshot.time);
     if (state === "away") tellAll("onBack");
     show("live");
     tellAll("onScene");

@@ -26,7 +26,7 @@ function followed() {
 }
 
 async function changeSlots(queue, number) {
-  const { running = 0, slots: before = number } = live.scene.queues?.[queue] ?? {};
+  const { running = 0, slots: before = number } = live.snapshot.queues?.[queue] ?? {};
   const text = running ? "What executes there goes on to its end; nothing new is started." : "Nothing will be started.";
   if (number === 0 && !(await ask(`No slots for queue ${queue}?`, text, "Take all slots away"))) return before;
   const done = `Queue ${queue} has ${number} ${number === 1 ? "slot" : "slots"}`;
@@ -63,7 +63,7 @@ load.listen(
 );
 live.listen({
   onScene() {
-    for (const part of [slots, numbers, chart, problems, tables]) part.show(live.scene);
+    for (const part of [slots, numbers, chart, problems, tables]) part.show(live.snapshot);
   },
   onTasks(items, gone) {
     tasks.take(items, gone);

@@ -1,7 +1,7 @@
 // Parts of the page, anew from the service, for the address it has or is to have.
 
 import { $, morph } from "./dom.js";
-import { say } from "./toast.js";
+import { toast } from "./toast.js";
 
 const LIMIT_MILLISECONDS = 15_000;
 let latest = 0;
@@ -35,7 +35,7 @@ export async function load(parts) {
   } catch (status) {
     if (status === 401) location.reload();
     else if (number === latest)
-      say(status ? `Not loaded: the service answered ${status}` : "Not loaded: the service cannot be reached", true);
+      toast(status ? `Not loaded: the service answered ${status}` : "Not loaded: the service cannot be reached", true);
     return false;
   }
   if (number !== latest) return false;

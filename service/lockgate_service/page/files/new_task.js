@@ -1,7 +1,7 @@
 // A new task, from what the handlers say of their payloads.
 
 import { $, $$ } from "./dom.js";
-import { say } from "./toast.js";
+import { toast } from "./toast.js";
 import { Refused, send } from "./api.js";
 import { go } from "./navigation.js";
 import { taskLink } from "./address.js";
@@ -163,7 +163,7 @@ async function submit() {
   try {
     const task = await send("POST", "tasks", body);
     dialog().close();
-    say(`Task ${task.id} is ${task.status ?? "stored"}`);
+    toast(`Task ${task.id} is ${task.status ?? "stored"}`);
     go(taskLink(task.id));
   } catch (error) {
     const fields = error instanceof Refused && error.problem?.errors;

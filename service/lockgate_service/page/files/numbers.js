@@ -4,20 +4,20 @@ import { $, fill, set } from "./dom.js";
 import { age } from "./clock.js";
 import { COUNT_MAX, count, duration, grouped } from "./text.js";
 
-function waiting(scene, name) {
-  const numbers = Object.values(scene.queues).map((one) => one[name]);
+function waiting(snapshot, name) {
+  const numbers = Object.values(snapshot.queues).map((one) => one[name]);
   const sum = numbers.reduce((so, one) => so + Math.min(one, COUNT_MAX), 0);
   return grouped(sum) + (numbers.some((one) => one > COUNT_MAX) ? "+" : "");
 }
 
-export function show(scene) {
-  const { running, hour, due_since: since } = scene.all;
+export function show(snapshot) {
+  const { running, hour, due_since: since } = snapshot.all;
   const root = $("#numbers .figures");
   const oldest = age(since);
   fill(root, {
     running: count(running),
-    queued: waiting(scene, "queued"),
-    scheduled: waiting(scene, "scheduled"),
+    queued: waiting(snapshot, "queued"),
+    scheduled: waiting(snapshot, "scheduled"),
     succeeded: grouped(hour.ended.succeeded),
     failed: grouped(hour.ended.failed),
     cancelled: grouped(hour.ended.cancelled),

@@ -19,10 +19,10 @@ let heard = 0;
 let latest = null;
 const asked = new Map();
 
-function stuck(scene) {
+function stuck(snapshot) {
   const found = [];
   const there = new Set();
-  for (const one of Object.values(scene.slots)) {
+  for (const one of Object.values(snapshot.slots)) {
     if (!one.task || one.status !== "running" || !one.cancel_requested) continue;
     there.add(String(one.task));
     if (!asked.has(String(one.task))) asked.set(String(one.task), now());
@@ -41,8 +41,8 @@ function stuck(scene) {
   return found;
 }
 
-function lost(scene) {
-  return Object.values(scene.slots)
+function lost(snapshot) {
+  return Object.values(snapshot.slots)
     .filter((one) => one.status === "abandoned" || one.status === "silent")
     .map((one) => ({
       key: `slot ${one.queue}/${one.slot}`,
@@ -53,8 +53,8 @@ function lost(scene) {
     }));
 }
 
-function idle(scene) {
-  return Object.values(scene.queues).flatMap((queue) => {
+function idle(snapshot) {
+  return Object.values(snapshot.queues).flatMap((queue) => {
     const { name, paused, queued, runners } = queue;
     const detail = queued ? `${count(queued)} waiting` : "";
     if (paused)
@@ -87,10 +87,10 @@ function grouped() {
   }));
 }
 
-export function show(scene) {
-  latest = scene;
+export function show(snapshot) {
+  latest = snapshot;
   if (!failures) return look();
-  const items = [...lost(scene), ...stuck(scene), ...idle(scene), ...grouped()];
+  const items = [...lost(snapshot), ...stuck(snapshot), ...idle(snapshot), ...grouped()];
   $("#problems").hidden = !items.length;
   sync(
     $("#problems ul"),

@@ -65,11 +65,11 @@ function showCell(node, one) {
   set(inner, "title", one.task ? `${one.kind} ${one.task}, ${one.runner ?? ""}` : one.says);
 }
 
-function names(queue, scene, boxes) {
+function names(queue, snapshot, boxes) {
   const holders = new Set(boxes.map((one) => one.runner));
   const held = {};
-  for (const { runner } of Object.values(scene.slots)) if (runner) held[runner] = (held[runner] ?? 0) + 1;
-  return Object.values(scene.runners)
+  for (const { runner } of Object.values(snapshot.slots)) if (runner) held[runner] = (held[runner] ?? 0) + 1;
+  return Object.values(snapshot.runners)
     .filter((one) => !one.draining && !holders.has(one.runner) && (held[one.runner] ?? 0) < one.concurrency)
     .filter((one) => !one.queues || one.queues.includes(queue.name))
     .map((one) => one.runner)
@@ -83,9 +83,9 @@ function standingBy(queue, boxes) {
   return queue.queued && !queue.paused && queue.running < queue.slots && !isHeld ? "no runner has room" : "";
 }
 
-function showBand(node, queue, scene, slots) {
+function showBand(node, queue, snapshot, slots) {
   const boxes = slots.map((one) => box(one, queue.slots));
-  const standing = names(queue, scene, boxes);
+  const standing = names(queue, snapshot, boxes);
   const isDense = boxes.length > DENSE;
   const oldest = age(queue.due_since);
   set(node, "data-full", queue.running >= queue.slots ? "" : null);
@@ -122,18 +122,18 @@ function showBand(node, queue, scene, slots) {
   );
 }
 
-export function show(scene) {
-  const byQueue = new Map(Object.keys(scene.queues).map((name) => [name, []]));
-  for (const one of Object.values(scene.slots)) byQueue.get(one.queue)?.push(one);
+export function show(snapshot) {
+  const byQueue = new Map(Object.keys(snapshot.queues).map((name) => [name, []]));
+  for (const one of Object.values(snapshot.slots)) byQueue.get(one.queue)?.push(one);
   for (const slots of byQueue.values()) slots.sort((one, other) => one.slot - other.slot);
-  const queues = Object.values(scene.queues)
+  const queues = Object.values(snapshot.queues)
     .sort((one, other) => (one.name < other.name ? -1 : 1))
     .map((queue) => ({ key: queue.name, queue }));
   sync(
     $("#slots .bands"),
     queues,
     () => piece("band"),
-    (node, { queue }) => showBand(node, queue, scene, byQueue.get(queue.name)),
+    (node, { queue }) => showBand(node, queue, snapshot, byQueue.get(queue.name)),
   );
 }
 

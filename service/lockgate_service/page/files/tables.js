@@ -3,7 +3,7 @@
 import { $, fill, piece, set, sync } from "./dom.js";
 import { age } from "./clock.js";
 import { count, duration, grouped, plural } from "./text.js";
-import { ask, say } from "./toast.js";
+import { ask, toast } from "./toast.js";
 import { send, tell } from "./api.js";
 
 /** The button that does one thing or undoes it; its name stays behind. */
@@ -46,15 +46,15 @@ function showRunner(node, { one }) {
   turn(node, one.draining ? "resume" : "drain", "drain");
 }
 
-export function show(scene) {
-  const queues = Object.values(scene.queues).sort((one, other) => (one.name < other.name ? -1 : 1));
+export function show(snapshot) {
+  const queues = Object.values(snapshot.queues).sort((one, other) => (one.name < other.name ? -1 : 1));
   sync(
     $("#queues tbody"),
     queues.map((one) => ({ key: one.name, one })),
     () => piece("queue"),
     showQueue,
   );
-  const runners = Object.values(scene.runners).sort((one, other) => other.session - one.session);
+  const runners = Object.values(snapshot.runners).sort((one, other) => other.session - one.session);
   sync(
     $("#runners tbody"),
     runners.map((one) => ({ key: String(one.session), one })),
@@ -85,10 +85,10 @@ async function purge(name) {
       const found = await send("POST", `queues/${encodeURIComponent(name)}/purge`);
       removed += found.removed;
       more = found.more && found.removed > 0;
-      say(`${plural(removed, "task", "tasks")} deleted${more ? " so far" : ""}`);
+      toast(`${plural(removed, "task", "tasks")} deleted${more ? " so far" : ""}`);
     }
   } catch (error) {
-    say(`Not all done: ${error.message}`, true);
+    toast(`Not all done: ${error.message}`, true);
   }
 }
 

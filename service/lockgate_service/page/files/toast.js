@@ -6,7 +6,7 @@ const SECONDS = 8;
 let timer = 0;
 
 /** A line at the bottom, for a while. */
-export function say(text, isBad = false) {
+export function toast(text, isBad = false) {
   const node = $("#said");
   node.textContent = text;
   node.toggleAttribute("data-bad", isBad);
