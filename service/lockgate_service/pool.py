@@ -1,4 +1,4 @@
-"""The way to the database: a few connections, and a limit on every wait for one and every answer."""
+"""The pool of connections to the database, with a limit on every wait for a connection and for an answer."""
 
 import asyncio
 import time
@@ -20,15 +20,15 @@ Rows = list[tuple[Any, ...]]
 # Seconds.
 STATEMENT_LIMIT = 5.0
 CONNECTION_LIMIT = 3.0
-# How long the pool itself goes on trying, with growing pauses. After that the next request makes it try at once, so
-# that a database which was away for long is found again as soon as one which was not.
+# How long the pool itself keeps trying, with growing pauses. After that the next request makes it try at once, so that
+# it finds a database that was away for long as soon as one that was not.
 RECONNECT_LIMIT = 2.0
 CANCEL_LIMIT = 2.0
-INSIST_AFTER = (0.5, 1.0, 2.0)  # psycopg waits five seconds for the end of what it has asked to cancel
+INSIST_AFTER = (0.5, 1.0, 2.0)  # psycopg waits five seconds for the end of a statement that it cancels
 CLOSE_LIMIT = 1.0
 WAITING_MAX = 200
 
-# What DATABASE_URL says comes before these. The time-outs are for networks that vanish without a word.
+# DATABASE_URL overrides these. The time-outs are for networks that vanish without a word.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
     "application_name": "lockgate-service",
     "connect_timeout": 3,
@@ -40,14 +40,14 @@ CONNECTION_DEFAULTS: dict[str, str | int | None] = {
 
 
 class Pool:
-    """Sessions in autocommit: one statement, one transaction. Nothing is set on them, so a pooler may be between."""
+    """Sessions in autocommit: one statement, one transaction. We set nothing on them, so a pooler may be between."""
 
     def __init__(self, database_url: str, size: int) -> None:
         self._calls: set[asyncio.Task[Rows]] = set()
         self._at: dict[asyncio.Task[Any] | None, AsyncConnection[Any]] = {}
         """The connection of each call that has one."""
         self._doomed: set[AsyncConnection[Any]] = set()
-        """No other call may have these."""
+        """No other call may use these."""
         self._insisting: set[asyncio.Task[None]] = set()
         self._drained_at = 0.0
         self._pool = AsyncConnectionPool(
@@ -70,9 +70,9 @@ class Pool:
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """What is given up by now is, if the server can be reached, given up there too."""
+        """Gives up the calls under way, and cancels them at the server if it can be reached."""
         for call in self._calls:
-            if not call.cancelling():  # a second time would break off telling the server
+            if not call.cancelling():  # a second time would interrupt the cancellation at the server
                 self._give_up(call)
         if self._calls:
             await asyncio.wait(self._calls, timeout=CANCEL_LIMIT)
@@ -83,10 +83,10 @@ class Pool:
     async def rows(
         self, text: str, params: Params = (), limit: float = STATEMENT_LIMIT, *, repeatable: bool = True
     ) -> Rows:
-        """Executes one statement and returns what it returns.
+        """Executes one statement and returns its rows.
 
-        A statement that is `repeatable` is sent again when its connection turns out to be dead. Raises psycopg.Error,
-        and Refusal (503) after `limit` seconds: the statement may then still take effect.
+        Sends a `repeatable` statement again when its connection turns out to be dead. Raises psycopg.Error, and Refusal
+        (503) after `limit` seconds: the statement may then still take effect.
         """
         call = asyncio.create_task(self._call(text, params, repeatable))
         self._calls.add(call)
@@ -99,13 +99,13 @@ class Pool:
                 await self._drain()
             raise unavailable(f"the database did not answer within {limit:g} s") from None
         finally:
-            # Not awaited: psycopg asks the server to cancel, and gives a server that is silent ten seconds for that.
+            # Not awaited: psycopg asks the server to cancel, and waits ten seconds for a server that is silent.
             if not call.done():
                 self._give_up(call)
 
     async def _call(self, text: str, params: Params, repeatable: bool) -> Rows:
-        # A restart leaves as many dead connections as the pool has. Not the pool's own `check`: that one costs every
-        # statement a round trip, and pauses for seconds between dead connections.
+        # After a restart all connections of the pool are dead. The pool's own `check` would cost every statement a
+        # round trip, and pause for seconds between dead connections.
         for left in range(self._pool.max_size, -1, -1):
             async with self._pool.connection() as connection:
                 sent = False
@@ -128,8 +128,8 @@ class Pool:
         raise AssertionError("not reached")
 
     async def _drain(self) -> None:
-        """Replaces all connections: when a server falls silent they are all dead, and one by one would take as often
-        as long as one has taken."""
+        """Replaces all connections: when a server falls silent they are all dead, and to find that out one by one would
+        take a limit for each."""
         if time.monotonic() - self._drained_at > STATEMENT_LIMIT:
             self._drained_at = time.monotonic()
             await self._pool.drain()
@@ -141,8 +141,8 @@ class Pool:
         task.add_done_callback(self._insisting.discard)
 
     async def _insist(self, call: asyncio.Task[Rows]) -> None:
-        """A request to cancel that overtakes its statement does nothing, and the statement would go on waiting for a
-        lock, with nobody waiting for it: it is made again. One that is late must meet nobody else's statement."""
+        """Repeats the request to cancel: one that overtakes its statement does nothing, and the statement would go on
+        waiting for a lock. A late request must not meet another call's statement, so the connection is closed then."""
         for seconds in INSIST_AFTER:
             await asyncio.wait([call], timeout=seconds)
             if call.done():
@@ -155,14 +155,14 @@ class Pool:
     def _forget(self, call: asyncio.Task[Rows]) -> None:
         self._calls.discard(call)
         if not call.cancelled():
-            call.exception()  # has been seen, or nobody waits for it any more
+            call.exception()  # the caller has it, or does not wait any more
 
 
 def _is_of_a_dead_connection(error: OperationalError) -> bool:
-    """No SQLSTATE: the server did not say goodbye. 57P: it did."""
+    """Without a SQLSTATE the connection broke off; with 57P the server ended it."""
     return error.sqlstate is None or error.sqlstate.startswith("57P")
 
 
 async def _read_json_as_it_is(connection: AsyncConnection[Any]) -> None:
-    """JSON goes from the database to the client unread."""
+    """Passes JSON from the database to the client as text."""
     set_json_loads(msgspec.Raw, connection)

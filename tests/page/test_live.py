@@ -11,7 +11,7 @@ from tests.page.seen import band, drawer, live, row, tasks
 from tests.page.watch import CUT_OFF, Watch
 from tests.proxy import Proxy
 from tests.service.conftest import RunnerStart
-from tests.service.test_edge import proxied
+from tests.service.test_middleware import proxied
 
 
 def mark(page: Page) -> None:

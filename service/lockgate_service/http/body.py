@@ -1,4 +1,4 @@
-"""Request bodies: what can be decoded, and can be stored."""
+"""Request bodies: decoded, and checked for what Postgres cannot store."""
 
 import json
 import math
@@ -11,8 +11,8 @@ from litestar import Request
 
 from lockgate_service.http.problems import invalid, invalid_body
 
-# What Postgres refuses in a JSON string (NUL, half a surrogate pair) or what makes it work hard (a number of a few
-# letters that takes thousands of digits). Finds more than is wrong, such as whole pairs; `_unstorable` tells.
+# What Postgres refuses in a JSON string (NUL, half a surrogate pair), or what makes it work hard (a number of a few
+# letters that takes thousands of digits). Also finds what is right, such as whole pairs; `_unstorable` decides.
 _SUSPICIOUS_TEXT = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]")
 _SUSPICIOUS_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -22,10 +22,10 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # A string, and whether it is the name of a field.
 _STRING_OR_NAME = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
-# Of more than so many, two surely have a name in common: then it is not worth looking at names alone.
+# More objects than this surely have a name in common, so a comparison of all names would prove nothing.
 _FEW_OBJECTS = 10
 _EXPONENT_MAX = 400
-# Whoever reads it, in whatever language, and Postgres itself, goes a step deeper into its stack for each level.
+# Every reader, Postgres included, goes a step deeper into its stack for each level.
 NESTING_MAX = 100
 # Bytes.
 TASKS_MAX = 4 * 1024 * 1024  # of a request that creates tasks; a payload of 1 MiB may need more than that to be written
@@ -34,14 +34,14 @@ _DIGITS_MAX = 1024 * 1024  # what a payload may have
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """Has Litestar get its `data` from `decode`, which names fields and leaves a Raw as it came."""
+    """Makes Litestar use `decode` for `data`, which names fields and keeps a Raw as it came."""
 
     async def json(self) -> Any:
         return decode(await self.body(), self.route_handler.parsed_fn_signature.parameters["data"].annotation)
 
 
 def decode(body: bytes, into: Any) -> Any:
-    """Raises Refusal with status 400 that names the field, or `body` if it is not about one."""
+    """Raises Refusal (400) that names the field, or `body` if it is about none."""
     if body.count(b"[") + body.count(b"{") > NESTING_MAX:
         _refuse_nested(body)
     text = b"\\u" in body and _SUSPICIOUS_TEXT.search(body)
@@ -78,7 +78,7 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _refuse_repeated(body: bytes) -> None:
-    """Readers differ in which value of a name they take."""
+    """Readers differ in which value of a repeated name they take."""
     if body.count(b"{") <= _FEW_OBJECTS:
         names = [name for name, is_name in _STRING_OR_NAME.findall(body) if is_name]
         if len(set(names)) == len(names) and b"\\" not in b"".join(names):
@@ -104,7 +104,7 @@ def field_and_message(text: str) -> tuple[str, str]:
 
 
 def _refuse_unstorable(body: bytes) -> None:
-    """Names the field that holds what Postgres would not store, if one does and the rest can be read."""
+    """Names the field that holds what Postgres cannot store, if there is one and the body can be read."""
     try:
         # Bytes that are no UTF-8 become lone surrogates here, so one search finds both.
         whole = json.loads(body.decode("utf-8", "surrogateescape"), parse_float=_Numbers().read, parse_int=str)
@@ -120,7 +120,7 @@ def _refuse_unstorable(body: bytes) -> None:
 
 
 def _fields(whole: Any) -> Iterator[tuple[str, Any]]:
-    """Of a body, or of its items."""
+    """The fields of a body, and of its items."""
     if not isinstance(whole, dict):
         yield "body", whole
         return
@@ -133,13 +133,13 @@ def _fields(whole: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _Numbers:
-    """Reads the numbers of one body, and counts the digits Postgres would write them with."""
+    """Reads the numbers of one body, and counts the digits with which Postgres would write them."""
 
     def __init__(self) -> None:
         self._digits = 0
 
     def read(self, text: str) -> float:
-        """NaN for one that is beyond what others can read. Raises Refusal (400)."""
+        """NaN for a number that other readers cannot read. Raises Refusal (400)."""
         exponent = abs(int(text.lower().partition("e")[2] or 0))
         self._digits += exponent
         if self._digits > _DIGITS_MAX:
@@ -148,7 +148,7 @@ class _Numbers:
 
 
 def no_text(value: str) -> str | None:
-    """What is in a string that Postgres has no text for."""
+    """What a string holds that Postgres has no text for; None if it can be stored."""
     found = _NO_TEXT.search(value)
     if found is None:
         return None
@@ -158,7 +158,7 @@ def no_text(value: str) -> str | None:
 
 
 def _unstorable(value: Any) -> str | None:
-    """What is wrong with a value or anything in it."""
+    """What is wrong with a value or anything in it; None if it can be stored."""
     rest = [value]
     while rest:
         one = rest.pop()

@@ -1,4 +1,4 @@
-"""Refusals: what is said when a request is not done, and the one shape in which it leaves."""
+"""Problems: the types of errors, the refusal that code raises, and the document that the client gets (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,14 +11,14 @@ RETRY_SECONDS = "1"
 
 
 class Kind(NamedTuple):
-    """A type of problem, its title, and what whoever meets it should know."""
+    """A type of problem: its name, its title, and what it means for the client."""
 
     name: str
     title: str
     explanation: str
 
 
-# The type of a status, unless a refusal names one of those below. Names stay within a major version.
+# The type of each status, unless a refusal names one of those below. Names stay within a major version.
 PROBLEMS: Mapping[int, Kind] = {
     400: Kind(
         "invalid-input",
@@ -81,7 +81,7 @@ PROBLEMS: Mapping[int, Kind] = {
         "or not. Try again after `Retry-After` seconds, with the same `Idempotency-Key` where a task is made.",
     ),
 }
-# Those of a status that has several, by name.
+# The types of 409, by name.
 CONFLICTS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -108,7 +108,7 @@ CONFLICTS: Mapping[str, Kind] = {
         ),
     )
 }
-# For whatever else HTTP has.
+# For all other statuses.
 OTHER = Kind("http-error", "Another error of HTTP", "The status says which, and `detail` says more.")
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PROBLEMS.values(), *CONFLICTS.values(), OTHER)}
 
@@ -146,7 +146,7 @@ class Problem(Struct, omit_defaults=True):
 
 
 class Refusal(Exception):
-    """Answered as it says. `fields` are those of the request that are at fault; `conflict` is the type of a 409."""
+    """An error that is answered with this status. `fields` are the fields at fault; `conflict` is the type of a 409."""
 
     def __init__(
         self, status: int, detail: str, fields: list[FieldError] | None = None, conflict: str | None = None
@@ -162,14 +162,14 @@ class Refusal(Exception):
 
 
 def problem(found: Refusal, root: str = "") -> Problem:
-    """`root`: what comes before every path, where a proxy has it so."""
+    """`root`: the path below which a proxy serves us."""
     kind = CONFLICTS[found.conflict] if found.conflict else PROBLEMS.get(found.status, OTHER)
     title = HTTPStatus(found.status).phrase if kind is OTHER else kind.title
     return Problem(f"{root}/problems/{kind.name}", title, found.status, found.detail, found.fields, found.taken)
 
 
 def invalid(field: str, message: str, *others: str) -> Refusal:
-    """A 400 about one field, or that or others."""
+    """A 400 about one field, or about it and others."""
     return Refusal(400, f"{field}: {message}", [FieldError(name, message) for name in (field, *others)])
 
 
@@ -179,7 +179,7 @@ def invalid_body(field: str, message: str) -> Refusal:
 
 
 def of_item(refusal: Refusal, path: str, field: str) -> Refusal:
-    """The same about an item of the body; `field` is what it is about if it does not say so itself."""
+    """The same about an item of the body; `field` is its field if the refusal names none."""
     fields = refusal.fields or [FieldError(field, refusal.detail)]
     within = [FieldError(f"{path}.{one.field}", one.message) for one in fields]
     for one in within:
@@ -211,19 +211,19 @@ def ended(task_id: int, status: str) -> Refusal:
 
 
 def unauthenticated(detail: str) -> Refusal:
-    """A 401: who asks is not known."""
+    """A 401: the caller is not known."""
     refusal = Refusal(401, detail)
     refusal.headers["WWW-Authenticate"] = 'Bearer realm="lockgate"'
     return refusal
 
 
 def forbidden(scope: str) -> Refusal:
-    """A 403: it takes a key of that scope."""
+    """A 403: the operation needs a key of that scope."""
     refusal = Refusal(403, f"this takes a key of scope {scope}")
     refusal.headers["WWW-Authenticate"] = f'Bearer realm="lockgate", error="insufficient_scope", scope="{scope}"'
     return refusal
 
 
 def unavailable(detail: str) -> Refusal:
-    """A 503: may work if it is tried again."""
+    """A 503: a retry may work."""
     return Refusal(503, detail)

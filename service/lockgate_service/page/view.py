@@ -1,4 +1,4 @@
-"""What the page shows, as its templates take it. The files beside it make the same of the stream of events."""
+"""What the page shows, as its templates take it. The JavaScript files make the same of the stream of events."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from lockgate_service.tasks.messages import Attempt, Failure, Output, TaskDetail
 DENSE = 24  # slots: boxes of more are small
 NAMES_MAX = 6
 TEXT_MAX = 65_536  # characters of one text in the drawer
-# What a slot says of itself. Above: its number is more than its queue has now.
+# The text of a slot by its status. Above: its number is more than its queue has now.
 SAYS = {
     "free": "free",
     "held": "ready",
@@ -38,7 +38,7 @@ ABOVE = "goes when this ends"
 
 
 class Age(NamedTuple):
-    """A time, and how long ago that was as one reads the page; `since` goes on counting."""
+    """A time, and how long ago it was when the page was rendered; `since` lets the page go on counting."""
 
     since: str
     text: str
@@ -102,7 +102,7 @@ def band(queue: Json, snapshot: Json, now: float) -> Json:
 
 
 def standing_by(queue: Json, is_held: bool) -> str:
-    """Who could take what waits, in words."""
+    """Which runners could take what waits, in words."""
     if queue["standbys"]:
         return f"{plural(queue['standbys'], 'runner stands', 'runners stand')} by"
     is_short = queue["queued"] and not queue["paused"] and queue["running"] < queue["slots"] and not is_held
@@ -110,7 +110,7 @@ def standing_by(queue: Json, is_held: bool) -> str:
 
 
 def standing(queue: Json, snapshot: Json, holders: set[str | None]) -> Sequence[str]:
-    """The names of those that stand by, as far as they can be told."""
+    """The names of the runners that stand by, as far as they are known."""
     held = Counter(one.get("runner") for one in snapshot["slots"].values())
     names = [
         one["runner"]
@@ -145,7 +145,7 @@ def counters(snapshot: Json) -> Json:
 
 
 def problems(snapshot: Json, failures: Sequence[Failure]) -> list[Json]:
-    """What needs somebody: each with a text, and what can be done about it."""
+    """What needs attention, each with a text and what can be done about it."""
     found: list[Json] = [
         {
             "key": f"slot {one['queue']}/{one['slot']}",
