@@ -78,8 +78,8 @@ def intake(testbed: Testbed, rabbit: Broker, names: Names, number: int) -> tuple
     fill(rabbit, names, number)
     testbed.main.refill(0)
     program: Program = testbed.start(
-        "lockgate intake", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_AMQP_URL=rabbit.url,
-        LOCKGATE_AMQP_QUEUE=names.queue,
+        "lockgate_service.amqp.commands intake", DATABASE_URL=testbed.main.urls["service"],
+        LOCKGATE_AMQP_URL=rabbit.url, LOCKGATE_AMQP_QUEUE=names.queue,
     )  # fmt: skip
     stored = "select count(*) from lockgate.task"
     until(lambda: testbed.main.value(stored) > 0, lambda: f"the first task: {program.log_tail()}", 60, every=0.002)

@@ -99,11 +99,11 @@ class Field(System[Server]):
 
     def intake(self) -> RunnerProcess:
         address = {"amqp_url": self.rabbit.url, "amqp_queue": self.names.queue}
-        return self.start("lockgate intake", use="service", **address)
+        return self.start("lockgate_service.amqp.commands intake", use="service", **address)
 
     def publisher(self) -> RunnerProcess:
         address = {"amqp_url": self.rabbit.url, "amqp_events": self.names.exchange}
-        return self.start("lockgate publish", use="service", **address)
+        return self.start("lockgate_service.amqp.commands publish", use="service", **address)
 
     @contextmanager
     def beside(self, *jobs: Any) -> Iterator[None]:

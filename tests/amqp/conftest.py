@@ -25,6 +25,8 @@ from tests.runner.process import RunnerProcess
 
 NUMBERS = count(1)
 
+INTAKE = "lockgate_service.amqp.commands intake"
+
 IntakeStart = Callable[..., Intake]
 PublisherStart = Callable[..., Publisher]
 ProcessStart = Callable[..., RunnerProcess]
@@ -142,11 +144,11 @@ def publisher(db: Database, rabbit: Broker, names: Names) -> Iterator[PublisherS
 
 @pytest.fixture
 def process(db: Database, rabbit: Broker, names: Names) -> Iterator[ProcessStart]:
-    """Starts `lockgate intake`, or another command, with these settings."""
+    """Starts the command `intake`, or another one, with these settings."""
     started: list[RunnerProcess] = []
 
-    def begin(command: str = "lockgate intake", **changed: Any) -> RunnerProcess:
-        queue = {"amqp_queue": names.queue} if command == "lockgate intake" else {}
+    def begin(command: str = INTAKE, **changed: Any) -> RunnerProcess:
+        queue = {"amqp_queue": names.queue} if command == INTAKE else {}
         chosen = {"amqp_url": rabbit.url} | queue | changed
         started.append(RunnerProcess(db.service, module=command, handlers="", **chosen))
         return started[-1]

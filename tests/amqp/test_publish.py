@@ -161,13 +161,13 @@ def test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_not
 ) -> None:
     """The broker has them, perhaps, and has not said so: they come once more."""
     through = rabbit.through(to_broker.address)
-    first = process("lockgate publish", amqp_url=through, amqp_events=names.exchange)
+    first = process("lockgate_service.amqp.commands publish", amqp_url=through, amqp_events=names.exchange)
     first.says("publishing", LIMIT)
     to_broker.strand()
     tasks = end(q, 5)
     until(lambda: q.db.value("select waiting from outbox_overview") == 5, "them to wait")
     first.kill()
-    second = process("lockgate publish", amqp_events=names.exchange)
+    second = process("lockgate_service.amqp.commands publish", amqp_events=names.exchange)
     assert {each["task"] for each in heard.until(5)} == set(tasks)
     until(lambda: q.db.value("select count(*) from outbox") == 0, "them to be forgotten", LIMIT)
     assert second.stop(LIMIT) == 0
@@ -223,7 +223,7 @@ def test_of_two_publishers_one_stands_by_until_the_other_is_gone(
 
 
 def test_a_publisher_stops_in_order(names: Names, heard: Heard, q: Contract, process: ProcessStart) -> None:
-    started = process("lockgate publish", amqp_events=names.exchange)
+    started = process("lockgate_service.amqp.commands publish", amqp_events=names.exchange)
     started.says("publishing", LIMIT)
     end(q, 20)
     started.signal(signal.SIGTERM)
@@ -235,11 +235,11 @@ def test_a_publisher_stops_in_order(names: Names, heard: Heard, q: Contract, pro
 
 
 def test_passive_it_declares_nothing(rabbit: Broker, names: Names, process: ProcessStart) -> None:
-    started = process("lockgate publish", amqp_events=names.exchange, amqp_passive="on")
+    started = process("lockgate_service.amqp.commands publish", amqp_events=names.exchange, amqp_passive="on")
     assert "NOT_FOUND" in started.says("broker or database lost", LIMIT)["error"]
 
 
 def test_behind_a_schema_that_is_too_old_it_says_what_to_do(names: Names, db: Database, process: ProcessStart) -> None:
     db.query("update lockgate.release set version = 0")
-    started = process("lockgate publish", amqp_events=names.exchange)
+    started = process("lockgate_service.amqp.commands publish", amqp_events=names.exchange)
     assert "lockgate migrate" in started.says("not ready", LIMIT)["why"]

@@ -158,3 +158,7 @@ def publish(**options: Any) -> None:
         from lockgate_service.amqp.publisher import live
 
         asyncio.run(live(settings))
+
+
+if __name__ == "__main__":
+    click.Group(commands=[intake, publish])()
