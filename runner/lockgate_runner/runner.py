@@ -15,6 +15,7 @@ from datetime import datetime
 import psycopg
 import structlog
 
+from lockgate.backoff import Backoff
 from lockgate_runner import db
 from lockgate_runner.activation import Activation, GoAhead
 from lockgate_runner.adoption import Adoption
@@ -292,7 +293,7 @@ class Runner:
 
     async def _open(self) -> Session | None:
         """Tries until it succeeds; None when it is time to stop."""
-        pause = REGAIN_EVERY
+        backoff = Backoff(REGAIN_EVERY, 1.0, jitter=0.3)
         logged: dict[str, float] = {}
         while not self._is_finished():
             try:
@@ -304,10 +305,11 @@ class Runner:
                 if error not in logged or now > logged[error] + 5:
                     log.warning("database unreachable", error=error)
                     logged[error] = now
-            await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+            await asyncio.sleep(backoff.next())
             self._take_answers()
             self._slots.stop_overdue()
-            pause = REGAIN_EVERY if self._slots.executing else min(pause * 2, 1.0)
+            if self._slots.executing:
+                backoff.reset()
         return None
 
     async def _check_schema(self, session: Session) -> None:
