@@ -59,7 +59,7 @@ class Activation:
         self.waiting = False
         return msgspec.json.decode(line, type=GoAhead)
 
-    def dismiss(self) -> None:
+    def dismiss(self, *_: object) -> None:
         """Ends the wait, unless the go-ahead has come already."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -10,6 +10,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.served = False
+        """Whether anybody may read the gauges of the slots."""
         self.claims = 0
         self.attempts: Counter[str] = Counter()
         """Recorded ones, by the status of the task afterwards."""

@@ -127,17 +127,13 @@ class Runner:
 
     async def _wait_for_go_ahead(self, activation: Activation, executor: Executor) -> GoAhead | None:
         """Waits, with nothing but an executor, for the supervisor's go-ahead. None: there is nothing to do any more."""
-
-        def dismiss(_: object) -> None:
-            activation.dismiss()
-
         if self._slots.stop_claiming:
             return None
         if not activation.is_here:
             log.info("spare ready")
-        executor.death.add_done_callback(dismiss)
+        executor.death.add_done_callback(activation.dismiss)
         go_ahead = await activation.go_ahead()
-        executor.death.remove_done_callback(dismiss)
+        executor.death.remove_done_callback(activation.dismiss)
         if go_ahead is None:
             self._take_answers()
             return None
@@ -165,11 +161,9 @@ class Runner:
 
     def _is_finished(self) -> bool:
         """Whether it was stopped and has nothing to record. It does not wait for an absent database for ever."""
-        if not self._slots.stop_claiming:
-            return False
-        if all(slot.idle for slot in self._slots.all):
-            return True
-        return watchdog.now() > self._slots.stop_working_at + self._settings.kill_after + GRACE
+        give_up_at = self._slots.stop_working_at + self._settings.kill_after + GRACE
+        nothing_left = all(slot.idle for slot in self._slots.all)
+        return self._slots.stop_claiming and (nothing_left or watchdog.now() > give_up_at)
 
     async def _serve(self, session: Session) -> None:
         """Works on this session, round after round, until it is finished.
@@ -299,8 +293,7 @@ class Runner:
             try:
                 return await Session.open(self._settings.database_url, self._name, self._slots.smallest_grace)
             except SessionLost as lost:
-                # Tried ten times a second while an executor may live on it, and errors alternate: not worth as many
-                # lines.
+                # It tries ten times a second while an executor may live on it, and errors alternate: too many lines.
                 now, error = watchdog.now(), str(lost)
                 if error not in logged or now > logged[error] + 5:
                     log.warning("database unreachable", error=error)
@@ -390,10 +383,7 @@ class Runner:
         draining = any(queue.draining for queue in slots.queues.values())
         if draining != slots.draining:
             slots.draining = self._counters.draining = draining
-            if draining:
-                log.info("draining", running=slots.executing)
-            else:
-                log.info("resumed")
+            log.info("draining", running=slots.executing) if draining else log.info("resumed")
 
     def _standby_pace(self) -> float:
         slots = self._slots

@@ -1,4 +1,4 @@
-"""What a runner is told from outside: click options, each also an environment variable, as one frozen value."""
+"""The settings of a runner: click options, each also an environment variable, as one frozen value."""
 
 from collections.abc import Callable
 from typing import Any

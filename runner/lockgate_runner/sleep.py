@@ -1,4 +1,4 @@
-"""The handler every runner has: it sleeps, and fails now and then if told to."""
+"""The handler every runner has: it sleeps, and fails now and then if the payload says so."""
 
 import random
 import time

@@ -1,5 +1,6 @@
 """The slots of a runner: taken, regained after a lost session, filled with tasks, released."""
 
+import math
 import random
 from collections.abc import Iterable
 
@@ -42,7 +43,7 @@ class Slots:
         """Whether an operator drains this runner: it claims nothing until it is resumed."""
         self.stop_claiming = False
         """The first stop: no task starts any more, and idle slots are released."""
-        self.stop_working_at = float("inf")
+        self.stop_working_at = math.inf
         """The second stop: handlers that still execute then are interrupted, and their tasks returned."""
         self._settings = settings
         self._name = name
@@ -142,7 +143,7 @@ class Slots:
         slot.confirmed = watchdog.now()
         if row and slot.task and row.lease == slot.task.lease:
             log.info("slot kept", **slot.tag)
-            # Its executor is told at once: what comes next may wait for a standby, as commits do.
+            # The executor hears of it at once: what comes next may wait for a standby, as commits do.
             await session.ping()
             self.extend(session)
             if row.cancel_requested:

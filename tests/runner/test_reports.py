@@ -1,4 +1,6 @@
-"""What handlers say while they execute, and what wears their process out."""
+"""Reports of handlers, what wears their processes out, and chores beside the work."""
+
+from datetime import timedelta
 
 import pytest
 
@@ -72,6 +74,18 @@ def test_ended_tasks_are_removed_when_their_time_is_over(q: Contract, start: Sta
     ended(q, q.submit(kind="say", payload={"text": "gone soon"}))
     until(lambda: q.db.value("select count(*) from task") == 0, "the task to be removed")
     assert q.db.value("select count(*) from output") == 0
+
+
+def test_a_runner_counts_what_has_ended_and_removes_what_is_kept_no_longer(q: Contract, start: Start) -> None:
+    kept = q.row("succeeded", finish_time=q.now() - timedelta(minutes=5))
+    q.queue("short", retention=0)
+    q.row("failed", queue="short", finish_time=q.now() - timedelta(minutes=5))
+
+    start()
+
+    totals = "select queue, succeeded, failed from lockgate.stats_total order by queue"
+    until(lambda: q.db.query(totals) == [("default", 1, 0), ("short", 0, 1)], "both to be counted")
+    until(lambda: [task.id for task in q.tasks()] == [kept], "the old one to be gone")
 
 
 def test_a_task_submitted_for_later_starts_when_its_time_has_come_and_not_at_the_next_look(

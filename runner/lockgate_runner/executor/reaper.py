@@ -1,9 +1,9 @@
 """The reaper: one small process beside a runner that ends what a dead executor leaves behind.
 
 However an executor ends (its kernel timer, the death of the runner, a crash), the processes its handler started live
-on in its process group. A living runner kills them; the reaper does so when the runner is frozen or dead. It is told
-the pids of hands on its standard input, a line each, watches them, kills the group of each one that ends, and ends
-itself when its input has ended (the runner is gone) and the last executor is dead.
+on in its process group. A living runner kills them; the reaper does so when the runner is frozen or dead. It reads the
+pids of executors from its standard input, a line each, watches them, and kills the group of each one that ends. It ends
+when its input has ended (the runner is gone) and the last executor is dead.
 
 Started by path with ``python -I -S``, so that it is up in a few milliseconds and needs nothing that can be missing.
 """
