@@ -24,9 +24,9 @@ SECTIONS = {
     },
     "To use it": {
         "submit": ("lockgate.commands.submit:submit", "Submit a task and print its number, or wait for its result."),
-        "cancel": ("lockgate.commands.cancel:cancel", "Cancel tasks."),
-        "retry": ("lockgate.commands.cancel:retry", "Queue failed or cancelled tasks again."),
-        "list": ("lockgate.commands.listing:list_", "List tasks, the newest first."),
+        "cancel": ("lockgate.commands.tasks:cancel", "Cancel tasks."),
+        "retry": ("lockgate.commands.tasks:retry", "Queue failed or cancelled tasks again."),
+        "list": ("lockgate.commands.tasks:list_", "List tasks, the newest first."),
         "status": ("lockgate.commands.status:status", "Watch the queues, their slots and runners, live."),
         "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
         "keys": ("lockgate.commands.keys:keys", "Show, make and revoke keys of the HTTP API."),
