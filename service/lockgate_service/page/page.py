@@ -23,7 +23,7 @@ from lockgate_service.page import view
 from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.page.files import MODULES, STYLE, STYLE_SOURCE, VERSION, takes_packed
 from lockgate_service.page.query import STATUSES, PageQuery, labels, page_query
-from lockgate_service.page.snapshot import Json, TaskRow
+from lockgate_service.page.snapshot import ROW, Json, TaskRow
 from lockgate_service.page.text import moment, plural
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
@@ -140,7 +140,7 @@ async def get_page(
 async def _list(asked: PageQuery, pool: Pool, now: float) -> Json:
     if asked.wrong:
         return {"rows": [], "older": None}
-    found = await lists.page(pool, asked.only, asked.below, ROWS, db.ROW)
+    found = await lists.page(pool, asked.only, asked.below, ROWS, ROW)
     rows = [view.row(TaskRow(*one), now) for one in found.rows]
     older = asked.link(below=found.rest, trail=asked.older_trail) if found.rest is not None else None
     return {"rows": rows, "older": older}

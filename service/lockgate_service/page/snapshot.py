@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from msgspec import DecodeError, Meta, Raw, Struct, json, structs, to_builtins
 
 from lockgate_service.pool import Pool
-from lockgate_service.rows import Time, utc
+from lockgate_service.rows import Time, columns
 from lockgate_service.stats.messages import Point, Stats
 from lockgate_service.stats.routes import of_one
-from lockgate_service.tasks.db import ROW, small
 from lockgate_service.tasks.messages import Name, Status
 
 Json = dict[str, Any]
@@ -23,6 +22,8 @@ NEWEST = 50
 RUNNING_MAX = 200
 ENDED_MAX = 200
 ENDED_SECONDS = 10
+PROGRESS_BYTES = 1024
+_PROGRESS = f"case when octet_length(progress::text) <= {PROGRESS_BYTES} then progress end"
 
 
 class SlotSummary(Struct):
@@ -77,6 +78,11 @@ class TaskRow(Struct):
     progress: Annotated[Raw, Meta(description="Up to 1 KiB.")] | None
     error: Annotated[str, Meta(description="The first 200 characters.")] | None
     tags: list[str]
+
+
+SLOT = columns(SlotSummary, progress=_PROGRESS)
+RUNNER = columns(RunnerSummary)
+ROW = columns(TaskRow, progress=_PROGRESS, error="left(concat_ws(': ', error ->> 'type', error ->> 'message'), 200)")
 
 
 class Snapshot(Struct, frozen=True):
@@ -145,24 +151,14 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
 
 async def read_slots(pool: Pool) -> list[SlotSummary]:
     """By queue and number."""
-    rows = await pool.rows(
-        f"""
-        select queue, slot, status, runner, backend_pid, task, kind, attempt, {utc("start_time")}, cancel_requested,
-          {small("progress")}
-        from lockgate.slot_detail order by queue, slot limit {SLOTS_MAX}
-        """
-    )
+    rows = await pool.rows(f"select {SLOT} from lockgate.slot_detail order by queue, slot limit {SLOTS_MAX}")
     return [SlotSummary(*row) for row in rows]
 
 
 async def read_runners(pool: Pool) -> list[RunnerSummary]:
     """Those alive, newest first."""
-    rows = await pool.rows(
-        f"""
-        select session, runner, host, pid, version, concurrency, queues, {utc("since")}, running, draining
-        from lockgate.runner_overview where alive order by session desc limit {RUNNERS_MAX}
-        """
-    )
+    text = f"select {RUNNER} from lockgate.runner_overview where alive order by session desc limit {RUNNERS_MAX}"
+    rows = await pool.rows(text)
     return [RunnerSummary(*row) for row in rows]
 
 

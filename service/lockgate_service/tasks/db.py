@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import json
 
 from lockgate_service.pool import STATEMENT_LIMIT, Pool
-from lockgate_service.rows import columns, utc
+from lockgate_service.rows import columns
 from lockgate_service.tasks.messages import (
     Action,
     Attempt,
@@ -51,17 +51,6 @@ BRIEF = columns(
     time_to_execute="case when finish_time is not null then exec_time end",
 )
 VERSION = columns(TaskVersion)
-PROGRESS_BYTES = 1024
-
-
-def small(column: str) -> str:
-    return f"case when octet_length({column}::text) <= {PROGRESS_BYTES} then {column} end"
-
-
-# In the order of the fields of TaskRow.
-ROW = f"""id, queue, kind, status, priority, {utc("create_time")}, {utc("run_at")}, {utc("start_time")},
-  {utc("finish_time")}, exec_time, attempt, max_attempts, slot, runner, cancel_requested, {small("progress")},
-  left(concat_ws(': ', error ->> 'type', error ->> 'message'), 200), tags"""
 
 
 async def submit(pool: Pool, tasks: Sequence[bytes], scope: str = "") -> list[tuple[int, int | None, str]]:
