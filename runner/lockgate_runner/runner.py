@@ -39,12 +39,6 @@ SCHEMA = 1
 REFUSED_FOR = 0.5
 """Seconds to wait after the database lives but refuses what a runner cannot do without."""
 
-STANDBY_POLLS = 2
-"""Polls that all standbys share in the time of one, however many they are."""
-
-STANDBY_POLL_MOST = 60.0
-"""Seconds after which each of them polls nevertheless: the others may all have died at once."""
-
 log = structlog.get_logger()
 
 
@@ -361,7 +355,7 @@ class Runner:
         self._counters.adoptions += len(adopted)
         # Free from now on too, or a standby would let its only executor go a moment before it needs it.
         slots.count_free(row for row in rows if row not in adopted)
-        self._pace = self._standby_pace()
+        self._pace = slots.standby_pace()
         self._wakeups.poll_at = min(received + (self._wakeups.poll_at - received) * self._pace, next_at)
 
     async def _poll_queues(self, session: Session) -> None:
@@ -384,13 +378,6 @@ class Runner:
         if draining != slots.draining:
             slots.draining = self._counters.draining = draining
             log.info("draining", running=slots.executing) if draining else log.info("resumed")
-
-    def _standby_pace(self) -> float:
-        slots = self._slots
-        if slots.all or any(slots.free.get(queue, 0) > 0 for queue in slots.queues):
-            return 1.0
-        standing_by = max((queue.standing_by or 0 for queue in slots.queues.values()), default=0)
-        return max(1.0, min(standing_by / STANDBY_POLLS, STANDBY_POLL_MOST / self._settings.poll))
 
     async def _fill(self, session: Session) -> None:
         """Takes and releases slots, claims for them, and keeps an executor for a slot that may come."""

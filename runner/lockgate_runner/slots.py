@@ -24,6 +24,12 @@ REGAIN_EVERY = 0.1
 KILL_AGAIN = 10.0
 """Seconds after which an executor that was killed, and is not dead, is killed again. Its slot stays taken."""
 
+STANDBY_POLLS = 2
+"""Polls that all standbys share in the time of one, however many they are."""
+
+STANDBY_POLL_MOST = 60.0
+"""Seconds after which each of them polls nevertheless: the others may all have died at once."""
+
 log = structlog.get_logger()
 
 
@@ -78,6 +84,13 @@ class Slots:
         for row in occupied:
             if row.queue in self.free and row.slot <= self.queues[row.queue].slots:
                 self.free[row.queue] -= 1
+
+    def standby_pace(self) -> float:
+        """Returns how many times as long as others this runner waits between two polls: standbys share them."""
+        if self.all or any(self.free.get(queue, 0) > 0 for queue in self.queues):
+            return 1.0
+        standing_by = max((queue.standing_by or 0 for queue in self.queues.values()), default=0)
+        return max(1.0, min(standing_by / STANDBY_POLLS, STANDBY_POLL_MOST / self._settings.poll))
 
     def times(self) -> Iterable[float]:
         """Yields when there is something to do next."""

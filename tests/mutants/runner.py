@@ -60,7 +60,7 @@ MUTANTS = [
     ),
     runner(
         "standbys-look-alone", "each runner that stands by looks as often as if it were the only one",
-        py("runner", "Runner._standby_pace", "standing_by / STANDBY_POLLS", "1.0"),
+        py("slots", "Slots.standby_pace", "standing_by / STANDBY_POLLS", "1.0"),
         "test_poll.py::test_runners_that_stand_by_share_the_looks_and_are_there_when_they_are_told",
     ),
     runner(
