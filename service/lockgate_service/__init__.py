@@ -1,1 +1,1 @@
-"""The HTTP side of Lockgate: decodes a request, calls one function of schema.sql, encodes the answer."""
+"""The HTTP side of Lockgate: it decodes a request, calls one function of schema.sql and encodes the answer."""

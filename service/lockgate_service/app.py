@@ -112,7 +112,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
         lasting = (
             notifier.run(),
             keys.run(),
-            first_look(readiness),
+            log_what_is_missing(readiness),
             waiters.run(),
             waiters.end_all(),
             broadcast.run(),
@@ -179,7 +179,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     return app
 
 
-async def first_look(readiness: health.Health) -> None:
-    """The log says at the start what is missing."""
+async def log_what_is_missing(readiness: health.Health) -> None:
+    """At the start, so that the log has it before the first request."""
     with contextlib.suppress(Refusal):
         await readiness.ready()
