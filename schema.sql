@@ -444,21 +444,22 @@ comment on function lockgate.pass_slot_on is
 -- The life of a task: submit -----------------------------------------------------------------------------------------
 
 -- plpgsql evaluates an assignment of this ten times as fast as a `perform`.
-create function lockgate.check_size(p_what text, p_bytes int, p_kib int) returns boolean
-language plpgsql immutable as $$
+create function lockgate.refuse_size(p_what text, p_kib int) returns boolean
+language plpgsql as $$
 declare
-  v_limit text;
+  v_limit text := case when p_kib < 1024 then p_kib || ' KiB' else p_kib / 1024 || ' MiB' end;
 begin
-  if p_bytes > p_kib * 1024 then
-    v_limit := case when p_kib < 1024 then p_kib || ' KiB' else p_kib / 1024 || ' MiB' end;
-    raise exception '% larger than %', p_what, v_limit using errcode = '23514',
-      constraint = replace(lower(format('%s at most %s', p_what, v_limit)), ' ', '_');
-  end if;
-  return true;
+  raise exception '% larger than %', p_what, v_limit using errcode = '23514',
+    constraint = replace(lower(format('%s at most %s', p_what, v_limit)), ' ', '_');
 end
 $$;
-comment on function lockgate.check_size is
-  'True, or raises 23514 if that is more than p_kib KiB: ''payload is'' with 1024 names payload_is_at_most_1_mib.';
+comment on function lockgate.refuse_size is 'Raises 23514: ''payload is'' with 1024 names payload_is_at_most_1_mib.';
+
+-- Inlined where it is called, so a size that fits costs a comparison.
+create function lockgate.check_size(p_what text, p_bytes int, p_kib int) returns boolean
+language sql
+return case when p_bytes > p_kib * 1024 then lockgate.refuse_size(p_what, p_kib) else true end;
+comment on function lockgate.check_size is 'True, or raises 23514 if that is more than p_kib KiB.';
 
 create function lockgate.due(p_status lockgate.status, p_run_at timestamptz) returns text
 language sql stable
@@ -723,42 +724,41 @@ declare
   v_heads bigint[] := coalesce(nullif(current_setting(v_heads_setting, true), ''), '{}')::bigint[];  -- ascending
   v_short_until text := nullif(current_setting(v_short_setting, true), '');
   v_begin timestamptz := clock_timestamp();
-  v_whole int := cardinality(v_heads) + 2;  -- after the ranges before, between and behind the heads: everything
-  v_from bigint := lockgate.claim_order(101::smallint, 0);
-  v_to bigint;
   v_read bigint;
+  v_from bigint := lockgate.claim_order(101::smallint, 0);
   v_place tid;
   v_order bigint;
   v_i int := 1;
 begin
-  for v_n in case when v_begin < v_short_until::timestamptz then 1 else v_whole end .. v_whole loop
-    if v_n = v_whole then
-      v_from := lockgate.claim_order(101::smallint, 0);
-      v_read := pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass);
-    end if;
-    -- From each head to where the next head's priority begins.
-    v_to := coalesce((v_heads[v_n] >> 48) << 48, lockgate.claim_order((-101)::smallint, 0));
+  if v_begin < v_short_until::timestamptz then
+    for v_n in 1 .. cardinality(v_heads) + 1 loop  -- from each head to where the next head's priority begins
+      select ctid, lockgate.claim_order(priority, id) into v_place, v_order from lockgate.task
+      where queue = p_name and status = 'queued' and lockgate.claim_order(priority, id) >= v_from
+        and lockgate.claim_order(priority, id)
+          < coalesce((v_heads[v_n] >> 48) << 48, lockgate.claim_order((-101)::smallint, 0))
+      order by lockgate.claim_order(priority, id) for update skip locked limit 1;
+      exit when found;
+      v_from := v_heads[v_n];
+    end loop;
+  end if;
+  if v_place is null then
+    v_read := pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass);
     select ctid, lockgate.claim_order(priority, id) into v_place, v_order
     from lockgate.task
     where queue = p_name and status = 'queued'
-      and lockgate.claim_order(priority, id) >= v_from and lockgate.claim_order(priority, id) < v_to
     order by lockgate.claim_order(priority, id)
     for update skip locked
     limit 1;
-    exit when found;
-    v_from := v_heads[v_n];
-  end loop;
-  if v_place is null then  -- but those that write_output has locked `for key share`
-    select ctid, lockgate.claim_order(priority, id) into v_place, v_order from lockgate.task
-    where queue = p_name and status = 'queued'
-    order by lockgate.claim_order(priority, id) for no key update skip locked limit 1;
-  end if;
-  if v_read is not null then
     if pg_stat_get_xact_tuples_returned('lockgate.task_claim'::regclass) - v_read > 100 then
       perform set_config(v_short_setting, (clock_timestamp() + 20 * (clock_timestamp() - v_begin))::text, false);
     elsif v_short_until is not null then
       perform set_config(v_short_setting, '', false);
     end if;
+  end if;
+  if v_place is null then  -- but those that write_output has locked `for key share`
+    select ctid, lockgate.claim_order(priority, id) into v_place, v_order from lockgate.task
+    where queue = p_name and status = 'queued'
+    order by lockgate.claim_order(priority, id) for no key update skip locked limit 1;
   end if;
   if v_place is not null then
     while v_heads[v_i] >> 48 < v_order >> 48 loop
@@ -777,8 +777,8 @@ $$;
 comment on function lockgate.lock_next is
   'Locks the queued task that goes first in that queue, of those that no other session has locked; its ctid, or null.';
 
--- Reads the slot's newest turn once, for both. Checks the slot after it has recorded the end: LG002, a lost lease, is
--- the graver error.
+-- Reads the slot's newest turn once, for both, by newest_turn's statement: the function costs a claim 2 %. Checks the
+-- slot after it has recorded the end: LG002, a lost lease, is the graver error.
 create function lockgate.finish_and_claim(
   p_task bigint, p_lease bigint, p_runner text, p_exec_time double precision, p_result jsonb,
   p_queue int, p_slot int, p_session int)
@@ -792,7 +792,9 @@ declare
   v_next tid;
 begin
   select * into v_queue from lockgate.queue where id = p_queue;
-  select turn, lease, status into v_turn, v_lease, v_status from lockgate.newest_turn(v_queue.name, p_slot);
+  select turn, lease, status into v_turn, v_lease, v_status from lockgate.task
+    where queue = v_queue.name and turn >= lockgate.first_turn(p_slot) and turn < lockgate.first_turn(p_slot + 1)
+    order by turn desc limit 1;
   if p_lease = v_lease then
     perform lockgate.finish(p_task, p_lease, p_runner, p_exec_time, p_result, v_queue.name, v_turn);
     v_status := 'succeeded';

@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, set[Role]] = {
     "promote": NOBODY,
     "remaining_depth": NOBODY,
     "check_size": NOBODY,
+    "refuse_size": NOBODY,
     "lock_attempt": NOBODY,
     "lock_task": NOBODY,
     "newest_turn": NOBODY,
@@ -147,7 +148,8 @@ RELATIONS: dict[str, set[Role]] = {
 # Called with the rights of the caller: they touch no table.
 INVOKER = {
     *("lock_class", "holds_slot", "recheck_slot", "retake_slot", "release_slot", "slot_activity", "standing_by"),
-    *("due", "notify_due", "check_size", "backoff", "claim_order", "failure", "first_turn", "merge_metadata", "digest"),
+    *("due", "notify_due", "check_size", "refuse_size", "backoff", "claim_order", "failure", "first_turn"),
+    *("merge_metadata", "digest"),
     *("waited", "ran", "histogram", "add_histograms", "quantile"),
     # Inlined into, or called by, a function with the owner's rights.
     *("newest_turn", "lock_next"),
