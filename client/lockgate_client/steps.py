@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import httpx
 from msgspec import DecodeError, ValidationError, json
 
-from lockgate_client.errors import RequestFailed
-from lockgate_client.messages import Problem, read_time
+from lockgate_client.messages import Problem, RequestFailed, Task, read_time
 
 T = TypeVar("T")
 
@@ -66,8 +65,15 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Found:
+    """Hands on the next tasks of a call that brings several things, one after the other."""
+
+    tasks: list[Task]
+
+
 Step = Send | NextLine | NextTask | Pause
-Steps = Generator[Step, Any, T]
+Steps = Generator[Step | Found, Any, T]
 
 
 def exchange(limits: Limits, send: Send, until: float | None = None) -> Steps[httpx.Response]:
@@ -114,12 +120,13 @@ def refusal(send: Send, response: httpx.Response) -> RequestFailed:
     )
 
 
-def decoded(response: httpx.Response, into: type[T]) -> T:
+def answer(limits: Limits, send: Send, into: type[T], until: float | None = None) -> Steps[T]:
+    """As `exchange`, decoded."""
+    return decoded((yield from exchange(limits, send, until)).content, into)
+
+
+def decoded(content: bytes | str, into: type[T]) -> T:
     """Raises RequestFailed."""
-    return decoded_bytes(response.content, into)
-
-
-def decoded_bytes(content: bytes | str, into: type[T]) -> T:
     try:
         return json.decode(content, type=into, dec_hook=read_time)
     except (DecodeError, ValidationError) as error:
