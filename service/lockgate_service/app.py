@@ -25,33 +25,30 @@ from lockgate_service.page.broadcast import Broadcast
 from lockgate_service.page.files import get_file
 from lockgate_service.pool import Pool
 from lockgate_service.queues import routes as queues
-from lockgate_service.queues import slots
 from lockgate_service.stats import metrics
 from lockgate_service.stats import routes as stats
-from lockgate_service.tasks import actions, batch, db, failures, quick_start, stream
-from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks import actions, batch, db, lists, waiting
 from lockgate_service.tasks import routes as tasks
 from lockgate_service.tasks.group_commit import GroupCommit
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.notify import Notifier
-from lockgate_service.tasks.waiting import Waiters
 
 # By the tag in the OpenAPI document.
 ROUTES = {
     "tasks": (
         tasks.create_task,  # POST /tasks
         batch.create_tasks,  # POST /tasks/batch
-        stream.stream_tasks,  # POST /tasks/stream
-        tasks.list_tasks,  # GET /tasks
+        batch.stream_tasks,  # POST /tasks/stream
+        lists.list_tasks,  # GET /tasks
         tasks.get_task,  # GET /tasks/{id}
         tasks.get_task_output,  # GET /tasks/{id}/output
-        task_events.watch_task,  # GET /tasks/{id}/events
+        waiting.watch_task,  # GET /tasks/{id}/events
         actions.cancel_task,  # POST /tasks/{id}/cancel
         actions.retry_task,  # POST /tasks/{id}/retry
         actions.change_task,  # PATCH /tasks/{id}
         actions.delete_task,  # DELETE /tasks/{id}
         actions.change_tasks,  # POST /tasks/bulk
-        failures.list_failures,  # GET /failures
+        lists.list_failures,  # GET /failures
     ),
     "queues": (
         queues.list_queues,  # GET /queues
@@ -64,11 +61,11 @@ ROUTES = {
         queues.delete_queue,  # DELETE /queues/{name}
     ),
     "runners": (
-        slots.list_slots,  # GET /slots
-        slots.list_runners,  # GET /runners
-        slots.list_kinds,  # GET /kinds
-        slots.drain_runner,  # POST /runners/{runner}/drain
-        slots.resume_runner,  # POST /runners/{runner}/resume
+        queues.list_slots,  # GET /slots
+        queues.list_runners,  # GET /runners
+        queues.list_kinds,  # GET /kinds
+        queues.drain_runner,  # POST /runners/{runner}/drain
+        queues.resume_runner,  # POST /runners/{runner}/resume
     ),
     "stats": (
         stats.get_stats,  # GET /stats
@@ -77,8 +74,8 @@ ROUTES = {
         metrics.get_metrics,  # GET /metrics
     ),
     "simple": (
-        quick_start.create_sleep_task,  # POST /task
-        quick_start.get_task_briefly,  # GET /task/{id}
+        tasks.create_sleep_task,  # POST /task
+        tasks.get_task_briefly,  # GET /task/{id}
     ),
     "problems": (
         responses.list_problems,  # GET /problems
@@ -101,7 +98,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     readiness = health.Health(pool)
     keys = Keys(pool, required=settings.key_required)
     stopping = stopping or asyncio.Event()
-    waiters = Waiters(pool, stopping)
+    waiters = waiting.Waiters(pool, stopping)
     loader = TaskLoader(pool)
     stats_cache = stats.StatsCache(pool)
     broadcast = Broadcast(pool, stats_cache, stopping)
@@ -156,7 +153,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "waiters": provide(waiters),
             "loader": provide(loader),
             "stats_cache": provide(stats_cache),
-            "failures": provide(failures.FailureGroups(pool)),
+            "failures": provide(lists.FailureGroups(pool)),
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, stats_cache, lambda: broadcast.viewers)),
             "keys": provide(keys),
@@ -164,7 +161,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "caller": Provide(caller_of, sync_to_thread=False),
             "deps": tasks.provide_deps(group_commit, waiters, loader),
             "notifier": provide(notifier),
-            "streams": provide(stream.Streams(stopping)),
+            "streams": provide(batch.Streams(stopping)),
         },
         exception_handlers={Exception: partial(answer, settings.root_path)},
         openapi_config=document.openapi(settings.root_path),

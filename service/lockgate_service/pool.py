@@ -1,12 +1,15 @@
-"""The pool of connections to the database, with a limit on every wait for a connection and for an answer."""
+"""The pool of connections to the database, with a limit on every wait for a connection and for an answer.
+
+Rows are msgspec Structs, whose fields are the columns of the SELECT in that order.
+"""
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, get_args
 
-import msgspec
+from msgspec import Meta, Raw, Struct, structs
 from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
@@ -16,6 +19,10 @@ from lockgate_service.http.problems import unavailable
 
 Params = Sequence[object] | Mapping[str, object]
 Rows = list[tuple[Any, ...]]
+
+_TIME = Meta(extra_json_schema={"format": "date-time"}, examples=["2026-05-01T12:00:00.250000Z"])
+# As Postgres writes it (see `utc`), so that years beyond 9999 work too.
+Time = Annotated[str, _TIME]
 
 # Seconds.
 STATEMENT_LIMIT = 5.0
@@ -165,4 +172,25 @@ def _is_of_a_dead_connection(error: OperationalError) -> bool:
 
 async def _read_json_as_it_is(connection: AsyncConnection[Any]) -> None:
     """Passes JSON from the database to the client as text."""
-    set_json_loads(msgspec.Raw, connection)
+    set_json_loads(Raw, connection)
+
+
+def utc(expression: str) -> str:
+    """A timestamptz as text: 2026-05-01T12:00:00.000000Z."""
+    return f"""to_char({expression} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+def columns(shape: type[Struct], **sources: str) -> str:
+    """The select list of a Struct. A field's column has its name, or is the expression that `sources` has for it; the
+    column of a Time becomes text."""
+
+    def column(name: str, declared: Any) -> str:
+        source = sources.get(name, name)
+        source = utc(source) if _is_time(declared) else source
+        return source if source == name else f"{source} as {name}"
+
+    return ", ".join(column(field.name, field.type) for field in structs.fields(shape))
+
+
+def _is_time(declared: Any) -> bool:
+    return _TIME in getattr(declared, "__metadata__", ()) or any(map(_is_time, get_args(declared)))

@@ -27,7 +27,6 @@ from lockgate_service.page.snapshot import ROW, Json, TaskRow
 from lockgate_service.page.text import moment, plural
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
-from lockgate_service.tasks.failures import FailureGroups
 from lockgate_service.tasks.loader import TaskLoader
 
 ROWS = 50
@@ -88,7 +87,7 @@ async def get_page(
     broadcast: NamedDependency[Broadcast],
     pool: NamedDependency[Pool],
     loader: NamedDependency[TaskLoader],
-    failures: NamedDependency[FailureGroups],
+    failures: NamedDependency[lists.FailureGroups],
 ) -> Response[bytes] | Stream:
     """All there is to see; with `?task=17` one task too. The reads of the database are bounded, and those that do not
     depend on the filter are shared with all viewers."""

@@ -5,9 +5,8 @@
 from msgspec import json
 
 from lockgate_service.http.problems import no_runner
-from lockgate_service.pool import Pool
+from lockgate_service.pool import Pool, columns
 from lockgate_service.queues.messages import Kind, NewQueue, Queue, QueueChange, Runner, Slot
-from lockgate_service.rows import columns
 
 RUNNERS_MAX = 1000
 KINDS_MAX = 1000

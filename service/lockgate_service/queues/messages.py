@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Time
 from lockgate_service.tasks.messages import Name
 
 DAYS_30 = 30 * 86400

@@ -1,4 +1,4 @@
-"""Lists, creates, changes, purges and deletes queues."""
+"""Queues, their slots, and the runners that serve them."""
 
 import time
 from functools import partial
@@ -9,12 +9,22 @@ from litestar.params import JSONBody
 
 from lockgate import queues
 from lockgate_service.auth.keys import Caller
-from lockgate_service.http.params import QueueName
+from lockgate_service.http.params import QueueName, RunnerName
 from lockgate_service.http.problems import no_queue
-from lockgate_service.http.responses import LOCATION, NO_QUEUE, problems
+from lockgate_service.http.responses import LOCATION, NO_QUEUE, NO_RUNNER, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db
-from lockgate_service.queues.messages import NewQueue, Purged, Queue, QueueChange, QueueList
+from lockgate_service.queues.messages import (
+    KindList,
+    NewQueue,
+    Purged,
+    Queue,
+    QueueChange,
+    QueueList,
+    Runner,
+    RunnerList,
+    SlotList,
+)
 
 PURGE_BATCH = 1000
 # Seconds.
@@ -144,3 +154,65 @@ async def _existing(pool: Pool, name: str) -> Queue:
     if (queue := await db.queue(pool, name)) is None:
         raise no_queue(name)
     return queue
+
+
+@get(
+    "/slots",
+    operation_id="listSlots",
+    response_description="All slots.",
+    summary="Slots",
+)
+async def list_slots(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> SlotList:
+    """The holder and the task of each slot. Includes slots above a lowered number until their runner releases them."""
+    return SlotList([slot for slot in await db.slots(pool) if caller.sees(slot.queue)])
+
+
+@get(
+    "/runners",
+    operation_id="listRunners",
+    response_description="Sessions of runners.",
+    summary="Runners",
+)
+async def list_runners(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> RunnerList:
+    """Each with its queues and kinds, whether it is alive, and how many tasks it executes."""
+    found = await db.runners(pool)
+    return RunnerList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@get(
+    "/kinds",
+    operation_id="listKinds",
+    response_description="Kinds that runners serve.",
+    summary="Kinds",
+)
+async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller]) -> KindList:
+    """The kinds of the live runners, each with the JSON Schema of its payload if the handler has type hints."""
+    found = await db.kinds(pool)
+    return KindList([one for one in found if one.queues is None or any(map(caller.sees, one.queues))])
+
+
+@post(
+    "/runners/{runner:str}/drain",
+    operation_id="drainRunner",
+    response_description="The runner, which claims no more tasks.",
+    summary="Drain a runner",
+    status_code=202,
+    responses=problems(missing=NO_RUNNER),
+)
+async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """Tells a runner to claim no more tasks and to release each slot when its task has ended; `running` counts the
+    rest. The process does not exit, so no supervisor restarts it: stop it when no task is left, or resume it."""
+    return await db.drain(pool, runner)
+
+
+@post(
+    "/runners/{runner:str}/resume",
+    operation_id="resumeRunner",
+    response_description="The runner, which claims tasks again.",
+    summary="Resume a runner",
+    status_code=200,
+    responses=problems(missing=NO_RUNNER),
+)
+async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
+    """Ends a drain."""
+    return await db.resume_runner(pool, runner)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Time
 
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 Due = Literal["now", "soon"]  # lockgate.due says which
