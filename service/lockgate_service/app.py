@@ -172,8 +172,15 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     )
     for route in app.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            handler.operation_id = operation_id(handler.handler_name)
             needed(handler)  # or say so before the first request for it
     return app
+
+
+def operation_id(name: str) -> str:
+    """That of the function `get_task` is getTask."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
 
 
 async def first_look(readiness: health.Health) -> None:

@@ -86,13 +86,13 @@ def page(why: Refusal | None = None, then: str = "") -> Response[str]:
     return Response(text, status_code=why.status if why else 401, headers=headers, media_type=MediaType.HTML)
 
 
-@get("/sign-in", operation_id="askForKey", include_in_schema=False)
+@get("/sign-in", include_in_schema=False)
 async def ask_for_key() -> Response[None]:
     """For a browser that loads the form again after a wrong key."""
     return _to_the_page()
 
 
-@post("/sign-in", operation_id="signIn", include_in_schema=False, request_max_body_size=BODY_MAX)
+@post("/sign-in", include_in_schema=False, request_max_body_size=BODY_MAX)
 async def sign_in(
     request: Request[Any, Any, Any], keys: NamedDependency[Keys], root: NamedDependency[str]
 ) -> Response[Any]:
@@ -111,7 +111,7 @@ async def sign_in(
     return answer
 
 
-@post("/sign-out", operation_id="signOut", include_in_schema=False, request_max_body_size=BODY_MAX)
+@post("/sign-out", include_in_schema=False, request_max_body_size=BODY_MAX)
 async def sign_out(request: Request[Any, Any, Any], root: NamedDependency[str]) -> Response[None]:
     refuse_from_elsewhere(request.headers, sure=False)
     answer = _to_the_page()

@@ -106,6 +106,11 @@ INVALID = "The request is not valid, and nothing was done. `errors` names the fi
 TOO_LARGE = "The body is larger than 4 MiB, where tasks are created, or 512 KiB."
 UNAVAILABLE = "Not now: try again after `Retry-After` seconds."
 NO_KEY = "There is no key, or one that is not good."
+MISSING = {
+    "/{task_id}": "There is no such task.",
+    "/queues/{name}": "There is no such queue.",
+    "/{runner}": "There is no such runner.",
+}
 # Headers that every refusal with this status has.
 HEADERS: Mapping[int, tuple[str, str]] = {
     401: ("WWW-Authenticate", "How to send a key."),
@@ -297,6 +302,9 @@ def _usual_refusals(path: str, operation: dict[str, Any]) -> dict[str, str]:
         found["401"] = NO_KEY
         small = "" if scope == "read" else f"not of scope {scope}, or "
         found["403"] = f"The key is {small}for another queue."
+    for part, missing in MISSING.items():
+        if part in path:
+            found["404"] = missing
     return found
 
 

@@ -22,7 +22,6 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 @get(
     "/events",
-    operation_id="streamEvents",
     summary="Everything, live",
     responses={
         200: ResponseSpec(

@@ -80,7 +80,7 @@ def refused(root: str, request: Request[Any, Any, Any], error: Exception) -> Res
     return found
 
 
-@get("/", operation_id="getPage", include_in_schema=False)
+@get("/", include_in_schema=False)
 async def get_page(
     request: Request[Any, Any, Any],
     caller: NamedDependency[Caller],

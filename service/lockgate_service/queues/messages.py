@@ -26,11 +26,7 @@ Retention = Annotated[
 ]
 DepthMax = Annotated[
     int,
-    Meta(
-        description="Limit of its waiting tasks (approximate); null: no limit.",
-        ge=0,
-        le=10**6,
-    ),
+    Meta(description="Limit of its waiting tasks (approximate); null: no limit.", ge=0, le=10**6),
 ]
 Kinds = Annotated[list[str], Meta(description="The kinds it accepts; null: any.", max_length=1000)]
 
@@ -55,11 +51,7 @@ class NewQueue(QueueChange, forbid_unknown_fields=True, kw_only=True):
 
     name: Annotated[
         str,
-        Meta(
-            description="A queue cannot be renamed.",
-            pattern="^[a-z0-9][a-z0-9_.-]{0,62}$",
-            examples=["mail"],
-        ),
+        Meta(description="A queue cannot be renamed.", pattern="^[a-z0-9][a-z0-9_.-]{0,62}$", examples=["mail"]),
     ]
 
 

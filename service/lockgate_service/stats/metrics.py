@@ -111,7 +111,6 @@ def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
 
 @get(
     "/metrics",
-    operation_id="getMetrics",
     summary="Metrics",
     responses={
         200: ResponseSpec(str, media_type="text/plain", description="Prometheus text format.", generate_examples=False),

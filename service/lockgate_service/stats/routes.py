@@ -69,12 +69,7 @@ def of_one(stats: Stats, queue: str) -> Stats:
     return Stats(stats.time, together(kept, kept[0].hour if kept else no_hour()), kept)
 
 
-@get(
-    "/stats",
-    operation_id="getStats",
-    response_description="The statistics.",
-    summary="Statistics",
-)
+@get("/stats", response_description="The statistics.", summary="Statistics")
 async def get_stats(stats_cache: NamedDependency[StatsCache], caller: NamedDependency[Caller]) -> Stats:
     """For each queue and for all: running and waiting tasks, runners and standbys, and the number, wait and duration of
     the tasks that ended in the last hour. At most a second old; the last hour, some seconds. The cost does not depend
@@ -83,21 +78,13 @@ async def get_stats(stats_cache: NamedDependency[StatsCache], caller: NamedDepen
     return stats if caller.queue is None else of_one(stats, caller.queue)
 
 
-@get(
-    "/stats/series",
-    operation_id="getSeries",
-    response_description="The steps of the window.",
-    summary="Statistics over time",
-)
+@get("/stats/series", response_description="The steps of the window.", summary="Statistics over time")
 async def get_series(
     stats_cache: NamedDependency[StatsCache],
     caller: NamedDependency[Caller],
     window: Annotated[
         str,
-        QueryParameter(
-            description="90m, 12h, up to 7d; a multiple of the step.",
-            schema_extra=DURATION,
-        ),
+        QueryParameter(description="90m, 12h, up to 7d; a multiple of the step.", schema_extra=DURATION),
     ] = "1h",
     step: Annotated[
         str,

@@ -59,7 +59,6 @@ class BadItem(Struct):
 
 @post(
     "/tasks/batch",
-    operation_id="createTasks",
     request_max_body_size=TASKS_MAX,
     response_description="Stored; at least one task is new.",
     summary="Create up to 1,000 tasks",
@@ -162,7 +161,6 @@ class Streams:
 @post(
     "/tasks/stream",
     operation_class=LinesBody,
-    operation_id="streamTasks",
     response_description="All lines are stored.",
     summary="Create any number of tasks",
     status_code=200,

@@ -43,13 +43,7 @@ Key = tuple[str | None, int | None]
 """A queue or None for all; a window in seconds or None for all time."""
 
 
-@get(
-    "/tasks",
-    operation_id="listTasks",
-    response_description="A page of tasks.",
-    summary="Tasks, newest first",
-    response_headers=[NEXT],
-)
+@get("/tasks", response_description="A page of tasks.", summary="Tasks, newest first", response_headers=[NEXT])
 async def list_tasks(
     request: Request[Any, Any, Any],
     pool: NamedDependency[Pool],
@@ -200,12 +194,7 @@ class FailureGroups:
         return Failures(items, len(items), len(found.rows), found.rest is None)
 
 
-@get(
-    "/failures",
-    operation_id="listFailures",
-    response_description="The groups.",
-    summary="Failed tasks by error",
-)
+@get("/failures", response_description="The groups.", summary="Failed tasks by error")
 async def list_failures(
     failures: NamedDependency[FailureGroups],
     caller: NamedDependency[Caller],

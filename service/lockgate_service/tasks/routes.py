@@ -26,7 +26,7 @@ from lockgate_service.http.headers import (
 )
 from lockgate_service.http.params import TaskId, to_utc
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.responses import LOCATION, NO_TASK, described, header, problems
+from lockgate_service.http.responses import LOCATION, described, header, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.group_commit import GroupCommit, refused
@@ -59,7 +59,6 @@ def provide_deps(group_commit: GroupCommit, waiters: Waiters, loader: TaskLoader
 
 @post(
     "/tasks",
-    operation_id="createTask",
     request_max_body_size=TASKS_MAX,
     response_description="Stored. The new task.",
     summary="Create a task",
@@ -121,13 +120,11 @@ async def _load_if_possible(loader: TaskLoader, task_id: int) -> TaskDetail | No
 
 @get(
     "/tasks/{task_id:int}",
-    operation_id="getTask",
     response_description="The task.",
     summary="A task",
     response_headers=[ETAG, APPLIED],
     responses={
         304: ResponseSpec(None, description="Unchanged since the answer that `If-None-Match` names."),
-        **problems(missing=NO_TASK),
     },
 )
 async def get_task(
@@ -156,13 +153,7 @@ async def get_task(
     return Response(body, status_code=304 if body is None else 200, headers=headers, media_type=MediaType.JSON)
 
 
-@get(
-    "/tasks/{task_id:int}/output",
-    operation_id="getTaskOutput",
-    response_description="The output.",
-    summary="Output of a task",
-    responses=problems(missing=NO_TASK),
-)
+@get("/tasks/{task_id:int}/output", response_description="The output.", summary="Output of a task")
 async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> OutputList:
     """What the handler printed, by attempt; also while it runs."""
     if (items := await db.outputs(pool, task_id)) is None:
@@ -172,7 +163,6 @@ async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> Outpu
 
 @post(
     "/task",
-    operation_id="createSleepTask",
     response_description="Stored. The task's number.",
     summary="Create a task that sleeps 0 to 10 seconds",
     status_code=202,
@@ -190,13 +180,7 @@ async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependen
     return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
 
 
-@get(
-    "/task/{task_id:int}",
-    operation_id="getTaskBriefly",
-    response_description="The task.",
-    summary="Status of a task",
-    responses=problems(missing=NO_TASK),
-)
+@get("/task/{task_id:int}", response_description="The task.", summary="Status of a task")
 async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
     """Status and times."""
     if (task := await db.brief_task(pool, task_id)) is None:

@@ -20,7 +20,6 @@ from lockgate_service.auth.keys import Caller, Keys
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.params import TaskId
 from lockgate_service.http.problems import no_task, unavailable
-from lockgate_service.http.responses import NO_TASK, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.loader import TaskLoader
@@ -154,7 +153,6 @@ async def _hung_up(receive: Receive) -> None:
 
 @get(
     "/tasks/{task_id:int}/events",
-    operation_id="watchTask",
     summary="A task as events",
     responses={
         200: ResponseSpec(
@@ -165,7 +163,6 @@ async def _hung_up(receive: Receive) -> None:
             generate_examples=False,
         ),
         204: ResponseSpec(None, description="The client has seen the last event, by its `Last-Event-ID`."),
-        **problems(missing=NO_TASK),
     },
 )
 async def watch_task(
