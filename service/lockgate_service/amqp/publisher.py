@@ -1,7 +1,6 @@
 """The publisher: it reads outcomes from the outbox, publishes them, and removes those that the broker confirmed."""
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,9 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from lockgate.log import logger
-from lockgate_service.amqp import broker, outbox, program
+from lockgate_service.amqp import broker, commands, outbox
 from lockgate_service.amqp.broker import CALL_LIMIT, backoff, place, words
-from lockgate_service.amqp.commands import PublisherSettings
+from lockgate_service.amqp.commands import Program, PublisherSettings
 from lockgate_service.amqp.outbox import Outcome, Session
 from lockgate_service.health import SCHEMA_VERSION
 
@@ -39,23 +38,19 @@ class NotYet(Exception):
 
 async def live(settings: PublisherSettings) -> None:
     """Returns after an orderly stop."""
-    await program.live(Publisher(settings), settings.status_file)
+    await commands.live(Publisher(settings), settings.status_file)
 
 
-class Publisher:
+class Publisher(Program):
     """Runs until `stop`. Of several publishers the one that holds the lock publishes; the others stand by."""
 
     def __init__(self, settings: PublisherSettings) -> None:
+        super().__init__()
         self.counters = Counters()
         self.is_well = False
         self.is_leading = False
         self._settings = settings
-        self._stopping = asyncio.Event()
         self._backoff = backoff()
-
-    def stop(self) -> None:
-        """Finishes the batch that is under way, and no more."""
-        self._stopping.set()
 
     def status(self) -> dict[str, Any]:
         return {"works": self.is_well, "leads": self.is_leading}
@@ -148,10 +143,6 @@ class Publisher:
         self.counters.waiting, self.counters.oldest_wait = await outbox.waiting(session)
         if self.counters.oldest_wait > LATE:
             logger.warning("late", waiting=self.counters.waiting, oldest_wait=round(self.counters.oldest_wait, 1))
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 def routing_key(outcome: Outcome) -> str:

@@ -26,9 +26,6 @@ WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
 ADDED = ("slots", "running", "held", "queued", "scheduled")  # the fields of all queues that are sums
 
-Key = tuple[int, int, str | None]
-"""Window and step in seconds, and a queue or None for all."""
-
 
 class StatsCache:
     """Caches the statistics of all queues."""
@@ -36,9 +33,8 @@ class StatsCache:
     def __init__(self, pool: Pool) -> None:
         self._now = SingleFlight(partial(db.queues, pool), NOW_SECONDS)
         self._hour = SingleFlight(partial(db.hour, pool), HOUR_SECONDS)
-        self._series: SingleFlightByKey[Key, list[Point]] = SingleFlightByKey(
-            lambda key: db.series(pool, *key),
-            lambda key: min(max(SERIES_SECONDS[0], key[1] / 60), SERIES_SECONDS[1]),
+        self._series = SingleFlightByKey(
+            partial(db.series, pool), lambda _, step, __: min(max(SERIES_SECONDS[0], step / 60), SERIES_SECONDS[1])
         )
 
     async def stats(self) -> Stats:
@@ -49,7 +45,7 @@ class StatsCache:
 
     async def series(self, window: int, step: int, queue: str | None = None) -> list[Point]:
         """As `db.series`. Raises: psycopg.Error, Refusal (503)."""
-        return await self._series.get((window, step, queue))
+        return await self._series.get(window, step, queue)
 
 
 def no_hour() -> Hour:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
@@ -78,22 +78,22 @@ async def create_tasks(
         raise invalid(IDEMPOTENCY_KEY, "is for one task: give each item its own idempotency_key")
     try:
         for index, item in enumerate(data.items):
-            check(item, index, caller)
+            try:
+                check(item, caller)
+            except Refusal as why:
+                raise ItemRefused(index, why) from None
         stored = await store(pool, notifier, caller, data.items)
     except ItemRefused as one:
         raise of_item(one.why, f"items[{one.index}]", "queue" if one.why.status == 403 else "idempotency_key") from None
     return Response(BatchResult(stored), status_code=202 if any(item.outcome == "created" for item in stored) else 200)
 
 
-def check(item: BatchTask, index: int, caller: Caller) -> None:
-    """Checks what the type cannot, and sets the queue of a caller limited to one. Raises: ItemRefused."""
-    try:
-        to_utc(item)
-        item.queue = caller.queue_of(item.queue)
-    except Refusal as why:
-        raise ItemRefused(index, why) from None
+def check(item: BatchTask, caller: Caller) -> None:
+    """Checks what the type cannot, and sets the queue of a caller limited to one. Raises: Refusal."""
+    to_utc(item)
+    item.queue = caller.queue_of(item.queue)
     if item.run_at is not None and item.delay is not None:
-        raise ItemRefused(index, invalid("delay", "cannot be given together with run_at"))
+        raise invalid("delay", "cannot be given together with run_at")
 
 
 async def store(pool: Pool, notifier: Notifier, caller: Caller, items: list[BatchTask]) -> list[BatchItem]:
@@ -139,23 +139,23 @@ class LinesBody(Operation):
         self.request_body = RequestBody(content={MEDIA_TYPE: lines}, required=False)  # an empty body has no lines
 
 
+@dataclass
 class Streams:
     """Limits the streams of this process."""
 
-    def __init__(self, stopping: asyncio.Event) -> None:
-        self.stopping = stopping
-        self._number = 0
+    stopping: asyncio.Event
+    number: int = 0
 
     @contextlib.contextmanager
     def one_more(self) -> Iterator[None]:
         """Raises Refusal (503)."""
-        if self._number >= STREAMS_MAX:
+        if self.number >= STREAMS_MAX:
             raise unavailable(f"{STREAMS_MAX} streams are being read already")
-        self._number += 1
+        self.number += 1
         try:
             yield
         finally:
-            self._number -= 1
+            self.number -= 1
 
 
 @post(
@@ -194,7 +194,7 @@ async def stream_tasks(
         await keys.recheck(caller)
         return await store(pool, notifier, caller, items)
 
-    stored = LineStore(store_for_caller, partial(check, index=0, caller=caller), prefix, skip)
+    stored = LineStore(store_for_caller, partial(check, caller=caller), prefix, skip)
     with streams.one_more():
         lines = Lines(request.receive, streams.stopping)
         try:
@@ -274,41 +274,35 @@ class Lines:
                     self._more = message["type"] == "http.request" and message.get("more_body", False)
 
 
+@dataclass
 class LineStore:
     """Stores lines, one transaction at a time, and counts them in `taken`."""
 
-    def __init__(
-        self,
-        store: Callable[[list[BatchTask]], Awaitable[list[BatchItem]]],
-        check: Callable[[BatchTask], None],
-        prefix: str | None,
-        skip: int,
-    ) -> None:
-        self._store = store
-        self._check = check
-        self._prefix = prefix
-        self._skip = skip
-        self._read = 0
-        self._items: list[BatchTask] = []
-        self._numbers: list[int] = []
-        self._size = 0
-        self.taken = Taken()
+    store: Callable[[list[BatchTask]], Awaitable[list[BatchItem]]]
+    check: Callable[[BatchTask], None]
+    prefix: str | None
+    skip: int
+    taken: Taken = field(default_factory=Taken)
+    _read: int = 0
+    _items: list[BatchTask] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=list)
+    _size: int = 0
 
     async def take(self, lines: list[bytes]) -> None:
         """Raises: as `flush`, and Refusal at a bad line, after storing the lines before it."""
         for line in lines:
-            if self._read < self._skip or not line.strip():
+            if self._read < self.skip or not line.strip():
                 self._read += 1
                 continue
             try:
                 item = decode(line, BatchTask)
-                self._check(item)
-            except (Refusal, ItemRefused) as error:
+                self.check(item)
+            except Refusal as why:
                 await self.flush()
-                raise _at_line(self._read + 1, error.why if isinstance(error, ItemRefused) else error) from None
+                raise _at_line(self._read + 1, why) from None
             self._read += 1
-            if self._prefix is not None and item.idempotency_key is None:
-                item.idempotency_key = f"{self._prefix}:{self._read}"
+            if self.prefix is not None and item.idempotency_key is None:
+                item.idempotency_key = f"{self.prefix}:{self._read}"
             self._items.append(item)
             self._numbers.append(self._read)
             self._size += len(line)
@@ -325,10 +319,10 @@ class LineStore:
         self._items, self._numbers, self._size = [], [], 0
         try:
             if items:
-                self._count(await self._store(items))
+                self._count(await self.store(items))
         except ItemRefused as one:
             if one.index:
-                self._count(await self._store(items[: one.index]))
+                self._count(await self.store(items[: one.index]))
             self.taken.lines = numbers[one.index] - 1
             raise _at_line(numbers[one.index], one.why) from None
         self.taken.lines = self._read

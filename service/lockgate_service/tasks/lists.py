@@ -3,7 +3,6 @@
 # ruff: noqa: S608  (put together from constants of this file and of those who call)
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, NamedTuple
@@ -38,9 +37,6 @@ EXAMINED_MAX = 10_000  # failed tasks
 FAILURES_SECONDS = 2.0
 WINDOW_MAX = 366 * 86400  # seconds
 FAILURE = f"id, queue, kind, lockgate.failure(error), {utc('finish_time')}"
-
-Key = tuple[str | None, int | None]
-"""A queue or None for all; a window in seconds or None for all time."""
 
 
 @get("/tasks", response_description="A page of tasks.", summary="Tasks, newest first", response_headers=[NEXT])
@@ -103,7 +99,9 @@ async def list_tasks(
         return Response(TaskPage(items, None))
     following = cursor_at(found.rest, only)
     given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return Response(TaskPage(items, following), headers={"Link": next_link([*given, ("cursor", following)])})
+    # Relative: only the client knows the address of this service.
+    link = f'<?{urlencode([*given, ("cursor", following)])}>; rel="next"'
+    return Response(TaskPage(items, following), headers={"Link": link})
 
 
 class Found(NamedTuple):
@@ -156,28 +154,22 @@ def place_of(cursor: str, only: TaskFilter) -> int:
     return int(below)
 
 
-def next_link(parameters: Sequence[tuple[str, str]]) -> str:
-    """The header Link. Relative: only the client knows the address of this service."""
-    return f'<?{urlencode(parameters)}>; rel="next"'
-
-
 def _digest(only: TaskFilter) -> str:
     return blake2b(json.encode(only), digest_size=4).hexdigest()
 
 
 class FailureGroups:
-    """Groups failed tasks; caches the groups of each queue and window."""
+    """Groups failed tasks; caches the groups of each queue (None: all) and window in seconds (None: all time)."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._shared: SingleFlightByKey[Key, Failures] = SingleFlightByKey(self._read, lambda _: FAILURES_SECONDS)
+        self._shared = SingleFlightByKey(self._read, lambda *_: FAILURES_SECONDS)
 
     async def groups(self, queue: str | None, window: int | None) -> Failures:
-        """`window`: in seconds. Raises: psycopg.Error, Refusal (503)."""
-        return await self._shared.get((queue, window))
+        """Raises: psycopg.Error, Refusal (503)."""
+        return await self._shared.get(queue, window)
 
-    async def _read(self, key: Key) -> Failures:
-        queue, window = key
+    async def _read(self, queue: str | None, window: int | None) -> Failures:
         since = None if window is None else datetime.now(UTC) - timedelta(seconds=window)
         only = TaskFilter(status=["failed"], queue=queue, finished_after=since)
         found = await page(self._pool, only, None, EXAMINED_MAX, FAILURE, sparse=True)
