@@ -16,6 +16,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from lockgate_service.http.problems import unavailable
+from lockgate_service.single_flight import retrieve_error
 
 Params = Sequence[object] | Mapping[str, object]
 Rows = list[tuple[Any, ...]]
@@ -37,7 +38,6 @@ WAITING_MAX = 200
 
 # DATABASE_URL overrides these. The time-outs are for networks that vanish without a word.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
-    "application_name": "lockgate-service",
     "connect_timeout": 3,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -49,7 +49,7 @@ CONNECTION_DEFAULTS: dict[str, str | int | None] = {
 class Pool:
     """Sessions in autocommit: one statement, one transaction. We set nothing on them, so a pooler may be between."""
 
-    def __init__(self, database_url: str, size: int) -> None:
+    def __init__(self, database_url: str, size: int, name: str = "lockgate-service") -> None:
         self._calls: set[asyncio.Task[Rows]] = set()
         self._at: dict[asyncio.Task[Any] | None, AsyncConnection[Any]] = {}
         """The connection of each call that has one."""
@@ -58,7 +58,7 @@ class Pool:
         self._insisting: set[asyncio.Task[None]] = set()
         self._drained_at = 0.0
         self._pool = AsyncConnectionPool(
-            make_conninfo("", **CONNECTION_DEFAULTS | conninfo_to_dict(database_url)),
+            make_conninfo("", **CONNECTION_DEFAULTS | {"application_name": name} | conninfo_to_dict(database_url)),
             # Prepared statements are per server session, which a transaction pooler changes under us (PgBouncer before
             # 1.21 always). The functions keep the plans of their own statements anyway.
             kwargs={"autocommit": True, "prepare_threshold": None},
@@ -97,7 +97,8 @@ class Pool:
         """
         call = asyncio.create_task(self._call(text, params, repeatable))
         self._calls.add(call)
-        call.add_done_callback(self._forget)
+        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(retrieve_error)  # the caller has it, or does not wait any more
         try:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(call)
@@ -158,11 +159,6 @@ class Pool:
                 self._doomed.add(connection)
                 with suppress(Exception):  # psycopg gives up the connection in the end
                     await connection.cancel_safe(timeout=CANCEL_LIMIT)
-
-    def _forget(self, call: asyncio.Task[Rows]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled():
-            call.exception()  # the caller has it, or does not wait any more
 
 
 def _is_of_a_dead_connection(error: OperationalError) -> bool:

@@ -28,21 +28,24 @@ STATUS_EVERY = 1.0
 COUNTED_EVERY = 60.0
 
 
-class IntakeSettings(Struct, frozen=True, kw_only=True):
-    """Checked by the options of `intake`, one field each."""
+class ProgramSettings(Struct, frozen=True, kw_only=True):
+    """What both programs have. Checked by their options, one field each."""
 
     database_url: str
     amqp_url: str
+    passive: bool = False
+    status_file: str | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+
+
+class IntakeSettings(ProgramSettings, frozen=True, kw_only=True):
     queue: str = "lockgate.tasks"
     exchange: str | None = None
     exchange_type: str = "topic"
     bindings: tuple[str, ...] = ("#",)
-    passive: bool = False
     prefetch: int = 500
-    status_file: str | None = None
     metrics: str | None = None
-    log_format: str = "auto"
-    log_level: str = "info"
 
     @property
     def invalid_queue(self) -> str:
@@ -54,16 +57,8 @@ class IntakeSettings(Struct, frozen=True, kw_only=True):
         return f"amqp:{self.queue}"
 
 
-class PublisherSettings(Struct, frozen=True, kw_only=True):
-    """Checked by the options of `publish`, one field each."""
-
-    database_url: str
-    amqp_url: str
+class PublisherSettings(ProgramSettings, frozen=True, kw_only=True):
     exchange: str = "lockgate.events"
-    passive: bool = False
-    status_file: str | None = None
-    log_format: str = "auto"
-    log_level: str = "info"
 
 
 def is_amqp_url(text: str) -> bool:
@@ -174,7 +169,7 @@ def publish(**options: Any) -> None:
 
 
 @contextlib.contextmanager
-def running(settings: IntakeSettings | PublisherSettings) -> Iterator[None]:
+def running(settings: ProgramSettings) -> Iterator[None]:
     """Around the import and the life of a program. Raises click.ClickException without the client for RabbitMQ."""
     log.configure(settings.log_format, settings.log_level, name="service")
     # Our own lines say it when the broker is lost.

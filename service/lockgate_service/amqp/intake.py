@@ -12,7 +12,6 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lockgate import metrics
 from lockgate.log import logger
@@ -77,8 +76,7 @@ class Families(Collector):
 
 async def live(settings: IntakeSettings) -> None:
     """Returns after an orderly stop."""
-    url = make_conninfo("", **{"application_name": "lockgate-intake"} | conninfo_to_dict(settings.database_url))
-    pool = Pool(url, POOL_SIZE)
+    pool = Pool(settings.database_url, POOL_SIZE, "lockgate-intake")
     notifier = Notifier(partial(db.notify, pool))
     intake = Intake(settings, pool, notifier)
     await pool.open()

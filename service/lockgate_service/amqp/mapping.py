@@ -13,7 +13,7 @@ from msgspec import Struct
 from pamqp.commands import Basic
 
 from lockgate_service.amqp.broker import UNREADABLE
-from lockgate_service.http.body import TASKS_MAX, decode, field_and_message
+from lockgate_service.http.body import TASKS_MAX, decode, field_and_message, no_text
 from lockgate_service.http.problems import Refusal, invalid
 from lockgate_service.tasks.messages import Due, KeyedTask, NewTask
 
@@ -80,8 +80,8 @@ def _message_id(message_id: str | None) -> str | None:
         return None
     if len(message_id) > MESSAGE_ID_LENGTH_MAX:
         raise invalid("message_id", f"must have at most {MESSAGE_ID_LENGTH_MAX} characters")
-    if _UNSTORABLE.search(message_id):
-        raise invalid("message_id", "holds what is not UTF-8, or a NUL character (U+0000), which cannot be stored")
+    if (message := no_text(message_id)) is not None:
+        raise invalid("message_id", message)
     return message_id
 
 

@@ -96,8 +96,7 @@ async def resume_queue(name: QueueName, pool: NamedDependency[Pool]) -> Queue:
 )
 async def purge_queue(name: QueueName, pool: NamedDependency[Pool]) -> Purged:
     """Deletes the ended tasks of a queue, the oldest end first, for a few seconds at most."""
-    if await db.slots_of(pool, name) is None:
-        raise no_queue(name)
+    await _existing(pool, name)
     end = time.monotonic() + PURGE_SECONDS
     removed = 0
     while batch := await db.purge(pool, name, PURGE_BATCH):
@@ -155,7 +154,7 @@ async def list_kinds(pool: NamedDependency[Pool], caller: NamedDependency[Caller
 async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
     """Tells a runner to claim no more tasks and to release each slot when its task has ended; `running` counts the
     rest. The process does not exit, so no supervisor restarts it: stop it when no task is left, or resume it."""
-    return await db.drain(pool, runner)
+    return await db.tell(pool, "drain", runner)
 
 
 @post(
@@ -166,4 +165,4 @@ async def drain_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runne
 )
 async def resume_runner(runner: RunnerName, pool: NamedDependency[Pool]) -> Runner:
     """Ends a drain."""
-    return await db.resume_runner(pool, runner)
+    return await db.tell(pool, "resume", runner)

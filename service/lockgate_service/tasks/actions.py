@@ -155,12 +155,8 @@ def _filter(data: BulkRequest, caller: Caller) -> TaskFilter:
     if data.force and data.action != "cancel":
         raise invalid("force", "is for cancel")
     if data.ids is not None:
-        for name, given in (
-            ("filter", data.filter is not None),
-            ("all", data.all),
-            ("cursor", data.cursor is not None),
-        ):
-            if given:
+        for name in ("filter", "all", "cursor"):
+            if getattr(data, name):
                 raise invalid(name, "cannot be given together with ids")
         return TaskFilter(queue=caller.queue)
     only = data.filter or TaskFilter()
