@@ -11,10 +11,10 @@ from lockgate.options import misspelt
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
 SECTIONS = {
     "To run it": {
-        "up": ("lockgate.local.up:up", "A database, the service and runners on this machine."),
+        "up": ("lockgate.local.stack:up", "A database, the service and runners on this machine."),
         "demo": ("lockgate.local.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
         "serve": ("lockgate_service.__main__:main", "The HTTP service."),
-        "run": ("lockgate.local.run:run", "A runner, replaced at once when it dies."),
+        "run": ("lockgate.local.supervisor:run", "A runner, replaced at once when it dies."),
         "intake": ("lockgate_service.amqp.commands:intake", "Tasks from a queue of RabbitMQ."),
         "publish": ("lockgate_service.amqp.commands:publish", "How tasks end, to an exchange of RabbitMQ."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),

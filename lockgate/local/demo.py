@@ -19,8 +19,7 @@ from rich.table import Table
 from lockgate import schema
 from lockgate.local.stack import Stack, StackError
 from lockgate.options import PREFIX, option
-from lockgate.postgres import ports
-from lockgate.postgres.server import Server
+from lockgate.postgres.server import Server, free_port
 from lockgate.signals import Signals
 from lockgate.witness import Witness
 
@@ -182,7 +181,7 @@ def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack
             logins = schema.create_logins(server.dsn(), server.password)
             service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
             settings = {"LOCKGATE_WITNESS": witness.address}
-            port = ports.a_free_one()
+            port = free_port()
             stack = Stack(service, runner, "127.0.0.1", port, runners, server, False, settings, lambda _: None, output)
             stack.start()
             yield stack, server.dsn(logins["operator"])

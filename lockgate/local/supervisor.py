@@ -1,4 +1,4 @@
-"""A supervised runner: when it dies, a successor takes over its slots without waiting out the grace.
+"""`lockgate run`, a supervised runner: when it dies, a successor takes over its slots without waiting out the grace.
 
 That is safe only once the runner and every executor of it are dead, and the kernel says so: all of them, and nobody
 else, hold the writing end of a pipe, the lifeline. Its end of file is the proof. A successor told the dead runner's
@@ -10,13 +10,20 @@ it at once, and a spare when it becomes the successor. The end of the socket is 
 """
 
 import select
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from lockgate_runner.settings import options
 
 from lockgate.backoff import Backoff
-from lockgate.local.process import SHORT_LIFE, RunnerProgram
+from lockgate.local.process import SHORT_LIFE, RunnerProgram, environment
 from lockgate.options import option
+from lockgate.signals import Signals
 
 PROOF_LIMIT = 5.0
 """Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
@@ -222,14 +229,61 @@ class Supervisor:
             self._spare.stop()
 
 
-def needed(supervisors: Iterable[Supervisor]) -> bool:
+def needed(supervisors: Sequence[Supervisor]) -> bool:
     """Whether a spare would be of use now: somebody has slots to lose, and all of them have got going."""
-    supervisors = list(supervisors)
     return all(each.serving for each in supervisors) and any(each.holding for each in supervisors)
 
 
-def watch(supervisors: Iterable[Supervisor], limit: float) -> None:
+def watch(supervisors: Sequence[Supervisor], limit: float) -> None:
     """Wait until there is something to tend, at most `limit` seconds."""
-    supervisors = list(supervisors)
     news = [descriptor for each in supervisors for descriptor in each.news()]
     select.select(news, [], [], 0.05 if any(each.replacing for each in supervisors) else limit)
+
+
+@click.command()
+@options
+@spare_option
+@click.pass_context
+def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
+    """Take tasks out of the queue and execute them.
+
+    A runner that dies is replaced at once, and its successor takes over its slots. TERM or Ctrl-C stops it in order, a
+    second one in a hurry. Handlers come from the modules named in LOCKGATE_HANDLERS.
+    """
+    settings = environment(**dict(_as_environment(ctx)))
+
+    def make() -> RunnerProgram:
+        return RunnerProgram(settings)
+
+    kept = Spare(make) if spare else None
+    supervisor = Supervisor(make, kept)
+    with Signals() as signals:
+        try:
+            supervisor.start()
+            while not supervisor.refused:
+                signals.check()
+                if how := supervisor.tend():
+                    click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
+                if kept:
+                    kept.tend(needed([supervisor]))
+                watch([supervisor], 0.5)
+            sys.exit(1)  # it has said why
+        except KeyboardInterrupt:
+            asked = 0
+            while not supervisor.wait(0.05):
+                if asked < min(signals.count, 2):
+                    supervisor.ask()
+                    asked += 1
+
+
+# The supervisor names its runners itself, each with a new name, and tells each when it is needed.
+run.params = [each for each in run.params if each.name not in ("name", "activation")]
+
+
+def _as_environment(ctx: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the options of the command line as environment variables: that is how the runner is told."""
+    for each in run.params:
+        name = str(each.name)
+        if name != "spare" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = ctx.params[name]
+            yield str(each.envvar), " ".join(value) if isinstance(value, tuple) else str(value)
