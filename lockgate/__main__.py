@@ -31,7 +31,7 @@ SECTIONS = {
         "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
         "keys": ("lockgate.commands.keys:keys", "Show, make and revoke keys of the HTTP API."),
         "runners": ("lockgate.commands.runners:runners", "Show, drain and resume runners."),
-        "psql": ("lockgate.commands.psql:psql", "Open psql on the database."),
+        "psql": ("lockgate.commands.database:psql", "Open psql on the database."),
     },
 }
 COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}

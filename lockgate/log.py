@@ -22,17 +22,10 @@ import structlog
 FORMATS = ("auto", "json", "console")
 LEVELS = ("debug", "info", "warning", "error")
 
-WAITING_LIMIT = 4 * 1024 * 1024
-"""Characters that may wait to be written; later lines are dropped and counted."""
-
-GATHER = 0.01
-"""Seconds in which lines are gathered: a thread that wakes for each costs a busy runner a tenth of its time."""
-
-AT_ONCE = 64 * 1024
-"""Characters written at once, about."""
-
-LAST_LIMIT = 1.0
-"""Seconds in which a process that ends writes its last lines."""
+WAITING_LIMIT = 4 * 1024 * 1024  # characters that may wait to be written; later lines are dropped and counted
+GATHER = 0.01  # seconds in which lines are gathered: to wake for each costs a busy runner a tenth of its time
+AT_ONCE = 64 * 1024  # characters written at once, about
+LAST_LIMIT = 1.0  # seconds in which a process that ends writes its last lines
 
 # Libraries whose lines repeat what our own lines say of a broken connection, of a request, of a start and a stop.
 QUIET = {"psycopg": "ERROR", "psycopg.pool": "WARNING", "uvicorn.error": "WARNING", "asyncio": "WARNING"}

@@ -10,8 +10,9 @@ LIMIT = "5s"  # for each statement
 FAILURES = 5
 
 QUEUES = """
-select queue, slots, paused, running, queued, scheduled, extract(epoch from clock_timestamp() - oldest)::float8,
-  standbys, runners > 0
+select queue, slots, paused, running, case when queued > 10000 then '10000+' else queued::text end,
+  case when scheduled > 10000 then '10000+' else scheduled::text end,
+  extract(epoch from clock_timestamp() - oldest)::float8, standbys, runners > 0
 from lockgate.queue_stats order by queue
 """
 SLOTS = """
@@ -97,15 +98,5 @@ def take(connection: psycopg.Connection[Any]) -> Snapshot:
         for queue, *slot in connection.execute(SLOTS):
             slots[queue].append(Slot(*slot))
         runners = connection.execute(RUNNERS).fetchone() or (0, 0)
-        failures = [Failure(*row) for row in connection.execute(FAILED, [FAILURES])]
-    found = [
-        Queue(
-            name, size, paused, running, _count(queued), _count(scheduled), oldest, standbys, served, tuple(slots[name])
-        )
-        for name, size, paused, running, queued, scheduled, oldest, standbys, served in queues
-    ]
-    return Snapshot(tuple(found), tuple(failures), *runners)
-
-
-def _count(tasks: int) -> str:
-    return "10000+" if tasks > 10000 else str(tasks)
+        failures = tuple(Failure(*row) for row in connection.execute(FAILED, [FAILURES]))
+    return Snapshot(tuple(Queue(*(*row, tuple(slots[row[0]]))) for row in queues), failures, *runners)

@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import click
 import psycopg
@@ -30,14 +30,6 @@ TIMED_OUT, INTERRUPTED = 124, 130  # exit codes, as of timeout(1) and of a shell
 QUERY = "select status::text, result::text, error from lockgate.task_detail where id = %s"
 
 
-class End(NamedTuple):
-    """How a task ended: its result as JSON, or its error."""
-
-    status: str
-    result: str | None
-    error: dict[str, Any] | None
-
-
 def wait_for(database: Database, task: int, limit: float | None) -> None:
     """Print the result once the task has succeeded; else leave with another exit code, having said why."""
     try:
@@ -49,15 +41,18 @@ def wait_for(database: Database, task: int, limit: float | None) -> None:
     if end is None:
         click.echo(f"lockgate: task {task} has not ended yet and goes on", err=True)
         raise click.exceptions.Exit(TIMED_OUT)
-    if end.status != "succeeded":
-        error = end.error or {}
+    status, result, error = end
+    if status != "succeeded":
         why = f": {error.get('type')}: {error.get('message')}" if error else ""
-        raise UserError(printable(f"task {task} {'was ' * (end.status == 'cancelled')}{end.status}{why}"))
-    click.echo("null" if end.result is None else end.result)
+        raise UserError(printable(f"task {task} {'was ' * (status == 'cancelled')}{status}{why}"))
+    click.echo("null" if result is None else result)
 
 
-def _end(database: Database, task: int, limit: float | None) -> End | None:
-    """Return how the task ended, None if it has not within the limit. A database that is away is waited for, too."""
+def _end(database: Database, task: int, limit: float | None) -> tuple[Any, ...] | None:
+    """Return the status, result and error that the task ended with, None if it has not within the limit.
+
+    A database that is away is waited for, too.
+    """
     give_up = time.monotonic() + limit if limit is not None else None
     backoff = Backoff(PAUSE_LEAST, PAUSE_MOST, jitter=0)
     connection: psycopg.Connection[Any] | None = None
@@ -70,7 +65,7 @@ def _end(database: Database, task: int, limit: float | None) -> End | None:
                 if row is None:
                     raise UserError(f"task {task} was deleted")
                 if row[0] in ("succeeded", "failed", "cancelled"):
-                    return End(*row)
+                    return row
                 away = False
             except psycopg.OperationalError as error:
                 if not away:
@@ -186,7 +181,7 @@ def submit(database: Database, wait: bool, wait_limit: float | None, **task: Any
     task["tags"] = list(task["tags"]) or None
     with database.connect() as connection:
         try:
-            number = _submit(connection, task)
+            [(number,)] = connection.execute(STATEMENT, task)
         except psycopg.OperationalError as error:
             if not connection.broken:
                 raise
@@ -198,9 +193,3 @@ def submit(database: Database, wait: bool, wait_limit: float | None, **task: Any
         wait_for(database, number, wait_limit)
     else:
         click.echo(number)
-
-
-def _submit(connection: psycopg.Connection[Any], task: dict[str, Any]) -> int:
-    """Return the task's number."""
-    row = connection.execute(STATEMENT, task).fetchone()
-    return int(row[0]) if row else 0

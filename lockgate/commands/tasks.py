@@ -52,13 +52,10 @@ select id, queue, kind, status::text, attempt || '/' || max_attempts,
 def list_(database: Database, statuses: tuple[str, ...], tags: tuple[str, ...], as_json: bool, **only: Any) -> None:
     """List tasks, the newest first: a table on a terminal, aligned lines elsewhere."""
     only |= {"statuses": list(statuses) or None, "tags": list(tags) or None}
-    with database.connect() as connection:
-        if as_json:
-            for (line,) in connection.execute(AS_JSON, only):
-                click.echo(line)
-            return
-        found = connection.execute(AS_ROWS, only).fetchall()
-    rows = [(*row, spoken(age), spoken(took), _remark(remark, due)) for *row, age, took, remark, due in found]
+    if as_json:
+        table.show_json(database.query(AS_JSON, only))
+        return
+    rows = [(*row, _remark(remark, due)) for *row, remark, due in database.query(AS_ROWS, only)]
     table.show(HEADS, rows, {"task", "attempt", "age", "took"}, [STYLES.get(row[3]) for row in rows], SPARE)
 
 

@@ -1,7 +1,6 @@
 """`lockgate demo`: tasks go through the slots while you watch, and somebody else counts."""
 
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -160,12 +159,9 @@ def kept(rows: list[Row], seen: set[int], most: int, slots: int) -> bool:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """Make a temporary folder that the server's user can enter, for root runs it as somebody else."""
-    folder = Path(tempfile.mkdtemp(prefix="lockgate-demo-"))
-    try:
-        folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="lockgate-demo-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @contextmanager

@@ -25,23 +25,12 @@ from lockgate.local.process import SHORT_LIFE, RunnerProgram, environment
 from lockgate.options import option
 from lockgate.signals import Signals
 
-PROOF_LIMIT = 5.0
-"""Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
-
-STEADY = 2.0
-"""Seconds a runner must have served for the next one to start without a pause."""
-
-REMEMBERED = 16
-"""Names of dead runners that a successor is told: the last may have died before it adopted from the one before it."""
-
-SPARE_LATER = 1.0
-"""Seconds between the moment since when a spare is needed and its start: work comes first."""
-
-SPARE_LINGERS = 10.0
-"""Seconds for which it stays when it is needed no more."""
-
-SPARE_STEADY = 60.0
-"""Seconds a spare must have lived for the next one to be started without a longer pause."""
+PROOF_LIMIT = 5.0  # seconds a dead runner's lifeline may stay open before a successor starts without inheriting
+STEADY = 2.0  # seconds a runner must have served for the next one to start without a pause
+REMEMBERED = 16  # names of dead runners that a successor is told: each may have died before it adopted from the last
+SPARE_LATER = 1.0  # seconds between the moment since when a spare is needed and its start: work comes first
+SPARE_LINGERS = 10.0  # seconds for which it stays when it is needed no more
+SPARE_STEADY = 60.0  # seconds a spare must have lived for the next one to be started without a longer pause
 
 
 class Spare:

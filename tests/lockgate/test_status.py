@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from lockgate.commands.snapshot import Failure, Queue, Slot, Snapshot
-from lockgate.commands.status_view import fitting
+from lockgate.commands.status import fitting
 from tests.contract import Contract
 from tests.database import Database
 from tests.lockgate.ask import Away, ask
