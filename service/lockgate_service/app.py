@@ -20,9 +20,8 @@ from lockgate_service.http.middleware import counted
 from lockgate_service.http.problems import Refusal
 from lockgate_service.openapi import document
 from lockgate_service.options import Settings
-from lockgate_service.page import events, page
-from lockgate_service.page.broadcast import Broadcast
-from lockgate_service.page.files import get_file
+from lockgate_service.page import page
+from lockgate_service.page.broadcast import Broadcast, stream_events
 from lockgate_service.pool import Pool
 from lockgate_service.queues import routes as queues
 from lockgate_service.stats import metrics
@@ -70,7 +69,7 @@ ROUTES = {
     "stats": (
         stats.get_stats,  # GET /stats
         stats.get_series,  # GET /stats/series
-        events.stream_events,  # GET /events
+        stream_events,  # GET /events
         metrics.get_metrics,  # GET /metrics
     ),
     "simple": (
@@ -141,7 +140,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             people,
             browser.ROUTES,
             *PROBES,
-            Router("/static", route_handlers=[document.swagger_ui(), get_file]),
+            Router("/static", route_handlers=[document.swagger_ui(), page.get_file]),
         ],
         request_class=StrictRequest,
         lifespan=[life],
