@@ -26,7 +26,7 @@ from lockgate_service.pool import Pool
 from lockgate_service.queues import routes as queues
 from lockgate_service.stats import metrics
 from lockgate_service.stats import routes as stats
-from lockgate_service.tasks import actions, batch, db, lists, waiting
+from lockgate_service.tasks import actions, batch, lists, waiting
 from lockgate_service.tasks import routes as tasks
 from lockgate_service.tasks.group_commit import GroupCommit
 from lockgate_service.tasks.loader import TaskLoader
@@ -92,7 +92,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     """Connects to nothing until it is started, and starts whether or not the database is there. Requests that wait or
     stream end when `stopping` is set."""
     pool = Pool(settings.database_url, settings.pool_size)
-    notifier = Notifier(partial(db.notify, pool))
+    notifier = Notifier(pool)
     group_commit = GroupCommit(pool, notifier.notify)
     readiness = health.Health(pool)
     keys = Keys(pool, required=settings.key_required)

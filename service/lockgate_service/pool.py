@@ -16,7 +16,6 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from lockgate_service.http.problems import unavailable
-from lockgate_service.single_flight import retrieve_error
 
 Params = Sequence[object] | Mapping[str, object]
 Rows = list[tuple[Any, ...]]
@@ -159,6 +158,12 @@ class Pool:
                 self._doomed.add(connection)
                 with suppress(Exception):  # psycopg gives up the connection in the end
                     await connection.cancel_safe(timeout=CANCEL_LIMIT)
+
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """A callback of tasks whose error may have nobody left who waits for it: asyncio does not log it then."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_of_a_dead_connection(error: OperationalError) -> bool:

@@ -5,7 +5,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from lockgate_service.pool import retrieve_error
 
 T = TypeVar("T")
 
@@ -53,9 +55,3 @@ class SingleFlightByKey(Generic[T]):
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return await flight.get()
-
-
-def retrieve_error(task: asyncio.Task[Any]) -> None:
-    """A callback of tasks whose error may have nobody left who waits for it: asyncio does not log it then."""
-    if not task.cancelled():
-        task.exception()

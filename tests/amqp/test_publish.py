@@ -5,8 +5,7 @@ import signal
 from typing import Any
 
 import pytest
-from lockgate_service.amqp.outbox import Outcome
-from lockgate_service.amqp.publisher import properties, routing_key
+from lockgate_service.amqp.publisher import Outcome, properties, routing_key
 
 from tests.amqp.broker import Broker, Got, Names
 from tests.amqp.conftest import ProcessStart, PublisherStart

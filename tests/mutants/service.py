@@ -113,7 +113,7 @@ MUTANTS = [
         "forgotten-early", "an end is forgotten before the broker has confirmed it",
         py(
             "service/amqp/publisher", "Publisher._publish", "done = await asyncio.gather(",
-            "await outbox.ack(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
+            "await outbox_ack(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
         ),
         "amqp/test_publish.py::test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_nothing",
     ),

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from aiormq.abc import AbstractChannel, AbstractConnection
@@ -77,7 +76,7 @@ class Families(Collector):
 async def live(settings: IntakeSettings) -> None:
     """Returns after an orderly stop."""
     pool = Pool(settings.database_url, POOL_SIZE, "lockgate-intake")
-    notifier = Notifier(partial(db.notify, pool))
+    notifier = Notifier(pool)
     intake = Intake(settings, pool, notifier)
     await pool.open()
     if settings.metrics:

@@ -20,8 +20,7 @@ from msgspec import Struct
 from lockgate.log import logger
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import Refusal, unauthenticated
-from lockgate_service.pool import Pool
-from lockgate_service.single_flight import retrieve_error
+from lockgate_service.pool import Pool, retrieve_error
 
 ID_LENGTH = 12
 SECRET_LENGTH = 43  # of 62 letters and digits: 256 bits

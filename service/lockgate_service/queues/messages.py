@@ -28,6 +28,9 @@ DepthMax = Annotated[
     int,
     Meta(description="Limit of its waiting tasks (approximate); null: no limit.", ge=0, le=10**6),
 ]
+Silence = Annotated[
+    float, Meta(description="Seconds since that session last spoke; null if the service may not see it.")
+]
 Kinds = Annotated[list[str], Meta(description="The kinds it accepts; null: any.", max_length=1000)]
 
 
@@ -99,10 +102,7 @@ class Slot(Struct):
     task: int | None
     kind: str | None
     seconds: Annotated[float, Meta(description="Seconds since the task started.")] | None
-    seconds_silent: (
-        Annotated[float, Meta(description="Seconds since that session last spoke; null if the service may not see it.")]
-        | None
-    )
+    seconds_silent: Silence | None
 
 
 class SlotList(Struct):

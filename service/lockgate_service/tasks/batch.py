@@ -216,28 +216,28 @@ async def stream_tasks(
     return stored.taken
 
 
+@dataclass
 class Lines:
     """A body, line by line, read on demand: the rest waits at the sender.
 
     `broken_off`: why the lines ended before the body did.
     """
 
-    def __init__(self, receive: Receive, stopping: asyncio.Event) -> None:
-        self._receive = receive
-        self._stopping = stopping
-        self._more = True
-        self.are_pausing = False
-        self.broken_off: Refusal | None = None
+    receive: Receive
+    stopping: asyncio.Event
+    are_pausing: bool = False
+    broken_off: Refusal | None = None
+    _more: bool = True
 
     async def read(self) -> AsyncGenerator[list[bytes], None]:
         """Yields some lines at a time, and none after each PAUSE_SECONDS without data."""
         rest = b""
         quiet = 0.0
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stop = asyncio.ensure_future(self.stopping.wait())
         message: asyncio.Future[Any] | None = None
         try:
             while self._more and self.broken_off is None:
-                message = message or asyncio.ensure_future(self._receive())
+                message = message or asyncio.ensure_future(self.receive())
                 await asyncio.wait({message, stop}, timeout=PAUSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if stop.done():
                     self.broken_off = unavailable("the service is stopping")
@@ -270,7 +270,7 @@ class Lines:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while self._more:
-                    message: Any = await self._receive()
+                    message: Any = await self.receive()
                     self._more = message["type"] == "http.request" and message.get("more_body", False)
 
 

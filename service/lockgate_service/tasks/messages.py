@@ -30,6 +30,13 @@ MaxAttempts = Annotated[int, Meta(description="Default: the queue's.", ge=1, le=
 Timeout = Annotated[float, Meta(description="Limit of one attempt in seconds. Default: the queue's.", gt=0, le=2592000)]
 Tags = Annotated[list[str], Meta(description="At most 4 KiB in all.")]
 ErrorText = Annotated[str, Meta(description="In the error's type or message; ignores case.", max_length=200)]
+Position = Annotated[
+    int,
+    Meta(
+        description="Position in the queue: 1 goes next, 1001 means beyond 1000; null unless queued, or when "
+        "counting takes too long."
+    ),
+]
 Cursor = Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
 
 
@@ -151,16 +158,7 @@ class TaskDetail(Task):
             description="The latest 100, oldest first, without the current or final one, which the task itself shows."
         ),
     ]
-    position: (
-        Annotated[
-            int,
-            Meta(
-                description="Position in the queue: 1 goes next, 1001 means beyond 1000; null unless queued, or when "
-                "counting takes too long."
-            ),
-        ]
-        | None
-    )
+    position: Position | None
 
 
 class TaskVersion(Struct, frozen=True):
