@@ -23,7 +23,7 @@ SECTIONS = {
         "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),
     },
     "To use it": {
-        "submit": ("lockgate.commands.submit:submit", "Submit a task and print its number, or wait for its result."),
+        "submit": ("lockgate.commands.tasks:submit", "Submit a task and print its number, or wait for its result."),
         "cancel": ("lockgate.commands.tasks:cancel", "Cancel tasks."),
         "retry": ("lockgate.commands.tasks:retry", "Queue failed or cancelled tasks again."),
         "list": ("lockgate.commands.tasks:list_", "List tasks, the newest first."),

@@ -280,9 +280,8 @@ def failures(
 ) -> Steps[Failures]:
     """Failed tasks in groups of those that failed in the same way, of one queue or all; only what failed within
     `window`, such as "24h". A group's `filter` is for `list(**filter)`."""
-    given = {"queue": queue, "window": window, "limit": limit}
-    params = {name: value for name, value in given.items() if value is not None}
-    return (yield from answer(limits, Send("GET", "/failures", params=params), Failures))
+    params = _params(queue=queue, window=window, limit=limit)
+    return answer(limits, Send("GET", "/failures", params=params), Failures)
 
 
 def list_tasks(
@@ -304,16 +303,11 @@ def list_tasks(
     """Tasks to which all of it applies, newest first, over all pages. `error`: those that failed with this in its type
     or message; `failure`: those that failed so, as `failures` has it. Payloads and results come with `fields="full"`
     only."""
-    given = {
-        "status": status, "queue": queue, "kind": kind, "tag": tag, "runner": runner, "error": error,
-        "failure": failure, "created_after": created_after, "created_before": created_before,
-        "finished_after": finished_after, "finished_before": finished_before, "fields": fields, "limit": 500,
-    }  # fmt: skip
-    params: dict[str, Any] = {
-        name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
-        for name, value in given.items()
-        if value is not None
-    }
+    params = _params(
+        status=status, queue=queue, kind=kind, tag=tag, runner=runner, error=error, failure=failure,
+        created_after=created_after, created_before=created_before, finished_after=finished_after,
+        finished_before=finished_before, fields=fields, limit=500,
+    )  # fmt: skip
     while True:
         page = yield from answer(limits, Send("GET", "/tasks", params=params), _Page)
         yield Found(page.items)
@@ -358,6 +352,14 @@ def events(limits: Limits, task: int | Task) -> Steps[None]:
 def _send(method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Send:
     content = body if isinstance(body, bytes) else json.encode(body)
     return Send(method, path, content, headers={"Content-Type": "application/json", **(headers or {})})
+
+
+def _params(**given: Any) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _given(**changes: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
@@ -173,13 +174,13 @@ class AsyncClient:
                     yield task
 
 
-class _Performer:
-    """Does the steps of one call."""
+class _Performer(ExitStack):
+    """Does the steps of one call. Holds its latest answer that is a stream."""
 
     def __init__(self, http: httpx.Client, tasks: Iterable[NewTask] = ()) -> None:
+        super().__init__()
         self._http = http
         self._tasks = iter(tasks)
-        self._stream: httpx.Response | None = None
         self._lines: Iterator[str] = iter(())
 
     def run(self, steps: Steps[Any]) -> Any:
@@ -208,32 +209,23 @@ class _Performer:
         return next(self._lines, None)
 
     def _send(self, send: Send) -> httpx.Response:
-        self._close()
+        self.close()
         response = self._http.send(self._http.build_request(**arguments(send)), stream=send.is_stream)
         if send.is_stream:
-            self._stream, self._lines = response, response.iter_lines()
+            self.callback(response.close)
+            self._lines = response.iter_lines()
             if not response.is_success:
                 response.read()
         return response
 
-    def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-
-class _AsyncPerformer:
+class _AsyncPerformer(AsyncExitStack):
     """As `_Performer`."""
 
     def __init__(self, http: httpx.AsyncClient, tasks: Iterable[NewTask] | AsyncIterable[NewTask] = ()) -> None:
+        super().__init__()
         self._http = http
         self._tasks = aiter(tasks if isinstance(tasks, AsyncIterable) else _async(tasks))
-        self._stream: httpx.Response | None = None
         self._lines: AsyncIterator[str] = _async(())
 
     async def run(self, steps: Steps[Any]) -> Any:
@@ -262,23 +254,14 @@ class _AsyncPerformer:
         return await anext(self._lines, None)
 
     async def _send(self, send: Send) -> httpx.Response:
-        await self._close()
+        await self.aclose()
         response = await self._http.send(self._http.build_request(**arguments(send)), stream=send.is_stream)
         if send.is_stream:
-            self._stream, self._lines = response, response.aiter_lines()
+            self.push_async_callback(response.aclose)
+            self._lines = response.aiter_lines()
             if not response.is_success:
                 await response.aread()
         return response
-
-    async def _close(self) -> None:
-        if self._stream is not None:
-            await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
 
 
 async def _async(some: Iterable[T]) -> AsyncIterator[T]:

@@ -206,7 +206,8 @@ def up(
                 raise StackError(f"{obstacle}; choose another with --port")
             stack, psql = _build(server, database_url or "", host, port, runners, spare)
             if slots is not None:
-                _set_slots(stack.service_url, slots)
+                with psycopg.connect(stack.service_url, connect_timeout=10) as connection:
+                    connection.execute("select lockgate.set_slots('default', %s)", [slots])
             stack.start()
             _greet(stack, psql)
             while True:
@@ -234,11 +235,6 @@ def _build(
     logins = schema.create_logins(server.dsn(), server.password)
     service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
     return Stack(service, runner, host, port, runners, server, spare, say=_say), server.psql(logins["operator"])
-
-
-def _set_slots(database_url: str, slots: int) -> None:
-    with psycopg.connect(database_url, connect_timeout=10) as connection:
-        connection.execute("select lockgate.set_slots('default', %s)", [slots])
 
 
 def _greet(stack: Stack, psql: str) -> None:

@@ -125,17 +125,14 @@ class Supervisor:
 
     @property
     def name(self) -> str:
-        """Of the runner of now."""
         return self._runner.name
 
     @property
     def serving(self) -> bool:
-        """Whether it has one that serves."""
         return self._runner.serving and self._died is None
 
     @property
     def holding(self) -> bool:
-        """Whether its runner holds slots."""
         return self._runner.holding
 
     @property
@@ -151,7 +148,6 @@ class Supervisor:
 
     @property
     def ended(self) -> str | None:
-        """How its runner ended, in words; None while it lives."""
         return self._runner.ended
 
     def start(self) -> None:
