@@ -42,17 +42,14 @@ def configure(log_format: str, level: str, *, name: str | None = None, **bound: 
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     writer = Writer(sys.stdout.fileno())
     _writers[:] = [writer]
-    processors: list[structlog.typing.Processor] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(), pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-        if console
-        else [structlog.processors.format_exc_info, _as_json]
-    )
+    processors: list[structlog.typing.Processor] = [_head(name, bound)]
+    if console:
+        plain, colours = structlog.dev.plain_traceback, sys.stdout.isatty()
+        processors += [structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=12, exception_formatter=plain)]
+    else:
+        processors += [structlog.processors.format_exc_info, _as_json]
     structlog.configure(
-        processors=[_Head(name, bound), *processors],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
@@ -141,18 +138,16 @@ class _FromStandardLibrary(logging.Handler):
             self.handleError(record)
 
 
-class _Head:
-    """Puts time, level, logger and event first, and what is bound last."""
+def _head(name: str | None, bound: dict[str, str]) -> structlog.typing.Processor:
+    """Return what puts time, level, logger and event first, and what is bound last."""
 
-    def __init__(self, name: str | None, bound: dict[str, str]) -> None:
-        self._name = name
-        self._bound = bound
-
-    def __call__(self, _: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def arrange(_: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         head = {"time": datetime.now(UTC).isoformat().replace("+00:00", "Z"), "level": level}
-        if name := event.pop("logger", self._name):
-            head["logger"] = name
-        return head | {"event": event.pop("event"), **event, **self._bound}
+        if logged_by := event.pop("logger", name):
+            head["logger"] = logged_by
+        return head | {"event": event.pop("event"), **event, **bound}
+
+    return arrange
 
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

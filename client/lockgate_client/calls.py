@@ -3,7 +3,7 @@
 import math
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -90,7 +90,7 @@ def submit(
     payload = {} if payload is UNSET else payload
     new = NewTask(kind, payload, queue, priority, run_at, delay, max_attempts, timeout, tags, metadata, dedupe_key)
     headers = {"Idempotency-Key": _quoted(idempotency_key or uuid.uuid4().hex)}
-    response = yield from exchange(limits, _send("POST", "/tasks", new, headers=headers))
+    response = yield from exchange(limits, Send("POST", "/tasks", json.encode(new), headers=headers))
     if "status" in decoded(response.content, dict[str, Any]):
         return decoded(response.content, Task)
     # It is stored, but the service could not read it back.
@@ -112,7 +112,7 @@ def submit_many(limits: Limits, tasks: Iterable[NewTask]) -> Steps[list[Submitte
     while len(stored) < len(lines):
         some = _fitting(lines[len(stored) : len(stored) + BATCH_MAX])
         try:
-            send = _send("POST", "/tasks/batch", b'{"items":[' + b",".join(some) + b"]}")
+            send = Send("POST", "/tasks/batch", b'{"items":[' + b",".join(some) + b"]}")
             stored += (yield from answer(limits, send, _Items[Submitted])).items
         except RequestFailed as error:
             error.taken = _taken(stored)
@@ -212,7 +212,7 @@ def output(limits: Limits, task: int | Task) -> Steps[list[Output]]:
 def cancel(limits: Limits, task: int | Task, *, force: bool = False) -> Steps[Task]:
     """Cancels the task. One that is running is asked to stop and is running still when this returns; with `force` its
     handler is killed. Raises RequestFailed (409 if it had ended otherwise)."""
-    send = _send("POST", f"/tasks/{_id(task)}/cancel", {"force": force})
+    send = Send("POST", f"/tasks/{_id(task)}/cancel", json.encode({"force": force}))
     return answer(limits, send, Task)
 
 
@@ -234,7 +234,7 @@ def change(
     """Changes what is given of a task that waits; None is what a new task has that names none. Raises RequestFailed
     (409 if it does not wait any more)."""
     changes = _given(priority=priority, run_at=run_at, tags=tags, max_attempts=max_attempts)
-    return answer(limits, _send("PATCH", f"/tasks/{_id(task)}", changes), Task)
+    return answer(limits, Send("PATCH", f"/tasks/{_id(task)}", changes), Task)
 
 
 def delete(limits: Limits, task: int | Task) -> Steps[None]:
@@ -267,7 +267,7 @@ def change_queue(
         slots=slots, paused=paused, grace=grace, max_attempts=max_attempts, timeout=timeout, backoff_base=backoff_base,
         backoff_max=backoff_max, retention=retention, depth_max=depth_max, kinds=kinds,
     )  # fmt: skip
-    return answer(limits, _send("PATCH", f"/queues/{quote(name, safe='')}", changes), Queue)
+    return answer(limits, Send("PATCH", f"/queues/{quote(name, safe='')}", changes), Queue)
 
 
 def slots(limits: Limits) -> Steps[list[Slot]]:
@@ -349,11 +349,6 @@ def events(limits: Limits, task: int | Task) -> Steps[None]:
         yield Pause(pause_after(failed))
 
 
-def _send(method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Send:
-    content = body if isinstance(body, bytes) else json.encode(body)
-    return Send(method, path, content, headers={"Content-Type": "application/json", **(headers or {})})
-
-
 def _params(**given: Any) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
@@ -362,8 +357,8 @@ def _params(**given: Any) -> dict[str, Any]:
     }
 
 
-def _given(**changes: Any) -> dict[str, Any]:
-    return {name: value for name, value in changes.items() if value is not UNSET}
+def _given(**changes: Any) -> bytes:
+    return json.encode({name: value for name, value in changes.items() if value is not UNSET})
 
 
 def _quoted(key: str) -> str:

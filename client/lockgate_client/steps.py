@@ -35,8 +35,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Send:
-    """Brings the httpx.Response; raises httpx.RequestError. `seconds`: the longest silence until it answers, None for
-    the client's. With `is_stream` its lines are to be read one by one."""
+    """Brings the httpx.Response; raises httpx.RequestError. `content`: JSON unless a header says otherwise. `seconds`:
+    the longest silence until it answers, None for the client's. With `is_stream` its lines are to be read one by one.
+    """
 
     method: str
     path: str
@@ -144,12 +145,13 @@ def options(url: str, key: str | None, limits: Limits) -> dict[str, Any]:
 
 def arguments(send: Send) -> dict[str, Any]:
     """For their `build_request`."""
+    is_json = {} if send.content is None else {"Content-Type": "application/json"}
     found: dict[str, Any] = {
         "method": send.method,
         "url": send.path,
         "content": send.content,
         "params": send.params,
-        "headers": send.headers,
+        "headers": {**is_json, **send.headers},
     }
     return found if send.seconds is None else found | {"timeout": _timeout(send.seconds)}
 
