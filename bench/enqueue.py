@@ -16,7 +16,7 @@ from bench.report import Report, middle, number, percentile, ratios
 from bench.script import progress, run
 from bench.testbed import INSERT, Program, Scale, Testbed, until
 from bench.wakeup import serve
-from lockgate.postgres import ports
+from lockgate.postgres.server import free_port
 
 BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org","subject":"Hello"}}'
 CONNECTIONS = (1, 16, 64)
@@ -144,7 +144,7 @@ def psql(testbed: Testbed, statement: str, count: int) -> float:
 
 
 def do_nothing(testbed: Testbed) -> tuple[Program, int]:
-    port = ports.a_free_one()
+    port = free_port()
     program = testbed.start(f"bench.baseline {port}")
 
     def listens() -> bool:

@@ -21,8 +21,7 @@ from bench.load import post
 from bench.report import Report, number
 from bench.script import FOLDER, INTO, progress, publish
 from bench.testbed import Program, until
-from lockgate.postgres import ports
-from lockgate.postgres.server import Server
+from lockgate.postgres.server import Server, free_port
 
 LEAST = 0.97
 BODY = b'{"kind":"noop","payload":{"to":"somebody@example.org","subject":"Hello"}}'
@@ -124,7 +123,7 @@ def services(sides: Sides) -> Iterator[Mapping[str, int]]:
     try:
         for side in sides:
             side.clear()
-            found[side.folder.name] = ports.a_free_one()
+            found[side.folder.name] = free_port()
             side.run("service", LOCKGATE_PORT=str(found[side.folder.name]))
         for side in sides:
             until(

@@ -12,7 +12,7 @@ import psycopg
 from bench.report import Report, number, percentile
 from bench.script import progress, run
 from bench.testbed import Database, Program, Scale, Testbed, until
-from lockgate.postgres import ports
+from lockgate.postgres.server import free_port
 
 PARTS = (
     "sent, until its transaction begins",
@@ -99,7 +99,7 @@ def parts(report: Report, shots: list[tuple[float, ...]]) -> None:
 
 def serve(testbed: Testbed) -> tuple[Program, int]:
     """Starts a service and waits until it is ready."""
-    port = ports.a_free_one()
+    port = free_port()
     service = testbed.start("lockgate_service", DATABASE_URL=testbed.main.urls["service"], LOCKGATE_PORT=str(port))
 
     def ready() -> bool:

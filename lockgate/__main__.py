@@ -11,10 +11,10 @@ from lockgate.options import misspelt
 # Imported when asked for: `lockgate --help` needs none of them, and some bring a web server with them.
 SECTIONS = {
     "To run it": {
-        "up": ("lockgate.local.up:up", "A database, the service and runners on this machine."),
+        "up": ("lockgate.local.stack:up", "A database, the service and runners on this machine."),
         "demo": ("lockgate.local.demo:demo", "Watch tasks go through the slots, and count what ran at once."),
         "serve": ("lockgate_service.__main__:main", "The HTTP service."),
-        "run": ("lockgate.local.run:run", "A runner, replaced at once when it dies."),
+        "run": ("lockgate.local.supervisor:run", "A runner, replaced at once when it dies."),
         "intake": ("lockgate_service.amqp.commands:intake", "Tasks from a queue of RabbitMQ."),
         "publish": ("lockgate_service.amqp.commands:publish", "How tasks end, to an exchange of RabbitMQ."),
         "migrate": ("lockgate.migrate:migrate", "Bring a database to this version's schema."),
@@ -23,7 +23,7 @@ SECTIONS = {
         "healthcheck": ("lockgate.healthcheck:healthcheck", "Whether the program in a container does its work."),
     },
     "To use it": {
-        "submit": ("lockgate.commands.submit:submit", "Submit a task and print its number, or wait for its result."),
+        "submit": ("lockgate.commands.tasks:submit", "Submit a task and print its number, or wait for its result."),
         "cancel": ("lockgate.commands.tasks:cancel", "Cancel tasks."),
         "retry": ("lockgate.commands.tasks:retry", "Queue failed or cancelled tasks again."),
         "list": ("lockgate.commands.tasks:list_", "List tasks, the newest first."),
@@ -31,7 +31,7 @@ SECTIONS = {
         "queues": ("lockgate.commands.queues:queues", "Show, make, change, pause, purge and delete queues."),
         "keys": ("lockgate.commands.keys:keys", "Show, make and revoke keys of the HTTP API."),
         "runners": ("lockgate.commands.runners:runners", "Show, drain and resume runners."),
-        "psql": ("lockgate.commands.psql:psql", "Open psql on the database."),
+        "psql": ("lockgate.commands.database:psql", "Open psql on the database."),
     },
 }
 COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}

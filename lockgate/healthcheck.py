@@ -51,23 +51,9 @@ STATUS_FILE = option(
 )
 
 
-@healthcheck.command("intake")
-@STATUS_FILE
-def intake(status_file: Path) -> None:
-    """Whether the intake takes messages and can store them."""
-    _of_status_file(status_file)
-
-
-@healthcheck.command("publish")
-@STATUS_FILE
-def publish(status_file: Path) -> None:
-    """Whether the publisher publishes how tasks end, or stands by to do it."""
-    _of_status_file(status_file)
-
-
-def _of_status_file(file: Path) -> None:
+def _of_status_file(status_file: Path) -> None:
     try:
-        said = json.loads(file.read_text())
+        said = json.loads(status_file.read_text())
         age = time.time() - said["time"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"no word of it: {error}") from error
@@ -75,6 +61,13 @@ def _of_status_file(file: Path) -> None:
         raise UserError(f"its last word is {age:.0f} s old")
     if not said["works"]:
         raise UserError("it waits for the broker or the database: its log says for which")
+
+
+for name, whether in {
+    "intake": "Whether the intake takes messages and can store them.",
+    "publish": "Whether the publisher publishes how tasks end, or stands by to do it.",
+}.items():
+    healthcheck.command(name, help=whether)(STATUS_FILE(_of_status_file))
 
 
 @healthcheck.command("run")

@@ -22,23 +22,12 @@ import structlog
 FORMATS = ("auto", "json", "console")
 LEVELS = ("debug", "info", "warning", "error")
 
-WAITING_LIMIT = 4 * 1024 * 1024
-"""Characters that may wait to be written; later lines are dropped and counted."""
-
-GATHER = 0.01
-"""Seconds in which lines are gathered: a thread that wakes for each costs a busy runner a tenth of its time."""
-
-GATHER_MOST = 0.1
-"""The same while many lines come: the wakings of every 10 ms cost a busy service a seventh."""
-
-MANY = 8
-"""Lines in one gathering, from which on the next is twice as long."""
-
-AT_ONCE = 64 * 1024
-"""Characters written at once, about."""
-
-LAST_LIMIT = 1.0
-"""Seconds in which a process that ends writes its last lines."""
+WAITING_LIMIT = 4 * 1024 * 1024  # characters that may wait to be written; later lines are dropped and counted
+GATHER = 0.01  # seconds in which lines are gathered: to wake for each costs a busy runner a tenth of its time
+GATHER_MOST = 0.1  # the same while many lines come: to wake every 10 ms costs a busy service a seventh
+MANY = 8  # lines in one gathering, from which on the next takes twice as long
+AT_ONCE = 64 * 1024  # characters written at once, about
+LAST_LIMIT = 1.0  # seconds in which a process that ends writes its last lines
 
 # Libraries whose lines repeat what our own lines say of a broken connection, of a request, of a start and a stop.
 QUIET = {"psycopg": "ERROR", "psycopg.pool": "WARNING", "uvicorn.error": "WARNING", "asyncio": "WARNING"}
@@ -55,17 +44,14 @@ def configure(log_format: str, level: str, *, name: str | None = None, **bound: 
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     writer = Writer(sys.stdout.fileno())
     _writers[:] = [writer]
-    processors: list[structlog.typing.Processor] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(), pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-        if console
-        else [structlog.processors.format_exc_info, _as_json]
-    )
+    processors: list[structlog.typing.Processor] = [_head(name, bound)]
+    if console:
+        plain, colours = structlog.dev.plain_traceback, sys.stdout.isatty()
+        processors += [structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=12, exception_formatter=plain)]
+    else:
+        processors += [structlog.processors.format_exc_info, _as_json]
     structlog.configure(
-        processors=[_Head(name, bound), *processors],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
@@ -163,18 +149,16 @@ class _FromStandardLibrary(logging.Handler):
             self.handleError(record)
 
 
-class _Head:
-    """Puts time, level, logger and event first, and what is bound last."""
+def _head(name: str | None, bound: dict[str, str]) -> structlog.typing.Processor:
+    """Return what puts time, level, logger and event first, and what is bound last."""
 
-    def __init__(self, name: str | None, bound: dict[str, str]) -> None:
-        self._name = name
-        self._bound = bound
-
-    def __call__(self, _: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def arrange(_: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         head = {"time": datetime.now(UTC).isoformat().replace("+00:00", "Z"), "level": level}
-        if name := event.pop("logger", self._name):
-            head["logger"] = name
-        return head | {"event": event.pop("event"), **event, **self._bound}
+        if logged_by := event.pop("logger", name):
+            head["logger"] = logged_by
+        return head | {"event": event.pop("event"), **event, **bound}
+
+    return arrange
 
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

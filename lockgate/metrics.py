@@ -11,11 +11,8 @@ from prometheus_client.registry import Collector
 
 from lockgate.log import logger
 
-RETRY_SECONDS = 5.0
-"""Between two tries to listen on a port that is taken."""
-
-REQUEST_SECONDS = 2.0
-"""A client may take for each piece of a request, and for taking its answer."""
+RETRY_SECONDS = 5.0  # between two tries to listen on a port that is taken
+REQUEST_SECONDS = 2.0  # a client may take for each piece of a request, and for taking its answer
 
 
 def serve(address: str, collector: Collector) -> None:

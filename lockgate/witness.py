@@ -14,10 +14,8 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 
-LIMIT = 10.0
-"""Seconds either side waits for the other."""
+LIMIT = 10.0  # seconds either side waits for the other
 
 
 @dataclass(slots=True)
@@ -62,9 +60,7 @@ class Witness:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping = True
         if self._thread:
             self._thread.join(LIMIT)
@@ -136,9 +132,7 @@ class Testimony:
         if self._socket.recv(1) != b".":
             raise ConnectionError(f"the witness at {self._address} does not answer")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._socket is None:
             return
         with self._socket, contextlib.suppress(OSError):

@@ -98,7 +98,10 @@ def test_no_room_imports_itself_by_way_of_another() -> None:
         ("lockgate_service.__main__", {"lockgate_runner", "lockgate_client", "lockgate.local", "lockgate.commands"}),
         ("lockgate_runner.__main__", {"lockgate_service", "lockgate_client", "lockgate.commands", "litestar", "httpx"}),
         # A supervisor lives for as long as its runners, and only waits.
-        ("lockgate.local.run", {"lockgate_service", "lockgate_client", "lockgate.commands", "litestar", "psycopg"}),
+        (
+            "lockgate.local.supervisor",
+            {"lockgate_service", "lockgate_client", "lockgate.commands", "litestar", "psycopg"},
+        ),
     ],
 )
 def test_a_program_loads_nothing_that_it_has_no_use_for(program: str, without: set[str]) -> None:

@@ -1,7 +1,6 @@
 """The client of Lockgate's HTTP API, sync and async."""
 
-from lockgate_client.async_client import AsyncClient
-from lockgate_client.errors import RequestFailed, TaskCancelled, TaskFailed
+from lockgate_client.clients import AsyncClient, Client
 from lockgate_client.messages import (
     Attempt,
     Failure,
@@ -11,14 +10,16 @@ from lockgate_client.messages import (
     Output,
     Problem,
     Queue,
+    RequestFailed,
     Slot,
     Status,
     Submitted,
     Taken,
     Task,
+    TaskCancelled,
     TaskError,
+    TaskFailed,
 )
-from lockgate_client.sync_client import Client
 
 __all__ = [
     "AsyncClient",

@@ -3,28 +3,43 @@
 import math
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
 from msgspec import UNSET, Struct, UnsetType, json, structs
 
-from lockgate_client.errors import RequestFailed, TaskCancelled, TaskFailed
-from lockgate_client.messages import Failures, NewTask, Output, Queue, Slot, Status, Submitted, Taken, Task
+from lockgate_client.messages import (
+    Failures,
+    NewTask,
+    Output,
+    Queue,
+    RequestFailed,
+    Slot,
+    Status,
+    Submitted,
+    Taken,
+    Task,
+    TaskCancelled,
+    TaskFailed,
+)
 from lockgate_client.steps import (
+    Found,
     Limits,
     NextLine,
     NextTask,
     Pause,
     Send,
     Steps,
+    answer,
     decoded,
-    decoded_bytes,
     exchange,
     pause_after,
 )
+
+T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 60  # of one request; the service's limit
 ANSWER_SECONDS = 5.0  # in which it answers then
@@ -40,24 +55,11 @@ class _Id(Struct):
     id: int
 
 
-class _Submitted(Struct):
-    items: list[Submitted]
+class _Items(Struct, Generic[T]):
+    items: list[T]
 
 
-class _Outputs(Struct):
-    items: list[Output]
-
-
-class _Queues(Struct):
-    items: list[Queue]
-
-
-class _Slots(Struct):
-    items: list[Slot]
-
-
-class _Page(Struct):
-    items: list[Task]
+class _Page(_Items[Task]):
     next_cursor: str | None
 
 
@@ -86,15 +88,13 @@ def submit(
     Without an `idempotency_key` it has one of its own, so that trying again never makes two tasks of one.
     """
     payload = {} if payload is UNSET else payload
-    new = NewTask(
-        kind, payload, queue, priority, run_at, delay, max_attempts, timeout, tags, metadata, dedupe_key
-    )  # fmt: skip
+    new = NewTask(kind, payload, queue, priority, run_at, delay, max_attempts, timeout, tags, metadata, dedupe_key)
     headers = {"Idempotency-Key": _quoted(idempotency_key or uuid.uuid4().hex)}
-    response = yield from exchange(limits, _send("POST", "/tasks", new, headers=headers))
-    if "status" in decoded(response, dict[str, Any]):
-        return decoded(response, Task)
+    response = yield from exchange(limits, Send("POST", "/tasks", json.encode(new), headers=headers))
+    if "status" in decoded(response.content, dict[str, Any]):
+        return decoded(response.content, Task)
     # It is stored, but the service could not read it back.
-    return (yield from get(limits, decoded(response, _Id).id))
+    return (yield from get(limits, decoded(response.content, _Id).id))
 
 
 def submit_many(limits: Limits, tasks: Iterable[NewTask]) -> Steps[list[Submitted]]:
@@ -112,10 +112,8 @@ def submit_many(limits: Limits, tasks: Iterable[NewTask]) -> Steps[list[Submitte
     while len(stored) < len(lines):
         some = _fitting(lines[len(stored) : len(stored) + BATCH_MAX])
         try:
-            response = yield from exchange(
-                limits, _send("POST", "/tasks/batch", b'{"items":[' + b",".join(some) + b"]}")
-            )
-            stored += decoded(response, _Submitted).items
+            send = Send("POST", "/tasks/batch", b'{"items":[' + b",".join(some) + b"]}")
+            stored += (yield from answer(limits, send, _Items[Submitted])).items
         except RequestFailed as error:
             error.taken = _taken(stored)
             raise
@@ -161,7 +159,7 @@ def stream(limits: Limits) -> Steps[Taken]:
         headers = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/x-ndjson"}
         send = Send("POST", "/tasks/stream", b"\n".join(lines), headers=headers)
         try:
-            taken += decoded((yield from exchange(limits, send)), Taken)
+            taken += yield from answer(limits, send, Taken)
         except RequestFailed as error:
             error.taken = taken + ((error.problem and error.problem.taken) or Taken())
             raise
@@ -187,7 +185,7 @@ def wait(limits: Limits, task: int | Task, timeout: float = 300) -> Steps[Any]:
             headers={"Prefer": f"wait={seconds}"},
             seconds=seconds + min(limits.timeout, ANSWER_SECONDS),
         )
-        found = decoded((yield from exchange(limits, send, until=deadline)), Task)
+        found = yield from answer(limits, send, Task, deadline)
         if found.status == "failed":
             raise TaskFailed(found)
         if found.status == "cancelled":
@@ -203,25 +201,25 @@ def wait(limits: Limits, task: int | Task, timeout: float = 300) -> Steps[Any]:
 
 def get(limits: Limits, task: int | Task) -> Steps[Task]:
     """The task as it is now, whole, with its attempts. Raises RequestFailed (404 if there is none)."""
-    return decoded((yield from exchange(limits, Send("GET", f"/tasks/{_id(task)}"))), Task)
+    return answer(limits, Send("GET", f"/tasks/{_id(task)}"), Task)
 
 
 def output(limits: Limits, task: int | Task) -> Steps[list[Output]]:
     """What the task's handler printed, newest attempt first."""
-    return decoded((yield from exchange(limits, Send("GET", f"/tasks/{_id(task)}/output"))), _Outputs).items
+    return (yield from answer(limits, Send("GET", f"/tasks/{_id(task)}/output"), _Items[Output])).items
 
 
 def cancel(limits: Limits, task: int | Task, *, force: bool = False) -> Steps[Task]:
     """Cancels the task. One that is running is asked to stop and is running still when this returns; with `force` its
     handler is killed. Raises RequestFailed (409 if it had ended otherwise)."""
-    send = _send("POST", f"/tasks/{_id(task)}/cancel", {"force": force})
-    return decoded((yield from exchange(limits, send)), Task)
+    send = Send("POST", f"/tasks/{_id(task)}/cancel", json.encode({"force": force}))
+    return answer(limits, send, Task)
 
 
 def retry(limits: Limits, task: int | Task) -> Steps[Task]:
     """Puts a failed or cancelled task back in line. Raises RequestFailed (409 if it is neither)."""
     send = Send("POST", f"/tasks/{_id(task)}/retry", is_repeatable=False)
-    return decoded((yield from exchange(limits, send)), Task)
+    return answer(limits, send, Task)
 
 
 def change(
@@ -236,7 +234,7 @@ def change(
     """Changes what is given of a task that waits; None is what a new task has that names none. Raises RequestFailed
     (409 if it does not wait any more)."""
     changes = _given(priority=priority, run_at=run_at, tags=tags, max_attempts=max_attempts)
-    return decoded((yield from exchange(limits, _send("PATCH", f"/tasks/{_id(task)}", changes))), Task)
+    return answer(limits, Send("PATCH", f"/tasks/{_id(task)}", changes), Task)
 
 
 def delete(limits: Limits, task: int | Task) -> Steps[None]:
@@ -246,7 +244,7 @@ def delete(limits: Limits, task: int | Task) -> Steps[None]:
 
 def queues(limits: Limits) -> Steps[list[Queue]]:
     """All queues, by name, with how much is in each."""
-    return decoded((yield from exchange(limits, Send("GET", "/queues"))), _Queues).items
+    return (yield from answer(limits, Send("GET", "/queues"), _Items[Queue])).items
 
 
 def change_queue(
@@ -269,12 +267,12 @@ def change_queue(
         slots=slots, paused=paused, grace=grace, max_attempts=max_attempts, timeout=timeout, backoff_base=backoff_base,
         backoff_max=backoff_max, retention=retention, depth_max=depth_max, kinds=kinds,
     )  # fmt: skip
-    return decoded((yield from exchange(limits, _send("PATCH", f"/queues/{quote(name, safe='')}", changes))), Queue)
+    return answer(limits, Send("PATCH", f"/queues/{quote(name, safe='')}", changes), Queue)
 
 
 def slots(limits: Limits) -> Steps[list[Slot]]:
     """All slots, by queue and number: who holds each, and what executes in it."""
-    return decoded((yield from exchange(limits, Send("GET", "/slots"))), _Slots).items
+    return (yield from answer(limits, Send("GET", "/slots"), _Items[Slot])).items
 
 
 def failures(
@@ -282,35 +280,8 @@ def failures(
 ) -> Steps[Failures]:
     """Failed tasks in groups of those that failed in the same way, of one queue or all; only what failed within
     `window`, such as "24h". A group's `filter` is for `list(**filter)`."""
-    given = {"queue": queue, "window": window, "limit": limit}
-    params = {name: value for name, value in given.items() if value is not None}
-    return decoded((yield from exchange(limits, Send("GET", "/failures", params=params))), Failures)
-
-
-# Those that bring several things, one after the other: a series has steps for the next of them.
-
-
-class Series:
-    """`more` are the steps to the next tasks, of which there may be none; `is_over` once there are no more."""
-
-    is_over = False
-
-    def more(self) -> Steps[list[Task]]:
-        raise NotImplementedError
-
-
-class Listing(Series):
-    """Pages, each asked for when it is needed."""
-
-    def __init__(self, limits: Limits, params: Mapping[str, Any]) -> None:
-        self._limits = limits
-        self._params = dict(params)
-
-    def more(self) -> Steps[list[Task]]:
-        page = decoded((yield from exchange(self._limits, Send("GET", "/tasks", params=self._params))), _Page)
-        self._params["cursor"] = page.next_cursor
-        self.is_over = page.next_cursor is None
-        return page.items
+    params = _params(queue=queue, window=window, limit=limit)
+    return answer(limits, Send("GET", "/failures", params=params), Failures)
 
 
 def list_tasks(
@@ -328,79 +299,66 @@ def list_tasks(
     finished_after: datetime | None = None,
     finished_before: datetime | None = None,
     fields: Literal["summary", "full"] = "summary",
-) -> Series:
+) -> Steps[None]:
     """Tasks to which all of it applies, newest first, over all pages. `error`: those that failed with this in its type
     or message; `failure`: those that failed so, as `failures` has it. Payloads and results come with `fields="full"`
     only."""
-    times = {
-        "created_after": created_after,
-        "created_before": created_before,
-        "finished_after": finished_after,
-        "finished_before": finished_before,
-    }
-    params: dict[str, Any] = {
-        name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
-        for name, value in times.items()
-        if value is not None
-    }
-    others = {
-        "status": status, "queue": queue, "kind": kind, "tag": tag, "runner": runner, "error": error,
-        "failure": failure,
-    }  # fmt: skip
-    params |= {name: value for name, value in others.items() if value is not None}
-    return Listing(limits, params | {"fields": fields, "limit": 500})
+    params = _params(
+        status=status, queue=queue, kind=kind, tag=tag, runner=runner, error=error, failure=failure,
+        created_after=created_after, created_before=created_before, finished_after=finished_after,
+        finished_before=finished_before, fields=fields, limit=500,
+    )  # fmt: skip
+    while True:
+        page = yield from answer(limits, Send("GET", "/tasks", params=params), _Page)
+        yield Found(page.items)
+        if page.next_cursor is None:
+            return
+        params["cursor"] = page.next_cursor
 
 
-class Watching(Series):
-    """The stream of a task's events, connected to again when it breaks off."""
-
-    def __init__(self, limits: Limits, task: int) -> None:
-        self._limits = limits
-        self._send = Send("GET", f"/tasks/{task}/events", seconds=HEARTBEATS_SECONDS, is_stream=True)
-        self._is_connected = False
-        self._failures = 0
-
-    def more(self) -> Steps[list[Task]]:
-        if not self._is_connected:
-            yield from exchange(self._limits, self._send)
-            self._is_connected = True
+def events(limits: Limits, task: int | Task) -> Steps[None]:
+    """The task as it is now, and again every time it has changed, until it has ended (then whole) or is deleted. After
+    a broken connection it is told once more how the task is."""
+    send = Send("GET", f"/tasks/{_id(task)}/events", seconds=HEARTBEATS_SECONDS, is_stream=True)
+    failed = 0
+    while True:
+        yield from exchange(limits, send)
         event, data = "", ""
         while True:
             try:
                 line: str | None = yield NextLine()
             except httpx.RequestError as error:
                 line = None
-                if self._failures >= self._limits.retries:
-                    raise RequestFailed(f"{self._send.path}: the stream broke off: {error}") from error
+                if failed >= limits.retries:
+                    raise RequestFailed(f"{send.path}: the stream broke off: {error}") from error
             if line is None:
-                self._is_connected = False
-                self._failures += 1
-                yield Pause(pause_after(self._failures))
-                return []
+                break
             name, _, value = line.partition(": ")
             if name == "event":
                 event = value
             elif name == "data":
                 data += value
             elif not line and data:
-                self._failures = 0
-                self.is_over = event in ("end", "deleted")
-                return [] if event == "deleted" else [decoded_bytes(data, Task)]
+                failed = 0
+                if event != "deleted":
+                    yield Found([decoded(data, Task)])
+                if event in ("end", "deleted"):
+                    return
+                event, data = "", ""
+        failed += 1
+        yield Pause(pause_after(failed))
 
 
-def events(limits: Limits, task: int | Task) -> Series:
-    """The task as it is now, and again every time it has changed, until it has ended (then whole) or is deleted. After
-    a broken connection it is told once more how the task is."""
-    return Watching(limits, _id(task))
+def _params(**given: Any) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value  # as the filter of a group has it
+        for name, value in given.items()
+        if value is not None
+    }
 
 
-def _send(method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Send:
-    content = body if isinstance(body, bytes) else json.encode(body)
-    return Send(method, path, content, headers={"Content-Type": "application/json", **(headers or {})})
-
-
-def _given(**changes: Any) -> dict[str, Any]:
-    return {name: value for name, value in changes.items() if value is not UNSET}
+def _given(**changes: Any) -> bytes:
+    return json.encode({name: value for name, value in changes.items() if value is not UNSET})
 
 
 def _quoted(key: str) -> str:

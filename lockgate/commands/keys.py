@@ -23,9 +23,8 @@ NAME = click.argument("name")
 @click.group(invoke_without_command=True)
 @click.pass_context
 @asks_database
-def keys(database: Database, ctx: click.Context) -> None:
+def keys(_: Database, ctx: click.Context) -> None:
     """Show the keys of the HTTP API that are in force; with a command, change them."""
-    ctx.obj = database
     if not ctx.invoked_subcommand:
         ctx.invoke(list_)
 
@@ -55,11 +54,8 @@ def add(database: Database, name: str, scope: str, queue: str | None, owner: str
     curl -H "Authorization: Bearer $KEY" localhost:8000/tasks
     """
     made, text = make()
-    with database.connect() as connection:
-        connection.execute(
-            "select lockgate.add_key(%s, %s, %s, %s::lockgate.scope, %s, %s)",
-            [made.id, name, made.digest, scope, queue, owner],
-        )
+    statement = "select lockgate.add_key(%s, %s, %s, %s::lockgate.scope, %s, %s)"
+    database.query(statement, [made.id, name, made.digest, scope, queue, owner])
     click.echo(text)
     limited = f", for queue {queue} only" if queue else ""
     click.echo(f"lockgate: key {name} is made: scope {scope}{limited}. It is not shown again.", err=True)
@@ -71,15 +67,12 @@ def add(database: Database, name: str, scope: str, queue: str | None, owner: str
 @asks_database
 def list_(database: Database, revoked: bool, as_json: bool) -> None:
     """Show the keys, without their secrets, which nobody has but their users."""
-    with database.connect() as connection:
-        found = connection.execute(AS_JSON if as_json else ALL, [revoked]).fetchall()
     if as_json:
-        for (line,) in found:
-            click.echo(line)
+        table.show_json(database.query(AS_JSON, [revoked]))
         return
     rows = [
-        (*start, spoken(age), "never" if used is None else f"{spoken(used)} ago", remark)
-        for *start, age, used, remark in found
+        (*start, "never" if used is None else f"{spoken(used)} ago", remark)
+        for *start, used, remark in database.query(ALL, [revoked])
     ]
     table.show(HEADS, rows, {"age", "last used"}, ["dim" if row[-1] else None for row in rows], SPARE)
 
@@ -89,8 +82,7 @@ def list_(database: Database, revoked: bool, as_json: bool) -> None:
 @asks_database
 def revoke(database: Database, name: str) -> None:
     """Take a key out of force. Services notice within two seconds."""
-    with database.connect() as connection:
-        row = connection.execute("select lockgate.revoke_key(%s)", [name]).fetchone()
-    if not (row and row[0]):
+    [(is_revoked,)] = database.query("select lockgate.revoke_key(%s)", [name])
+    if not is_revoked:
         raise UserError(f'there is no key "{name}" in force')
     click.echo(f"key {name} is revoked")

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from lockgate.commands import table
 from lockgate.commands.database import Database, asks_database
-from lockgate.commands.table import YEARS, Seconds, spoken
+from lockgate.commands.table import YEARS, Seconds
 from lockgate.errors import UserError
 from lockgate.queues import delete_queue
 
@@ -131,18 +131,14 @@ def _spell(value: Any) -> str:
 @asks_database
 def queues(database: Database, ctx: click.Context, as_json: bool) -> None:
     """Show the queues; with a command, change them."""
-    ctx.obj = database
     if ctx.invoked_subcommand:
         return
-    with database.connect() as connection:
-        if as_json:
-            for (line,) in connection.execute(AS_JSON):
-                click.echo(line)
-            return
-        found = connection.execute(ALL).fetchall()
+    if as_json:
+        table.show_json(database.query(AS_JSON))
+        return
     rows = [
-        (*start, spoken(oldest), spoken(timeout) or "none", attempts, spoken(retention) or "for ever", remark)
-        for *start, oldest, timeout, attempts, retention, remark in found
+        (*start, timeout or "none", attempts, "for ever" if retention is None else retention, remark)
+        for *start, timeout, attempts, retention, remark in database.query(ALL)
     ]
     table.show(HEADS, rows, RIGHT, ["yellow" if row[-1].startswith("paused") else None for row in rows], SPARE)
 
@@ -162,8 +158,7 @@ def create(database: Database, ctx: click.Context, name: str, **settings: Any) -
         each: value for each, value in settings.items()
         if ctx.get_parameter_source(each) is ParameterSource.COMMANDLINE
     }  # fmt: skip
-    with database.connect() as connection:
-        connection.execute("select lockgate.create_queue(%s, %s)", [name, Jsonb(given)])
+    database.query("select lockgate.create_queue(%s, %s)", [name, Jsonb(given)])
     click.echo(f"queue {name} is made" + (f": {spell(given)}" if given else ""))
 
 
@@ -173,8 +168,7 @@ def create(database: Database, ctx: click.Context, name: str, **settings: Any) -
 @asks_database
 def set_(database: Database, name: str, settings: tuple[str, ...]) -> None:
     given = parse(settings)
-    with database.connect() as connection:
-        connection.execute("select lockgate.change_queue(%s, %s)", [name, Jsonb(given)])
+    database.query("select lockgate.change_queue(%s, %s)", [name, Jsonb(given)])
     click.echo(f"queue {name}: {spell(given)}")
 
 
@@ -191,8 +185,7 @@ set_.help = (
 @asks_database
 def pause(database: Database, name: str) -> None:
     """Start nothing more of a queue; what runs goes on."""
-    with database.connect() as connection:
-        connection.execute("select lockgate.pause(%s)", [name])
+    database.query("select lockgate.pause(%s)", [name])
     click.echo(f"queue {name} is paused")
 
 
@@ -201,8 +194,7 @@ def pause(database: Database, name: str) -> None:
 @asks_database
 def resume(database: Database, name: str) -> None:
     """End a pause."""
-    with database.connect() as connection:
-        connection.execute("select lockgate.resume(%s)", [name])
+    database.query("select lockgate.resume(%s)", [name])
     click.echo(f"queue {name} goes on")
 
 

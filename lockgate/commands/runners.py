@@ -28,16 +28,12 @@ def runners(database: Database, ctx: click.Context, as_json: bool) -> None:
 
     `slots` is how many a runner may hold at once.
     """
-    ctx.obj = database
     if ctx.invoked_subcommand:
         return
-    with database.connect() as connection:
-        if as_json:
-            for (line,) in connection.execute(AS_JSON):
-                click.echo(line)
-            return
-        found = connection.execute(ALL).fetchall()
-    rows = [(*start, f"{spoken(since)} ago", remark) for *start, since, remark in found]
+    if as_json:
+        table.show_json(database.query(AS_JSON))
+        return
+    rows = [(*start, f"{spoken(since)} ago", remark) for *start, since, remark in database.query(ALL)]
     table.show(HEADS, rows, RIGHT, ["yellow" if row[-1] else None for row in rows], SPARE)
 
 
@@ -63,6 +59,5 @@ def drain(database: Database, name: str) -> None:
 @asks_database
 def resume(database: Database, name: str) -> None:
     """Have a drained runner take tasks again."""
-    with database.connect() as connection:
-        connection.execute("select lockgate.resume_runner(%s)", [name])
+    database.query("select lockgate.resume_runner(%s)", [name])
     click.echo(f"runner {name} takes tasks again")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import click
@@ -26,17 +26,17 @@ def show(
     styles: Sequence[str | None],
     spare: Sequence[str] = (),
 ) -> None:
-    """Print the rows.
+    """Print the rows; a float is a duration in seconds.
 
     `right`: heads of the columns that are numbers; `styles`: of each row, on a terminal; `spare`: heads of columns
     that a narrow terminal does without, in this order.
     """
-    cells = [["" if value is None else printable(str(value)) for value in row] for row in rows]
+    cells = [[_cell(value) for value in row] for row in rows]
     columns = {head: list(column) for head, *column in zip(heads, *cells, strict=True)}
-    if sys.stdout.isatty():
-        _show_table(columns, right, styles, spare)
-        return
     widths = {head: max(map(len, (head, *column))) for head, column in columns.items()}
+    if sys.stdout.isatty():
+        _show_table(columns, widths, right, styles, spare)
+        return
     for row in (heads, *cells):
         aligned = [
             cell.rjust(widths[head]) if head in right else cell.ljust(widths[head])
@@ -45,15 +45,28 @@ def show(
         click.echo("  ".join(aligned).rstrip())
 
 
+def _cell(value: object) -> str:
+    return spoken(value) if isinstance(value, float | None) else printable(str(value))
+
+
+def show_json(rows: Iterable[tuple[str]]) -> None:
+    """Print rows of one column as they are."""
+    for (line,) in rows:
+        click.echo(line)
+
+
 def _show_table(
-    columns: dict[str, list[str]], right: Collection[str], styles: Sequence[str | None], spare: Sequence[str]
+    columns: dict[str, list[str]],
+    widths: dict[str, int],
+    right: Collection[str],
+    styles: Sequence[str | None],
+    spare: Sequence[str],
 ) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    widths = {head: max(map(len, (head, *column))) for head, column in columns.items()}
     for head in spare:
         if sum(widths.values()) + GAP * len(widths) > console.width:
             del widths[head], columns[head]

@@ -1,14 +1,13 @@
 """`lockgate demo`: tasks go through the slots while you watch, and somebody else counts."""
 
 import os
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import click
 import psycopg
@@ -19,8 +18,7 @@ from rich.table import Table
 from lockgate import schema
 from lockgate.local.stack import Stack, StackError
 from lockgate.options import PREFIX, option
-from lockgate.postgres import ports
-from lockgate.postgres.server import Server
+from lockgate.postgres.server import Server, free_port
 from lockgate.signals import Signals
 from lockgate.witness import Witness
 
@@ -141,10 +139,12 @@ def demo(tasks: int, min: int, max: int, slots: int, runners: int) -> None:  # n
         del os.environ[name]  # settings of your own installation, handlers and all, are not for the demo's programs
     with Signals() as signals, Witness() as witness, _folder() as folder:
         try:
-            with _stack(folder, runners, witness) as (stack, operator):
+            with _stack(folder, runners, witness) as (stack, connection):
+                connection.execute("select set_slots('default', %s)", [slots])
                 view = View({runner.name: number for number, runner in enumerate(stack.runners, 1)})
                 limit = time.monotonic() + tasks * max / slots + SPARE
-                rows = _watch(stack, operator, view, limit, slots, _bodies(tasks, min, max), signals)
+                numbers = [_submit(stack, min, max) for _ in range(tasks)]
+                rows = _watch(connection, stack, numbers, limit, signals, view)
         except KeyboardInterrupt:
             sys.exit(128 + signals.number)
     most = witness.most.get("default", 0)
@@ -161,17 +161,14 @@ def kept(rows: list[Row], seen: set[int], most: int, slots: int) -> bool:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """Make a temporary folder that the server's user can enter, for root runs it as somebody else."""
-    folder = Path(tempfile.mkdtemp(prefix="lockgate-demo-"))
-    try:
-        folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="lockgate-demo-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @contextmanager
-def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack, str]]:
-    """Run everything, on free ports; the programs, and the URL of a login that may look."""
+def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack, psycopg.Connection]]:
+    """Run everything, on free ports; the programs, and a connection that may look."""
     server = Server(folder / "data", settings={"fsync": "off"})
     stack: Stack | None = None
     log = folder / "programs.log"
@@ -182,10 +179,11 @@ def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack
             logins = schema.create_logins(server.dsn(), server.password)
             service, runner = server.dsn(logins["service"]), server.dsn(logins["runner"])
             settings = {"LOCKGATE_WITNESS": witness.address}
-            port = ports.a_free_one()
+            port = free_port()
             stack = Stack(service, runner, "127.0.0.1", port, runners, server, False, settings, lambda _: None, output)
             stack.start()
-            yield stack, server.dsn(logins["operator"])
+            with psycopg.connect(server.dsn(logins["operator"]), connect_timeout=10, autocommit=True) as connection:
+                yield stack, connection
         except StackError:
             click.echo(log.read_text(errors="replace"), err=True)
             raise
@@ -197,36 +195,22 @@ def _stack(folder: Path, runners: int, witness: Witness) -> Iterator[tuple[Stack
                 server.stop("immediate")
 
 
-def _bodies(tasks: int, least: int, most: int) -> list[dict[str, Any] | None]:
-    """The requests: None is a bare `POST /task`, whose task sleeps 0 to 10 seconds."""
-    if (least, most) == (0, 10):
-        return [None] * tasks
-    return [{"kind": "sleep", "payload": {"min": least, "max": most}}] * tasks
-
-
-def _submit(stack: Stack, body: dict[str, Any] | None) -> int:
-    """Return the task's number. Raises StackError."""
-    path = "/task" if body is None else "/tasks"
+def _submit(stack: Stack, least: int, most: int) -> int:
+    """Return the number of a task that sleeps between `least` and `most` seconds. Raises StackError."""
+    is_simple = (least, most) == (0, 10)  # what a bare `POST /task` does
+    path = "/task" if is_simple else "/tasks"
     try:
-        said = stack.ask(path, body, "POST")
+        said = stack.ask(path, None if is_simple else {"kind": "sleep", "payload": {"min": least, "max": most}}, "POST")
     except (OSError, ValueError) as error:
         raise StackError(f"POST {path}: {error}") from error
-    return int(said if body is None else said["id"])
+    return int(said if is_simple else said["id"])
 
 
 def _watch(
-    stack: Stack,
-    operator: str,
-    view: View,
-    limit: float,
-    slots: int,
-    bodies: list[dict[str, Any] | None],
-    signals: Signals,
+    connection: psycopg.Connection, stack: Stack, numbers: list[int], limit: float, signals: Signals, view: View
 ) -> list[Row]:
-    """Submit the tasks and show them until all have ended; the rows as they are then. Raises StackError."""
-    with psycopg.connect(operator, connect_timeout=10, autocommit=True) as connection, view:
-        connection.execute("select set_slots('default', %s)", [slots])
-        numbers = [_submit(stack, body) for body in bodies]
+    """Show the tasks until all have ended; the rows as they are then. Raises StackError."""
+    with view:
         while True:
             signals.check()
             rows = [Row(*values) for values in connection.execute(QUERY, [numbers])]

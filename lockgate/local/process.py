@@ -90,7 +90,6 @@ class Program:
         return time.monotonic() - self.started
 
     def ask(self) -> None:
-        """Ask it to stop."""
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:

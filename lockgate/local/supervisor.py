@@ -1,4 +1,4 @@
-"""A supervised runner: when it dies, a successor takes over its slots without waiting out the grace.
+"""`lockgate run`, a supervised runner: when it dies, a successor takes over its slots without waiting out the grace.
 
 That is safe only once the runner and every executor of it are dead, and the kernel says so: all of them, and nobody
 else, hold the writing end of a pipe, the lifeline. Its end of file is the proof. A successor told the dead runner's
@@ -10,31 +10,27 @@ it at once, and a spare when it becomes the successor. The end of the socket is 
 """
 
 import select
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from lockgate_runner.settings import options
 
 from lockgate.backoff import Backoff
-from lockgate.local.process import SHORT_LIFE, RunnerProgram
+from lockgate.local.process import SHORT_LIFE, RunnerProgram, environment
 from lockgate.options import option
+from lockgate.signals import Signals
 
-PROOF_LIMIT = 5.0
-"""Seconds a dead runner's lifeline may stay open before a successor starts without inheriting."""
-
-STEADY = 2.0
-"""Seconds a runner must have served for the next one to start without a pause."""
-
-REMEMBERED = 16
-"""Names of dead runners that a successor is told: the last may have died before it adopted from the one before it."""
-
-SPARE_LATER = 1.0
-"""Seconds between the moment since when a spare is needed and its start: work comes first."""
-
-SPARE_LINGERS = 10.0
-"""Seconds for which it stays when it is needed no more."""
-
-SPARE_STEADY = 60.0
-"""Seconds a spare must have lived for the next one to be started without a longer pause."""
+PROOF_LIMIT = 5.0  # seconds a dead runner's lifeline may stay open before a successor starts without inheriting
+STEADY = 2.0  # seconds a runner must have served for the next one to start without a pause
+REMEMBERED = 16  # names of dead runners that a successor is told: each may have died before it adopted from the last
+SPARE_LATER = 1.0  # seconds between the moment since when a spare is needed and its start: work comes first
+SPARE_LINGERS = 10.0  # seconds for which it stays when it is needed no more
+SPARE_STEADY = 60.0  # seconds a spare must have lived for the next one to be started without a longer pause
 
 
 class Spare:
@@ -129,17 +125,14 @@ class Supervisor:
 
     @property
     def name(self) -> str:
-        """Of the runner of now."""
         return self._runner.name
 
     @property
     def serving(self) -> bool:
-        """Whether it has one that serves."""
         return self._runner.serving and self._died is None
 
     @property
     def holding(self) -> bool:
-        """Whether its runner holds slots."""
         return self._runner.holding
 
     @property
@@ -155,7 +148,6 @@ class Supervisor:
 
     @property
     def ended(self) -> str | None:
-        """How its runner ended, in words; None while it lives."""
         return self._runner.ended
 
     def start(self) -> None:
@@ -222,14 +214,61 @@ class Supervisor:
             self._spare.stop()
 
 
-def needed(supervisors: Iterable[Supervisor]) -> bool:
+def needed(supervisors: Sequence[Supervisor]) -> bool:
     """Whether a spare would be of use now: somebody has slots to lose, and all of them have got going."""
-    supervisors = list(supervisors)
     return all(each.serving for each in supervisors) and any(each.holding for each in supervisors)
 
 
-def watch(supervisors: Iterable[Supervisor], limit: float) -> None:
+def watch(supervisors: Sequence[Supervisor], limit: float) -> None:
     """Wait until there is something to tend, at most `limit` seconds."""
-    supervisors = list(supervisors)
     news = [descriptor for each in supervisors for descriptor in each.news()]
     select.select(news, [], [], 0.05 if any(each.replacing for each in supervisors) else limit)
+
+
+@click.command()
+@options
+@spare_option
+@click.pass_context
+def run(ctx: click.Context, /, spare: bool, **_: Any) -> None:
+    """Take tasks out of the queue and execute them.
+
+    A runner that dies is replaced at once, and its successor takes over its slots. TERM or Ctrl-C stops it in order, a
+    second one in a hurry. Handlers come from the modules named in LOCKGATE_HANDLERS.
+    """
+    settings = environment(**dict(_as_environment(ctx)))
+
+    def make() -> RunnerProgram:
+        return RunnerProgram(settings)
+
+    kept = Spare(make) if spare else None
+    supervisor = Supervisor(make, kept)
+    with Signals() as signals:
+        try:
+            supervisor.start()
+            while not supervisor.refused:
+                signals.check()
+                if how := supervisor.tend():
+                    click.echo(f"lockgate: the runner died ({how}); another has its place", err=True)
+                if kept:
+                    kept.tend(needed([supervisor]))
+                watch([supervisor], 0.5)
+            sys.exit(1)  # it has said why
+        except KeyboardInterrupt:
+            asked = 0
+            while not supervisor.wait(0.05):
+                if asked < min(signals.count, 2):
+                    supervisor.ask()
+                    asked += 1
+
+
+# The supervisor names its runners itself, each with a new name, and tells each when it is needed.
+run.params = [each for each in run.params if each.name not in ("name", "activation")]
+
+
+def _as_environment(ctx: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the options of the command line as environment variables: that is how the runner is told."""
+    for each in run.params:
+        name = str(each.name)
+        if name != "spare" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = ctx.params[name]
+            yield str(each.envvar), " ".join(value) if isinstance(value, tuple) else str(value)

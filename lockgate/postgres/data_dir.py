@@ -1,16 +1,53 @@
-"""The folder of an embedded server: who owns it, who holds it, and the small files in it."""
+"""The folder of an embedded server: the system user that owns it, who holds it, and the small files in it."""
 
 import fcntl
 import os
+import pwd
 import subprocess
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from lockgate.postgres.binaries import EmbeddedError
-from lockgate.postgres.os_user import OsUser, start_as
+from lockgate.errors import UserError
 
 LOCK_LIMIT = 1.0  # seconds; a holder that was just killed lets go a moment later
 TRY_LIMIT = 30.0  # seconds
+
+
+class EmbeddedError(UserError):
+    """The embedded server cannot be used; the message says why in one line."""
+
+
+class OsUser(NamedTuple):
+    """The system user that the server runs as, by number: PostgreSQL refuses to run as root."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def for_folder(cls, data: Path) -> "OsUser | None":
+        """Return the user for a server on this data folder; None = as whoever runs us, since that is not root.
+
+        For root: the owner of the folder if it is somebody else's already, else `postgres`, else `nobody`.
+        """
+        if os.geteuid() != 0:
+            return None
+        if data.exists() and data.stat().st_uid != 0:
+            return cls(data.stat().st_uid, data.stat().st_gid)
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            return cls(entry.pw_uid, entry.pw_gid)
+        return cls(65534, 65534)
+
+
+def start_as(os_user: OsUser | None) -> dict[str, Any]:
+    """Return Popen arguments: this user, and none of the PG* variables that would change what a program does."""
+    who = {"user": os_user.uid, "group": os_user.gid, "extra_groups": []} if os_user else {}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    return {**who, "env": env}
 
 
 class DataDir:

@@ -1,32 +1,32 @@
 """An embedded PostgreSQL server: a child process of ours, in a folder of its own."""
 
+import errno
 import hashlib
 import hmac
 import os
+import random
 import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
 import psycopg
 
 from lockgate.postgres import binaries as programs
-from lockgate.postgres import ports
-from lockgate.postgres.binaries import EmbeddedError, NotInstalledError
-from lockgate.postgres.data_dir import DataDir
-from lockgate.postgres.os_user import start_as
+from lockgate.postgres.binaries import NotInstalledError
+from lockgate.postgres.data_dir import DataDir, EmbeddedError, start_as
 from lockgate.signals import with_parent
 
-__all__ = ["EmbeddedError", "NotInstalledError", "Server", "available"]
+__all__ = ["EmbeddedError", "NotInstalledError", "Server", "available", "free_port", "port_obstacle"]
 
 HOST = "127.0.0.1"
 SUPERUSER = "lockgate"
@@ -36,6 +36,7 @@ LOG_LIMIT = 10 * 1024 * 1024  # bytes of server.log at a start; longer ones make
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 Mode = Literal["fast", "immediate"]
 
+INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums")
 SETTINGS = {
     "listen_addresses": HOST,
     "max_connections": "100",
@@ -81,7 +82,7 @@ class Server:
         self.start()
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -122,7 +123,7 @@ class Server:
             self.binaries = programs.reachable(self.binaries, self.folder.os_user)
             stop_stale_server(self._cluster)
             self._make_cluster()
-            if self._given_port and (obstacle := ports.obstacle(self._given_port)):
+            if self._given_port and (obstacle := port_obstacle(self._given_port)):
                 raise EmbeddedError(obstacle)
             self._launch(self._given_port)
         except BaseException:
@@ -157,16 +158,8 @@ class Server:
             return
         draft = self.folder.path / "cluster.new"  # renamed when complete: an initdb cut short leaves nothing half made
         self._run("/bin/rm", "-rf", draft)
-        initdb: list[str | Path] = [
-            self.binaries / "initdb",
-            "-D",
-            draft,
-            "-U",
-            SUPERUSER,
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-        ]
-        initdb += ["--locale=C", "--data-checksums", f"--pwfile={self.folder.path / 'password'}"]
+        initdb: list[str | Path] = [self.binaries / "initdb", "-D", draft, "-U", SUPERUSER, *INITDB]
+        initdb.append(f"--pwfile={self.folder.path / 'password'}")
         if self.settings.get("fsync") == "off":
             initdb.append("--no-sync")
         self._run(*initdb)
@@ -210,7 +203,7 @@ class Server:
     def _free_port(self) -> int:
         """Return the port of last time if it is free, else another."""
         last = self.folder.read("port")
-        return int(last) if last.isdigit() and ports.obstacle(int(last)) is None else ports.a_free_one()
+        return int(last) if last.isdigit() and port_obstacle(int(last)) is None else free_port()
 
     def _spawn(self) -> int:
         """Start postgres; where in the log its words begin."""
@@ -285,6 +278,32 @@ class Server:
         if self.socket_folder is not None:
             self._remove_socket_folder(str(self.socket_folder))
             self.socket_folder = None
+
+
+def port_obstacle(port: int, host: str = "127.0.0.1") -> str | None:
+    """Return why no server can listen there now, in words; None if one can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} of {host} is taken"
+            return f"nothing can listen on port {port} of {host}: {error.strerror}"
+    return None
+
+
+def free_port() -> int:
+    """Return a free port of 127.0.0.1, and not one of the kernel's ephemeral ports.
+
+    While nobody listens on one of those, a client that keeps trying to connect to it will sooner or later be given
+    that very port as its own, and be connected to itself.
+    """
+    while True:
+        port = random.randint(20000, 32000)  # noqa: S311  no secret
+        if port_obstacle(port) is None:
+            return port
 
 
 def stop_stale_server(cluster: Path) -> None:

@@ -20,38 +20,34 @@ from lockgate_service.http.middleware import counted
 from lockgate_service.http.problems import Refusal
 from lockgate_service.openapi import document
 from lockgate_service.options import Settings
-from lockgate_service.page import events, page
-from lockgate_service.page.broadcast import Broadcast
-from lockgate_service.page.files import get_file
+from lockgate_service.page import page
+from lockgate_service.page.broadcast import Broadcast, stream_events
 from lockgate_service.pool import Pool
 from lockgate_service.queues import routes as queues
-from lockgate_service.queues import slots
 from lockgate_service.stats import metrics
 from lockgate_service.stats import routes as stats
-from lockgate_service.tasks import actions, batch, db, failures, quick_start, stream
-from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks import actions, batch, lists, waiting
 from lockgate_service.tasks import routes as tasks
 from lockgate_service.tasks.group_commit import GroupCommit
 from lockgate_service.tasks.loader import TaskLoader
 from lockgate_service.tasks.notify import Notifier
-from lockgate_service.tasks.waiting import Waiters
 
 # By the tag in the OpenAPI document.
 ROUTES = {
     "tasks": (
         tasks.create_task,  # POST /tasks
         batch.create_tasks,  # POST /tasks/batch
-        stream.stream_tasks,  # POST /tasks/stream
-        tasks.list_tasks,  # GET /tasks
+        batch.stream_tasks,  # POST /tasks/stream
+        lists.list_tasks,  # GET /tasks
         tasks.get_task,  # GET /tasks/{id}
         tasks.get_task_output,  # GET /tasks/{id}/output
-        task_events.watch_task,  # GET /tasks/{id}/events
+        waiting.watch_task,  # GET /tasks/{id}/events
         actions.cancel_task,  # POST /tasks/{id}/cancel
         actions.retry_task,  # POST /tasks/{id}/retry
         actions.change_task,  # PATCH /tasks/{id}
         actions.delete_task,  # DELETE /tasks/{id}
         actions.change_tasks,  # POST /tasks/bulk
-        failures.list_failures,  # GET /failures
+        lists.list_failures,  # GET /failures
     ),
     "queues": (
         queues.list_queues,  # GET /queues
@@ -64,21 +60,21 @@ ROUTES = {
         queues.delete_queue,  # DELETE /queues/{name}
     ),
     "runners": (
-        slots.list_slots,  # GET /slots
-        slots.list_runners,  # GET /runners
-        slots.list_kinds,  # GET /kinds
-        slots.drain_runner,  # POST /runners/{runner}/drain
-        slots.resume_runner,  # POST /runners/{runner}/resume
+        queues.list_slots,  # GET /slots
+        queues.list_runners,  # GET /runners
+        queues.list_kinds,  # GET /kinds
+        queues.drain_runner,  # POST /runners/{runner}/drain
+        queues.resume_runner,  # POST /runners/{runner}/resume
     ),
     "stats": (
         stats.get_stats,  # GET /stats
         stats.get_series,  # GET /stats/series
-        events.stream_events,  # GET /events
+        stream_events,  # GET /events
         metrics.get_metrics,  # GET /metrics
     ),
     "simple": (
-        quick_start.create_sleep_task,  # POST /task
-        quick_start.get_task_briefly,  # GET /task/{id}
+        tasks.create_sleep_task,  # POST /task
+        tasks.get_task_briefly,  # GET /task/{id}
     ),
     "problems": (
         responses.list_problems,  # GET /problems
@@ -96,12 +92,12 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     """Connects to nothing until it is started, and starts whether or not the database is there. Requests that wait or
     stream end when `stopping` is set."""
     pool = Pool(settings.database_url, settings.pool_size)
-    notifier = Notifier(partial(db.notify, pool))
+    notifier = Notifier(pool)
     group_commit = GroupCommit(pool, notifier.notify)
     readiness = health.Health(pool)
     keys = Keys(pool, required=settings.key_required)
     stopping = stopping or asyncio.Event()
-    waiters = Waiters(pool, stopping)
+    waiters = waiting.Waiters(pool, stopping)
     loader = TaskLoader(pool)
     stats_cache = stats.StatsCache(pool)
     broadcast = Broadcast(pool, stats_cache, stopping)
@@ -144,7 +140,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             people,
             browser.ROUTES,
             *PROBES,
-            Router("/static", route_handlers=[document.swagger_ui(), get_file]),
+            Router("/static", route_handlers=[document.swagger_ui(), page.get_file]),
         ],
         request_class=StrictRequest,
         lifespan=[life],
@@ -156,7 +152,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "waiters": provide(waiters),
             "loader": provide(loader),
             "stats_cache": provide(stats_cache),
-            "failures": provide(failures.FailureGroups(pool)),
+            "failures": provide(lists.FailureGroups(pool)),
             "broadcast": provide(broadcast),
             "gauges": provide(metrics.Gauges(pool, stats_cache, lambda: broadcast.viewers)),
             "keys": provide(keys),
@@ -164,7 +160,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
             "caller": Provide(caller_of, sync_to_thread=False),
             "deps": tasks.provide_deps(group_commit, waiters, loader),
             "notifier": provide(notifier),
-            "streams": provide(stream.Streams(stopping)),
+            "streams": provide(batch.Streams(stopping)),
         },
         exception_handlers={Exception: partial(answer, settings.root_path)},
         openapi_config=document.openapi(settings.root_path),
@@ -175,8 +171,15 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Lit
     )
     for route in app.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            handler.operation_id = operation_id(handler.handler_name)
             needed(handler)  # or say so before the first request for it
     return app
+
+
+def operation_id(name: str) -> str:
+    """That of the function `get_task` is getTask."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
 
 
 async def log_what_is_missing(readiness: health.Health) -> None:

@@ -69,25 +69,13 @@ class Health:
                 logger.error("not ready", why=now)
 
 
-@get(
-    "/health/live",
-    operation_id="getLiveness",
-    response_description="The process is up.",
-    summary="Liveness",
-    tags=["health"],
-)
+@get("/health/live", response_description="The process is up.", summary="Liveness", tags=["health"])
 async def get_liveness() -> Alive:
     """Does not ask the database."""
     return Alive()
 
 
-@get(
-    "/health/ready",
-    operation_id="getReadiness",
-    response_description="Ready to accept tasks.",
-    summary="Readiness",
-    tags=["health"],
-)
+@get("/health/ready", response_description="Ready to accept tasks.", summary="Readiness", tags=["health"])
 async def get_readiness(health: NamedDependency[Health]) -> Ready:
     """Asks the database, and takes a second at most."""
     return await health.ready()

@@ -1,12 +1,15 @@
-"""The pool of connections to the database, with a limit on every wait for a connection and for an answer."""
+"""The pool of connections to the database, with a limit on every wait for a connection and for an answer.
+
+Rows are msgspec Structs, whose fields are the columns of the SELECT in that order.
+"""
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, get_args
 
-import msgspec
+from msgspec import Meta, Raw, Struct, structs
 from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
@@ -16,6 +19,10 @@ from lockgate_service.http.problems import unavailable
 
 Params = Sequence[object] | Mapping[str, object]
 Rows = list[tuple[Any, ...]]
+
+_TIME = Meta(extra_json_schema={"format": "date-time"}, examples=["2026-05-01T12:00:00.250000Z"])
+# As Postgres writes it (see `utc`), so that years beyond 9999 work too.
+Time = Annotated[str, _TIME]
 
 # Seconds.
 STATEMENT_LIMIT = 5.0
@@ -30,7 +37,6 @@ WAITING_MAX = 200
 
 # DATABASE_URL overrides these. The time-outs are for networks that vanish without a word.
 CONNECTION_DEFAULTS: dict[str, str | int | None] = {
-    "application_name": "lockgate-service",
     "connect_timeout": 3,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -42,7 +48,7 @@ CONNECTION_DEFAULTS: dict[str, str | int | None] = {
 class Pool:
     """Sessions in autocommit: one statement, one transaction. We set nothing on them, so a pooler may be between."""
 
-    def __init__(self, database_url: str, size: int) -> None:
+    def __init__(self, database_url: str, size: int, name: str = "lockgate-service") -> None:
         self._calls: set[asyncio.Task[Rows]] = set()
         self._at: dict[asyncio.Task[Any] | None, AsyncConnection[Any]] = {}
         """The connection of each call that has one."""
@@ -51,7 +57,7 @@ class Pool:
         self._insisting: set[asyncio.Task[None]] = set()
         self._drained_at = 0.0
         self._pool = AsyncConnectionPool(
-            make_conninfo("", **CONNECTION_DEFAULTS | conninfo_to_dict(database_url)),
+            make_conninfo("", **CONNECTION_DEFAULTS | {"application_name": name} | conninfo_to_dict(database_url)),
             # Prepared statements are per server session, which a transaction pooler changes under us (PgBouncer before
             # 1.21 always). The functions keep the plans of their own statements anyway.
             kwargs={"autocommit": True, "prepare_threshold": None},
@@ -90,7 +96,8 @@ class Pool:
         """
         call = asyncio.create_task(self._call(text, params, repeatable))
         self._calls.add(call)
-        call.add_done_callback(self._forget)
+        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(retrieve_error)  # the caller has it, or does not wait any more
         try:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(call)
@@ -152,10 +159,11 @@ class Pool:
                 with suppress(Exception):  # psycopg gives up the connection in the end
                     await connection.cancel_safe(timeout=CANCEL_LIMIT)
 
-    def _forget(self, call: asyncio.Task[Rows]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled():
-            call.exception()  # the caller has it, or does not wait any more
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """A callback of tasks whose error may have nobody left who waits for it: asyncio does not log it then."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_of_a_dead_connection(error: OperationalError) -> bool:
@@ -165,4 +173,25 @@ def _is_of_a_dead_connection(error: OperationalError) -> bool:
 
 async def _read_json_as_it_is(connection: AsyncConnection[Any]) -> None:
     """Passes JSON from the database to the client as text."""
-    set_json_loads(msgspec.Raw, connection)
+    set_json_loads(Raw, connection)
+
+
+def utc(expression: str) -> str:
+    """A timestamptz as text: 2026-05-01T12:00:00.000000Z."""
+    return f"""to_char({expression} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+def columns(shape: type[Struct], **sources: str) -> str:
+    """The select list of a Struct. A field's column has its name, or is the expression that `sources` has for it; the
+    column of a Time becomes text."""
+
+    def column(name: str, declared: Any) -> str:
+        source = sources.get(name, name)
+        source = utc(source) if _is_time(declared) else source
+        return source if source == name else f"{source} as {name}"
+
+    return ", ".join(column(field.name, field.type) for field in structs.fields(shape))
+
+
+def _is_time(declared: Any) -> bool:
+    return _TIME in getattr(declared, "__metadata__", ()) or any(map(_is_time, get_args(declared)))

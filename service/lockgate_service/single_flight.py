@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-K = TypeVar("K")
+from lockgate_service.pool import retrieve_error
+
 T = TypeVar("T")
 
 
@@ -37,26 +38,20 @@ class SingleFlight(Generic[T]):
         return value
 
 
-class SingleFlightByKey(Generic[K, T]):
-    """One for each key, of the keys that were asked for last."""
+class SingleFlightByKey(Generic[T]):
+    """One for each key, of the keys that were asked for last. A key is the arguments of `read`."""
 
-    def __init__(self, read: Callable[[K], Awaitable[T]], seconds: Callable[[K], float], most: int = 100) -> None:
+    def __init__(self, read: Callable[..., Awaitable[T]], seconds: Callable[..., float], most: int = 100) -> None:
         """`seconds`: how old the result for that key may be; `most`: how many keys are kept."""
         self._read = read
         self._seconds = seconds
         self._most = most
-        self._kept: OrderedDict[K, SingleFlight[T]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, SingleFlight[T]] = OrderedDict()
 
-    async def get(self, key: K) -> T:
+    async def get(self, *key: Hashable) -> T:
         """Raises what `read` raises."""
-        flight = self._kept.setdefault(key, SingleFlight(partial(self._read, key), self._seconds(key)))
+        flight = self._kept.setdefault(key, SingleFlight(partial(self._read, *key), self._seconds(*key)))
         self._kept.move_to_end(key)
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return await flight.get()
-
-
-def retrieve_error(task: asyncio.Task[Any]) -> None:
-    """A callback of tasks whose error may have nobody left who waits for it: asyncio does not log it then."""
-    if not task.cancelled():
-        task.exception()

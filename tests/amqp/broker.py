@@ -16,7 +16,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from yarl import URL
 
-from lockgate.postgres import ports
+from lockgate.postgres.server import free_port
 from tests import server
 from tests.contract import until
 
@@ -236,7 +236,7 @@ def container() -> Iterator[Broker]:
     from testcontainers.core.container import DockerContainer
 
     server.do_without_ryuk_where_it_is_not()
-    port = ports.a_free_one()
+    port = free_port()
     made: Any = DockerContainer(IMAGE, hostname="rabbitmq").with_bind_ports(5672, port)
     with made:
         one = Broker(f"amqp://guest:guest@127.0.0.1:{port}/", made.get_wrapped_container())

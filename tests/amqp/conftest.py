@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
@@ -14,7 +13,6 @@ from lockgate_service.amqp.commands import IntakeSettings, PublisherSettings
 from lockgate_service.amqp.intake import Intake
 from lockgate_service.amqp.publisher import Publisher
 from lockgate_service.pool import Pool
-from lockgate_service.tasks import db as service_db
 from lockgate_service.tasks.notify import Notifier
 
 from tests.amqp.broker import Broker, Names, NotHere, broker
@@ -100,7 +98,7 @@ def intake(db: Database, rabbit: Broker, names: Names) -> Iterator[IntakeStart]:
 
             async def make() -> tuple[Intake, Callable[[], Awaitable[None]]]:
                 pool = Pool(chosen.database_url, 3)
-                notifier = Notifier(partial(service_db.notify, pool))
+                notifier = Notifier(pool)
                 await pool.open()
                 notifying = asyncio.create_task(notifier.run())
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
-from lockgate_service.amqp.metrics import Counters, Families
+from lockgate_service.amqp.intake import Counters, Families
 from lockgate_service.http.body import TASKS_MAX
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.amqp.mapping import Asked, Properties, asked
+from lockgate_service.amqp.mapping import Asked, asked
 from lockgate_service.http.problems import Refusal
+from pamqp.commands import Basic
 
 from tests.service.conftest import refusing, shared
 
@@ -23,7 +24,7 @@ def item(body: object, **properties: Any) -> dict[str, Any]:
 
 
 def read(body: object, **properties: Any) -> Asked:
-    return asked(body if isinstance(body, bytes) else json.dumps(body).encode(), Properties(**properties), NOW)
+    return asked(body if isinstance(body, bytes) else json.dumps(body).encode(), Basic.Properties(**properties), NOW)
 
 
 def why(body: object, **properties: Any) -> Refusal:

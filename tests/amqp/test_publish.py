@@ -2,11 +2,11 @@
 
 import json
 import signal
+import time
 from typing import Any
 
 import pytest
-from lockgate_service.amqp.outbox import Outcome
-from lockgate_service.amqp.publisher import properties, routing_key
+from lockgate_service.amqp.publisher import POLL, Outcome, properties, routing_key
 
 from tests.amqp.broker import Broker, Got, Names
 from tests.amqp.conftest import ProcessStart, PublisherStart
@@ -166,6 +166,8 @@ def test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_not
     to_broker.strand()
     tasks = end(q, 5)
     until(lambda: q.db.value("select waiting from outbox_overview") == 5, "them to wait")
+    time.sleep(10 * POLL)  # it has published them, and no answer comes
+    assert q.db.value("select waiting from outbox_overview") == 5
     first.kill()
     second = process("lockgate_service.amqp.commands publish", amqp_events=names.exchange)
     assert {each["task"] for each in heard.until(5)} == set(tasks)

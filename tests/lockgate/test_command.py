@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from lockgate.__main__ import COMMANDS, SECTIONS, main
 from lockgate.options import misspelt
-from lockgate.postgres import binaries, ports
+from lockgate.postgres import binaries
+from lockgate.postgres.server import free_port
 from tests.lockgate.up import lockgate
 
 QUEUE_COMMANDS = ("create", "set", "pause", "resume", "purge", "delete")
@@ -77,7 +78,7 @@ def test_an_option_wins_over_its_variable() -> None:
 
 @pytest.mark.parametrize("command", ["up", "migrate"])
 def test_a_database_that_cannot_be_reached_is_said_in_one_line(command: str) -> None:
-    url = f"postgresql://me:secret@127.0.0.1:{ports.a_free_one()}/mine"
+    url = f"postgresql://me:secret@127.0.0.1:{free_port()}/mine"
     refused = lockgate(command, "--database-url", url)
     assert refused.returncode == 1
     assert refused.stderr.startswith("lockgate: the database cannot be reached: ")

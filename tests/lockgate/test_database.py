@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from lockgate.__main__ import main
-from lockgate.postgres import ports
 from lockgate.postgres.data_dir import DataDir
+from lockgate.postgres.server import free_port
 from lockgate.schema import VERSION
 from tests.contract import Contract
 from tests.database import Database
@@ -62,7 +62,7 @@ COMMANDS = ["list", "submit sleep", "cancel 1", "status", "queues", "queues dele
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_server_that_is_not_there_is_said_without_its_password(command: str) -> None:
-    said = line(ask(f"postgresql://me:secret@127.0.0.1:{ports.a_free_one()}/mine", *command.split()))
+    said = line(ask(f"postgresql://me:secret@127.0.0.1:{free_port()}/mine", *command.split()))
     assert said.startswith("the database cannot be reached: ")
     assert "secret" not in said
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from lockgate.postgres import binaries, os_user, ports
-from lockgate.postgres.server import EmbeddedError, Server, available
+from lockgate.postgres import binaries, data_dir
+from lockgate.postgres.server import EmbeddedError, Server, available, free_port
 from tests.contract import until
 from tests.lockgate.up import is_running
 
@@ -99,7 +99,7 @@ def test_a_server_whose_process_was_killed_starts_again(folder: Path) -> None:
 
 
 def test_a_given_port_that_is_taken_is_said(folder: Path) -> None:
-    port = ports.a_free_one()
+    port = free_port()
     with (
         Server(folder / "one", port=port, settings=QUICK),
         pytest.raises(EmbeddedError, match=f"port {port} of 127.0.0.1 is taken"),
@@ -142,7 +142,7 @@ def test_an_initdb_cut_short_leaves_a_folder_that_works(folder: Path) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from lockgate.postgres.server import Server
+from lockgate.postgres.server import Server, free_port
 server = Server(Path(sys.argv[1]), settings={"fsync": "off"})
 server.start()
 print(server.pid, server.dsn(), flush=True)
@@ -166,9 +166,9 @@ def test_the_server_goes_when_its_owner_is_killed_and_another_takes_the_folder_o
 def test_a_server_left_behind_is_stopped_first(folder: Path) -> None:
     with Server(folder, settings=QUICK):
         pass
-    command = [str(binaries.find() / "postgres"), "-D", str(folder / "cluster"), "-c", f"port={ports.a_free_one()}"]
+    command = [str(binaries.find() / "postgres"), "-D", str(folder / "cluster"), "-c", f"port={free_port()}"]
     command += ["-c", "unix_socket_directories="]
-    as_owner = os_user.start_as(os_user.OsUser.for_folder(folder))
+    as_owner = data_dir.start_as(data_dir.OsUser.for_folder(folder))
     left = subprocess.Popen(
         command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **as_owner
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lockgate_service.amqp.program import write
+from lockgate_service.amqp.commands import write
 
 from tests.contract import until
 from tests.database import Database

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from lockgate.commands.snapshot import Failure, Queue, Slot, Snapshot
-from lockgate.commands.status_view import fitting
+from lockgate.commands.status import Failure, Queue, Slot, Snapshot, fitting
 from tests.contract import Contract
 from tests.database import Database
 from tests.lockgate.ask import Away, ask

@@ -15,8 +15,7 @@ import psycopg
 import pytest
 
 from lockgate.local.stack import _moved
-from lockgate.postgres import ports
-from lockgate.postgres.server import Server, available
+from lockgate.postgres.server import Server, available, free_port, port_obstacle
 from tests.contract import until
 from tests.database import PASSWORD, Database
 from tests.lockgate.up import LIMIT, Up, descendants, is_running, listening, lockgate
@@ -221,7 +220,7 @@ def test_handlers_that_cannot_be_loaded_end_it_with_their_error(folder: Path) ->
 
 
 def test_each_runner_has_a_port_for_its_metrics_also_after_it_was_replaced(folder: Path) -> None:
-    first = next(port for port in iter(ports.a_free_one, 0) if not ports.obstacle(port + 1))
+    first = next(port for port in iter(free_port, 0) if not port_obstacle(port + 1))
 
     def serving() -> list[int]:
         """The process that serves each port; those of which nobody does are left out."""
@@ -252,6 +251,6 @@ def test_ports_are_counted_from_the_first(address: str | None, expected: list[st
 
 
 def test_a_port_that_there_cannot_be_is_refused(folder: Path) -> None:
-    done = lockgate("up", "--data", folder / "data", "--port", str(ports.a_free_one()), LOCKGATE_METRICS="65535")
+    done = lockgate("up", "--data", folder / "data", "--port", str(free_port()), LOCKGATE_METRICS="65535")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "lockgate: LOCKGATE_METRICS=65535: there is no port for runner 2"

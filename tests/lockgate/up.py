@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lockgate.postgres import ports
+from lockgate.postgres.server import free_port
 from tests.contract import until
 
 LIMIT = 60.0  # seconds; a start takes about 4
@@ -67,7 +67,7 @@ class Up:
     """`lockgate up` in a process group of its own, as a shell would start it. On exit it is killed if need be."""
 
     def __init__(self, folder: Path, *arguments: str, port: int = 0, **settings: str) -> None:
-        self.port = port or ports.a_free_one()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = folder / "data"
         self._output = folder / f"output-{self.port}"

@@ -113,7 +113,7 @@ MUTANTS = [
         "forgotten-early", "an end is forgotten before the broker has confirmed it",
         py(
             "service/amqp/publisher", "Publisher._publish", "done = await asyncio.gather(",
-            "await outbox.ack(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
+            "await outbox_ack(session, [one.id for one in outcomes])\n        done = await asyncio.gather(",
         ),
         "amqp/test_publish.py::test_a_publisher_that_is_killed_before_the_broker_confirms_has_forgotten_nothing",
     ),
@@ -196,7 +196,7 @@ MUTANTS = [
     ),
     mutant(
         "stream-for-ever", "a stream goes on though its key was revoked",
-        py("service/tasks/events", "_events", "await recheck()", "pass"),
+        py("service/tasks/waiting", "_events", "await recheck()", "pass"),
         "service/test_access.py::test_a_stream_ends_soon_after_its_key_is_revoked",
     ),
     mutant(
@@ -242,12 +242,12 @@ MUTANTS = [
     ),
     mutant(
         "stream-read-ahead", "a stream is read on while what has come is being stored",
-        py("service/tasks/stream", "LineStore.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
+        py("service/tasks/batch", "LineStore.take", ">= ITEMS_MAX or self._size >= BYTES_MAX", "< 0"),
         "service/test_stream.py::test_a_long_stream_takes_no_more_memory_than_a_short_one_and_waits_for_the_database",
     ),
     mutant(
         "stream-takes-too-much", "a stream says it took the line at which it stopped",
-        py("service/tasks/stream", "LineStore.flush", "numbers[one.index] - 1", "numbers[one.index]"),
+        py("service/tasks/batch", "LineStore.flush", "numbers[one.index] - 1", "numbers[one.index]"),
         "service/test_stream.py::test_it_stops_at_a_bad_line_and_all_before_it_is_stored",
     ),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lockgate.postgres import ports
+from lockgate.postgres.server import free_port
 from tests.contract import until
 
 IMAGE = "lockgate-test-pgbouncer"
@@ -85,7 +85,7 @@ def pooler(folder: Path, server: str, logins: dict[str, str]) -> Iterator[Pooler
     To see that it answers, it is asked for the DSN's own database: it keeps sessions, and no others would be welcome.
     """
     address = conninfo_to_dict(server)
-    listen = ports.a_free_one()
+    listen = free_port()
     folder.chmod(0o755)
     (folder / "users").write_text("".join(f'"{login}" "{password}"\n' for login, password in logins.items()))
     text = CONFIGURATION.format(host=address["host"], port=address.get("port", 5432), listen=listen, folder=folder)

@@ -14,7 +14,7 @@ from lockgate_service.auth import keys
 from lockgate_service.auth.guard import NEEDED, limit, needed
 from lockgate_service.auth.keys import SCOPES, Caller, Scope
 from lockgate_service.options import Settings
-from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks import waiting
 
 from tests.contract import Contract, until
 from tests.database import Database
@@ -208,7 +208,7 @@ def test_an_idempotency_key_belongs_to_the_owner(start: ServiceStart, db: Databa
 def test_a_stream_ends_soon_after_its_key_is_revoked(
     start: ServiceStart, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_events, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "HEARTBEAT_SECONDS", 0.1)
     client = start(q.db.service, published="0.0.0.0:8000")
     key = make_key(q.db, "web", "read")
     with client.stream("GET", f"/tasks/{q.submit()}/events", headers=bearer(key)) as response:

@@ -1,9 +1,12 @@
 """Whatever goes wrong leaves as a problem document."""
 
+import re
+
 import httpx
 import pytest
 from lockgate_service.http.errors import CONSTRAINT_FIELDS
 from lockgate_service.http.problems import KINDS
+from psycopg.errors import CheckViolation
 
 from tests.database import Database
 
@@ -49,6 +52,10 @@ def test_every_constraint_with_a_field_is_in_the_schema(db: Database) -> None:
     """A constraint that is renamed there would be about `body` here."""
     constraints = {row[0] for row in db.query("select conname from pg_constraint where contype = 'c'")}
     raised = db.value("select string_agg(prosrc, ' ') from pg_proc where pronamespace = 'lockgate'::regnamespace")
+    for what, kib in re.findall(r"check_size\('([a-z ]+)', .*?, ([0-9]+)\)", raised):
+        with pytest.raises(CheckViolation) as refused:
+            db.query("select lockgate.check_size(%s, %s, %s)", what, 1024 * int(kib) + 1, int(kib))
+        constraints.add(refused.value.diag.constraint_name)
 
     assert [name for name in CONSTRAINT_FIELDS if name not in constraints and name not in raised] == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from lockgate_service.single_flight import SingleFlightByKey
-from lockgate_service.tasks import failures, lists
+from lockgate_service.tasks import lists
 
 from tests.contract import Contract
 from tests.database import Database
@@ -19,7 +19,7 @@ from tests.service.test_list import all_pages
 
 @pytest.fixture(autouse=True)
 def _read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "SingleFlightByKey", partial(SingleFlightByKey, most=0))
+    monkeypatch.setattr(lists, "SingleFlightByKey", partial(SingleFlightByKey, most=0))
 
 
 def fail(q: Contract, message: str, hours: float = 0, **columns: Any) -> int:

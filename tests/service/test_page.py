@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from lockgate_service.page.files import FILES
+from lockgate_service.page.page import FILES
 from lockgate_service.pool import Pool, Rows
 
 from tests.contract import Contract, until

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from lockgate_service.tasks import stream
+from lockgate_service.tasks import batch
 
 from tests.contract import Contract, until
 from tests.database import Database
@@ -74,8 +74,8 @@ def test_lines_may_come_in_pieces(http: httpx.Client, q: Contract) -> None:
         (b'{"kind": "a", "payload": "\xff"}', 400, "payload"),
         (b'{"kind": "a", "delay": 1, "run_at": "2030-01-01T00:00:00Z"}', 400, "delay"),
         (b'{"kind": "b", "idempotency_key": "k"}', 422, None),
-        (b'"%s"' % (b"x" * stream.LINE_BYTES_MAX), 400, "body"),
-        (b'"%s"' % (b"x" * 2 * stream.LINE_BYTES_MAX), 413, None),
+        (b'"%s"' % (b"x" * batch.LINE_BYTES_MAX), 400, "body"),
+        (b'"%s"' % (b"x" * 2 * batch.LINE_BYTES_MAX), 413, None),
     ],
     ids=lambda value: value[:50] if isinstance(value, bytes) else None,
 )
@@ -136,8 +136,8 @@ def test_what_has_come_is_stored_though_no_more_comes(process: ProcessStart, db:
 def test_a_stream_that_falls_silent_is_told_how_far_it_came(
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(stream, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(batch, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(batch, "DRAIN_SECONDS", 0.1)
     with opened(str(http.base_url), HEAD + chunk(LINE * 3)) as connection:
         status, problem = answer(connection)
 
@@ -158,7 +158,7 @@ def test_a_service_that_stops_says_how_far_it_came(process: ProcessStart, db: Da
 def test_more_streams_than_can_be_read_are_refused(
     http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "STREAMS_MAX", 0)
+    monkeypatch.setattr(batch, "STREAMS_MAX", 0)
 
     assert http.post("/tasks/stream", content=LINE).status_code == 503
 

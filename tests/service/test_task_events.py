@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from lockgate_service.tasks import events as task_events
+from lockgate_service.tasks import waiting
 from lockgate_service.tasks.messages import TaskDetail, TaskSummary
 
 from tests.contract import Contract, until
@@ -98,7 +98,7 @@ def test_there_is_no_stream_of_a_task_that_is_not_there(refusing: httpx.Client) 
 
 
 def test_a_quiet_stream_shows_that_it_lives(http: httpx.Client, q: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_events, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "HEARTBEAT_SECONDS", 0.2)
     with http.stream("GET", f"/tasks/{q.submit()}/events") as response:
         comments = (line for line in response.iter_lines() if line.startswith(":"))
         assert [next(comments) for _ in range(2)] == [": still here"] * 2

@@ -1,6 +1,16 @@
-"""The commands `lockgate intake` and `lockgate publish`: options to settings."""
+"""The commands `lockgate intake` and `lockgate publish`: options to settings, and the life of both programs around
+their work: signals, status file, counters in the log."""
 
 import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,26 +18,34 @@ import click
 from msgspec import Struct
 
 from lockgate import log
+from lockgate.log import logger
 from lockgate.options import LOG_FORMAT, LOG_LEVEL, METRICS, option, url_option
-from lockgate_service.amqp.program import client_needed
+from lockgate.signals import stopping
 from lockgate_service.options import DATABASE_URL
 
+# Seconds.
+STATUS_EVERY = 1.0
+COUNTED_EVERY = 60.0
 
-class IntakeSettings(Struct, frozen=True, kw_only=True):
-    """Checked by the options of `intake`, one field each."""
+
+class ProgramSettings(Struct, frozen=True, kw_only=True):
+    """What both programs have. Checked by their options, one field each."""
 
     database_url: str
     amqp_url: str
+    passive: bool = False
+    status_file: str | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+
+
+class IntakeSettings(ProgramSettings, frozen=True, kw_only=True):
     queue: str = "lockgate.tasks"
     exchange: str | None = None
     exchange_type: str = "topic"
     bindings: tuple[str, ...] = ("#",)
-    passive: bool = False
     prefetch: int = 500
-    status_file: str | None = None
     metrics: str | None = None
-    log_format: str = "auto"
-    log_level: str = "info"
 
     @property
     def invalid_queue(self) -> str:
@@ -39,16 +57,8 @@ class IntakeSettings(Struct, frozen=True, kw_only=True):
         return f"amqp:{self.queue}"
 
 
-class PublisherSettings(Struct, frozen=True, kw_only=True):
-    """Checked by the options of `publish`, one field each."""
-
-    database_url: str
-    amqp_url: str
+class PublisherSettings(ProgramSettings, frozen=True, kw_only=True):
     exchange: str = "lockgate.events"
-    passive: bool = False
-    status_file: str | None = None
-    log_format: str = "auto"
-    log_level: str = "info"
 
 
 def is_amqp_url(text: str) -> bool:
@@ -131,8 +141,7 @@ def intake(bindings: tuple[str, ...], **options: Any) -> None:
     Starts whether or not Postgres and the broker can be reached, and waits for them.
     """
     settings = IntakeSettings(**options, bindings=bindings or ("#",))
-    log.configure(settings.log_format, settings.log_level, name="service")
-    with client_needed():
+    with running(settings):
         from lockgate_service.amqp.intake import live
 
         asyncio.run(live(settings))
@@ -153,11 +162,99 @@ def publish(**options: Any) -> None:
     set_outbox(false)` ends that. Of several publishers one works, the others stand by.
     """
     settings = PublisherSettings(**options)
-    log.configure(settings.log_format, settings.log_level, name="service")
-    with client_needed():
+    with running(settings):
         from lockgate_service.amqp.publisher import live
 
         asyncio.run(live(settings))
+
+
+@contextlib.contextmanager
+def running(settings: ProgramSettings) -> Iterator[None]:
+    """Around the import and the life of a program. Raises click.ClickException without the client for RabbitMQ."""
+    log.configure(settings.log_format, settings.log_level, name="service")
+    # Our own lines say it when the broker is lost.
+    for noisy in ("aiormq", "aiormq.connection", "aiormq.channel"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    logger.info("starting")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("aiormq", "pamqp", "yarl"):
+            raise
+        raise click.ClickException("this needs the client for RabbitMQ: pip install 'lockgate[amqp]'") from None
+    logger.info("stopped")
+
+
+class Program(ABC):
+    """The intake or the publisher. `counters` is a dataclass of numbers."""
+
+    counters: Any
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finishes the batch that is under way, and no more."""
+        self._stopping.set()
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Returns after `stop`."""
+
+    @abstractmethod
+    def status(self) -> dict[str, Any]:
+        """For the status file, beside the counters. `works`: whether it does its work now."""
+
+    async def _pause(self, seconds: float) -> None:
+        """Returns early when stopped."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+async def live(program: Program, status_file: str | None, *beside: Coroutine[Any, Any, None]) -> None:
+    """Runs the program, and `beside` it what else it needs, until the first TERM or Ctrl-C."""
+    tasks = [asyncio.create_task(each) for each in (*beside, _log_counters(program), _report(program, status_file))]
+    try:
+        with stopping(program.stop):
+            await program.run()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        logger.info("counted", **asdict(program.counters))
+
+
+async def _log_counters(program: Program) -> None:
+    """Logs them when they have changed. Never returns."""
+    before: dict[str, Any] = {}
+    while True:
+        now = asdict(program.counters)
+        if before and now != before:
+            logger.info("counted", **now)
+        before = now
+        await asyncio.sleep(COUNTED_EVERY)
+
+
+async def _report(program: Program, file: str | None) -> None:
+    """Writes the status file every second. Never returns."""
+    is_writable = True
+    while True:
+        if file is not None:
+            try:
+                write(Path(file), program.status() | asdict(program.counters))
+                is_writable = True
+            except OSError as error:
+                if is_writable:
+                    logger.warning("status file cannot be written", file=file, error=str(error))
+                is_writable = False
+        await asyncio.sleep(STATUS_EVERY)
+
+
+def write(path: Path, status: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    draft.write_text(json.dumps(status | {"time": time.time()}))
+    draft.replace(path)
 
 
 if __name__ == "__main__":

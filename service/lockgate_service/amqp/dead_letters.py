@@ -13,7 +13,6 @@ from pamqp.commands import Basic
 from lockgate.log import logger
 from lockgate_service.amqp.broker import CALL_LIMIT, TROUBLE, backoff, words
 from lockgate_service.amqp.deliveries import Delivery
-from lockgate_service.amqp.metrics import Counters
 from lockgate_service.http.problems import Refusal, problem
 
 REASON_LENGTH_MAX = 1000
@@ -26,14 +25,11 @@ HEADERS_DROPPED = frozenset({"CC", "BCC", "x-delivery-count", "x-acquired-count"
 class DeadLetters:
     """Moves bad messages beside the intake, so that they do not hold up the good. Acknowledges each once it is safe."""
 
-    def __init__(
-        self, queue: str, publishing: AbstractChannel, counters: Counters, done: Callable[[int], Awaitable[None]]
-    ) -> None:
-        """`done` acknowledges a delivery tag."""
+    def __init__(self, queue: str, publishing: AbstractChannel, moved: Callable[[int], Awaitable[None]]) -> None:
+        """`moved` acknowledges a delivery tag."""
         self._queue = queue
         self._publishing = publishing
-        self._counters = counters
-        self._done = done
+        self._moved = moved
         self._messages: deque[tuple[Delivery, Refusal]] = deque()
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -86,8 +82,7 @@ class DeadLetters:
                     raise
                 logger.warning("invalid queue does not take a message", queue=self._queue, error=words(error))
                 await asyncio.sleep(pauses.next())
-        await self._done(message.tag)
-        self._counters.invalid += 1
+        await self._moved(message.tag)
         logger.warning(
             "message refused", message_id=message.properties.message_id, status=why.status, reason=why.detail
         )

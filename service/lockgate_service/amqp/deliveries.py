@@ -7,7 +7,6 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from lockgate_service.amqp.mapping import Properties
 from lockgate_service.tasks.group_commit import BYTES_MAX, ITEMS_MAX
 
 
@@ -28,15 +27,6 @@ class Delivery:
     @property
     def headers(self) -> FieldTable:
         return self.properties.headers or {}
-
-    def meant(self) -> Properties:
-        """The properties that mean something to us."""
-        return Properties(
-            message_id=self.properties.message_id,
-            correlation_id=self.properties.correlation_id,
-            priority=self.properties.priority,
-            headers=self.headers,
-        )
 
 
 class Inbox:

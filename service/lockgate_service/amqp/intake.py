@@ -3,22 +3,23 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiormq.abc import AbstractChannel, AbstractConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from lockgate import metrics
 from lockgate.log import logger
-from lockgate_service.amqp import broker, program
+from lockgate_service.amqp import broker, commands
 from lockgate_service.amqp.broker import CALL_LIMIT, Lost, backoff, place, words
-from lockgate_service.amqp.commands import IntakeSettings
+from lockgate_service.amqp.commands import IntakeSettings, Program
 from lockgate_service.amqp.dead_letters import DeadLetters
 from lockgate_service.amqp.deliveries import Acknowledgements, Delivery, Inbox
 from lockgate_service.amqp.mapping import Asked, asked
-from lockgate_service.amqp.metrics import Counters, Families
 from lockgate_service.health import Health
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import Refusal
@@ -37,38 +38,71 @@ Pair = tuple[Delivery, Asked]
 Refused = tuple[Delivery, Refusal]
 
 
+@dataclass
+class Counters:
+    """Since the start of the process; `waiting` is of the moment."""
+
+    received: int = 0  # deliveries, again those that came again
+    created: int = 0
+    duplicate: int = 0  # found by message_id or dedupe_key
+    invalid: int = 0  # in the invalid queue
+    waiting: int = 0  # ready in the queue, as the broker said last
+
+
+class Families(Collector):
+    """The metrics of an intake."""
+
+    def __init__(self, counters: Counters, is_consuming: Callable[[], bool]) -> None:
+        self._counters = counters
+        self._is_consuming = is_consuming
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield CounterMetricFamily(
+            "lockgate_intake_received", "Deliveries, again those that came again.", counters.received
+        )
+        messages = CounterMetricFamily("lockgate_intake_messages", "Messages by their outcome.", labels=["outcome"])
+        for outcome in ("created", "duplicate", "invalid"):
+            messages.add_metric([outcome], getattr(counters, outcome))
+        yield messages
+        yield GaugeMetricFamily(
+            "lockgate_intake_waiting", "Messages ready in the queue, as the broker said last.", counters.waiting
+        )
+        yield GaugeMetricFamily(
+            "lockgate_intake_consuming", "1 while it consumes and can store.", int(self._is_consuming())
+        )
+
+
 async def live(settings: IntakeSettings) -> None:
     """Returns after an orderly stop."""
-    url = make_conninfo("", **{"application_name": "lockgate-intake"} | conninfo_to_dict(settings.database_url))
-    pool = Pool(url, POOL_SIZE)
-    notifier = Notifier(partial(db.notify, pool))
+    pool = Pool(settings.database_url, POOL_SIZE, "lockgate-intake")
+    notifier = Notifier(pool)
     intake = Intake(settings, pool, notifier)
     await pool.open()
     if settings.metrics:
         metrics.serve(settings.metrics, Families(intake.counters, lambda: intake.is_consuming))
     try:
-        await program.live(intake, settings.status_file, notifier.run())
+        await commands.live(intake, settings.status_file, notifier.run())
     finally:
         await pool.close()
 
 
-class Intake:
+class Intake(Program):
     """Runs until `stop`. When the database or the broker goes away, it waits for it and goes on."""
 
     def __init__(self, settings: IntakeSettings, pool: Pool, notifier: Notifier) -> None:
+        super().__init__()
         self.counters = Counters()
         self.is_consuming = False
         self._settings = settings
         self._pool = pool
         self._notifier = notifier
         self._health = Health(pool)
-        self._stopping = asyncio.Event()
         self._inbox = Inbox()
         self._backoff = backoff()  # between tries to reach the broker
 
     def stop(self) -> None:
-        """Finishes the batch that is under way, and no more."""
-        self._stopping.set()
+        super().stop()
         self._inbox.close()
 
     def status(self) -> dict[str, Any]:
@@ -112,7 +146,12 @@ class Intake:
         measuring = await broker.channel(consuming, confirms=False)
         confirming = await broker.channel(publishing, confirms=True)
         acknowledgements = Acknowledgements(channel)
-        dead_letters = DeadLetters(settings.invalid_queue, confirming, self.counters, acknowledgements.single)
+
+        async def moved(tag: int) -> None:
+            await acknowledgements.single(tag)
+            self.counters.invalid += 1
+
+        dead_letters = DeadLetters(settings.invalid_queue, confirming, moved)
         self._inbox = inbox = Inbox()
         cancelled = asyncio.Event()
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
@@ -158,7 +197,7 @@ class Intake:
         good: list[Pair] = []
         for message in batch:
             try:
-                good.append((message, asked(message.body, message.meant())))
+                good.append((message, asked(message.body, message.properties)))
             except Refusal as refused_as:
                 bad.append((message, refused_as))
         if not await self._store(good, bad):
@@ -231,10 +270,6 @@ class Intake:
                 return
             except Refusal:
                 await self._pause(pauses.next())
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 async def _until_closed(it: AbstractConnection | AbstractChannel) -> None:

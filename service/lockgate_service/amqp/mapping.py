@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from pamqp.commands import Basic
 
 from lockgate_service.amqp.broker import UNREADABLE
-from lockgate_service.http.body import TASKS_MAX, decode, field_and_message
+from lockgate_service.http.body import TASKS_MAX, decode, field_and_message, no_text
 from lockgate_service.http.problems import Refusal, invalid
 from lockgate_service.tasks.messages import Due, KeyedTask, NewTask
 
@@ -21,15 +22,6 @@ SOON = 60.0  # seconds
 # Headers in which the broker counts deliveries.
 OF_THE_BROKER = frozenset({"x-delivery-count", "x-acquired-count"})
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-class Properties(Struct, frozen=True, kw_only=True):
-    """The properties of a message that mean something to us."""
-
-    message_id: str | None = None
-    correlation_id: str | None = None
-    priority: int | None = None
-    headers: Mapping[str, Any] = {}
 
 
 class EnvelopedTask(KeyedTask, omit_defaults=True):
@@ -47,7 +39,7 @@ class Asked(Struct, frozen=True):
     due: Due | None  # by our clock; None: later than soon
 
 
-def asked(body: bytes, properties: Properties, now: datetime | None = None) -> Asked:
+def asked(body: bytes, properties: Basic.Properties, now: datetime | None = None) -> Asked:
     """Raises the Refusal with which `POST /tasks` would answer."""
     if len(body) > TASKS_MAX:
         raise Refusal(413, f"the message has {len(body)} bytes, more than {TASKS_MAX}")
@@ -66,12 +58,12 @@ def asked(body: bytes, properties: Properties, now: datetime | None = None) -> A
     return Asked(item, task, (key or "", task.dedupe_key or ""), _due(task, now or datetime.now(UTC)))
 
 
-def _with_properties(task: NewTask, properties: Properties) -> NewTask:
+def _with_properties(task: NewTask, properties: Basic.Properties) -> NewTask:
     """The body wins; a property counts where the body leaves something open."""
     found: dict[str, Any] = {}
     if task.priority is None and properties.priority is not None:
         found["priority"] = properties.priority
-    if task.run_at is None and (run_at := properties.headers.get("run_at")) is not None:
+    if task.run_at is None and (run_at := (properties.headers or {}).get("run_at")) is not None:
         found["run_at"] = run_at
     if not found:
         return task
@@ -88,19 +80,19 @@ def _message_id(message_id: str | None) -> str | None:
         return None
     if len(message_id) > MESSAGE_ID_LENGTH_MAX:
         raise invalid("message_id", f"must have at most {MESSAGE_ID_LENGTH_MAX} characters")
-    if _UNSTORABLE.search(message_id):
-        raise invalid("message_id", "holds what is not UTF-8, or a NUL character (U+0000), which cannot be stored")
+    if (message := no_text(message_id)) is not None:
+        raise invalid("message_id", message)
     return message_id
 
 
-def _envelope(properties: Properties) -> dict[str, Any] | None:
+def _envelope(properties: Basic.Properties) -> dict[str, Any] | None:
     """For people, and for receivers of the task's end. Nothing in it but its size can make a message invalid."""
     found: dict[str, Any] = {}
     if properties.correlation_id:
         found["correlation_id"] = _plain(properties.correlation_id)
     headers = {
         _plain(name): _plain(value)
-        for name, value in properties.headers.items()
+        for name, value in (properties.headers or {}).items()
         if name not in OF_THE_BROKER and name not in ("run_at", UNREADABLE)
     }
     if headers:

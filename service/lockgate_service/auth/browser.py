@@ -18,12 +18,10 @@ BODY_MAX = 16 * 1024  # bytes: a key has 65, and what was asked for may be long
 FIELDS_MAX = 10
 THEN_MAX = 4000  # characters
 STYLE = """
-:root { color-scheme: light dark; --ink: #16191d; --soft: #59616b; --ground: #f6f7f8; --paper: #fff; --line: #8a939d;
-  --accent: #0a6770; --accent-ink: #fff; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e9ecef; --soft: #9ba5af; --ground: #101316; --paper: #181c20; --line: #6c7681; --accent: #63c7d0;
-    --accent-ink: #06282c; --bad: #ff8d82; }
-}
+:root { color-scheme: light dark; --ink: light-dark(#16191d, #e9ecef); --soft: light-dark(#59616b, #9ba5af);
+  --ground: light-dark(#f6f7f8, #101316); --paper: light-dark(#fff, #181c20); --line: light-dark(#8a939d, #6c7681);
+  --accent: light-dark(#0a6770, #63c7d0); --accent-ink: light-dark(#fff, #06282c);
+  --bad: light-dark(#b3261e, #ff8d82); }
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--ground);
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
@@ -86,13 +84,13 @@ def page(why: Refusal | None = None, then: str = "") -> Response[str]:
     return Response(text, status_code=why.status if why else 401, headers=headers, media_type=MediaType.HTML)
 
 
-@get("/sign-in", operation_id="askForKey", include_in_schema=False)
+@get("/sign-in", include_in_schema=False)
 async def ask_for_key() -> Response[None]:
     """For a browser that loads the form again after a wrong key."""
     return _to_the_page()
 
 
-@post("/sign-in", operation_id="signIn", include_in_schema=False, request_max_body_size=BODY_MAX)
+@post("/sign-in", include_in_schema=False, request_max_body_size=BODY_MAX)
 async def sign_in(
     request: Request[Any, Any, Any], keys: NamedDependency[Keys], root: NamedDependency[str]
 ) -> Response[Any]:
@@ -111,7 +109,7 @@ async def sign_in(
     return answer
 
 
-@post("/sign-out", operation_id="signOut", include_in_schema=False, request_max_body_size=BODY_MAX)
+@post("/sign-out", include_in_schema=False, request_max_body_size=BODY_MAX)
 async def sign_out(request: Request[Any, Any, Any], root: NamedDependency[str]) -> Response[None]:
     refuse_from_elsewhere(request.headers, sure=False)
     answer = _to_the_page()

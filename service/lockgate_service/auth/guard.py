@@ -26,49 +26,22 @@ Limit = Literal["task", "queue", "caller", "none"]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # change nothing
 # Of the documentation, and of the files that it loads.
 PUBLIC_PATHS = {"/docs", "/static"}
-# The scope that each operation needs, by operation id. None: public, with or without a key.
-NEEDED: Mapping[str, Scope | None] = {
-    "listTasks": "read",
-    "getTask": "read",
-    "getTaskOutput": "read",
-    "watchTask": "read",
-    "getTaskBriefly": "read",
-    "listQueues": "read",
-    "getQueue": "read",
-    "listSlots": "read",
-    "listRunners": "read",
-    "listKinds": "read",
-    "getStats": "read",
-    "getSeries": "read",
-    "listFailures": "read",
-    "streamEvents": "read",
-    "getPage": "read",
-    "getMetrics": "read",
-    "createTask": "submit",
-    "createTasks": "submit",
-    "streamTasks": "submit",
-    "createSleepTask": "submit",
-    "cancelTask": "submit",
-    "retryTask": "submit",
-    "changeTask": "submit",
-    "changeTasks": "admin",
-    "deleteTask": "admin",
-    "createQueue": "admin",
-    "changeQueue": "admin",
-    "pauseQueue": "admin",
-    "resumeQueue": "admin",
-    "purgeQueue": "admin",
-    "deleteQueue": "admin",
-    "drainRunner": "admin",
-    "resumeRunner": "admin",
-    "listProblems": None,
-    "getProblem": None,
-    "getLiveness": None,
-    "getReadiness": None,
-    "askForKey": None,
-    "signIn": None,
-    "signOut": None,
-}
+# The operations that need each scope, by operation id. None: public, with or without a key.
+OPERATIONS: Mapping[Scope | None, tuple[str, ...]] = {
+    "read": (
+        "listTasks", "getTask", "getTaskOutput", "watchTask", "getTaskBriefly", "listQueues", "getQueue", "listSlots",
+        "listRunners", "listKinds", "getStats", "getSeries", "listFailures", "streamEvents", "getPage", "getMetrics",
+    ),
+    "submit": (
+        "createTask", "createTasks", "streamTasks", "createSleepTask", "cancelTask", "retryTask", "changeTask",
+    ),
+    "admin": (
+        "changeTasks", "deleteTask", "createQueue", "changeQueue", "pauseQueue", "resumeQueue", "purgeQueue",
+        "deleteQueue", "drainRunner", "resumeRunner",
+    ),
+    None: ("listProblems", "getProblem", "getLiveness", "getReadiness", "askForKey", "signIn", "signOut"),
+}  # fmt: skip
+NEEDED = {name: scope for scope, names in OPERATIONS.items() for name in names}
 
 
 class Guard:

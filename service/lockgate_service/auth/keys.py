@@ -12,7 +12,7 @@ import re
 import secrets
 import string
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -20,13 +20,11 @@ from msgspec import Struct
 from lockgate.log import logger
 from lockgate_service.http.errors import refusal
 from lockgate_service.http.problems import Refusal, unauthenticated
-from lockgate_service.pool import Pool
-from lockgate_service.single_flight import retrieve_error
+from lockgate_service.pool import Pool, retrieve_error
 
 ID_LENGTH = 12
 SECRET_LENGTH = 43  # of 62 letters and digits: 256 bits
 COOKIE = "lockgate_key"
-# Seconds.
 KEEP_SECONDS = 2.0  # after that a revoked key is refused
 NOTE_SECONDS = 60.0
 CLOSE_LIMIT = 1.0
@@ -85,12 +83,6 @@ def make() -> tuple[Shown, str]:
     return Shown(name, hashlib.sha256(text.encode()).digest()), text
 
 
-def in_authorization(header: str) -> str:
-    """The text in the place of a key; empty if the header is of another form."""
-    found = _BEARER.fullmatch(header)
-    return found[1] if found else ""
-
-
 def in_cookie(header: str | None) -> str | None:
     """The value of our cookie. Of several, the first is that of the longest path, so ours."""
     for one in (header or "").split(";"):
@@ -124,17 +116,14 @@ class Snapshot(Struct, frozen=True):
 async def read(pool: Pool) -> Snapshot:
     """Raises psycopg.Error and Refusal (503)."""
     now = time.monotonic()
-    text = """
+    rows = await pool.rows(
+        """
         select e.has_keys, k.digest, k.scope::text, k.owner, k.queue, k.id
         from (select lockgate.has_keys()) e left join lockgate.keys_in_force() k on e.has_keys
         """
-    rows = await pool.rows(text)
+    )
     known = {rest[-1]: Known(digest, Caller(*rest)) for _, digest, *rest in rows if digest is not None}
     return Snapshot(now, rows[0][0], known)
-
-
-async def note_use(pool: Pool, ids: Collection[str]) -> None:
-    await pool.rows("select lockgate.note_key_use(%s)", (list(ids),))
 
 
 class Keys:
@@ -160,16 +149,16 @@ class Keys:
         snapshot = await self._read(now - KEEP_SECONDS)
         if not snapshot.any and not self._required:
             return ANYBODY
-        given = cookie if authorization is None else in_authorization(authorization)
-        if given is None:
+        if authorization is not None:
+            bearer = _BEARER.fullmatch(authorization)
+            cookie = bearer[1] if bearer else ""
+        if cookie is None:
             raise unauthenticated("a key is needed, as in `Authorization: Bearer lockgate_...`")
-        if (key := shown(given)) is None:
+        if (key := shown(cookie)) is None:
             form = "the key is not of the form `lockgate_...`"
             raise unauthenticated("Authorization is not of the form `Bearer lockgate_...`" if authorization else form)
-        known = snapshot.known.get(key.id)
-        if known is None:
-            # Perhaps it was made a moment ago.
-            known = (await self._read(now)).known.get(key.id)
+        # A key that is not known was perhaps made a moment ago.
+        known = snapshot.known.get(key.id) or (await self._read(now)).known.get(key.id)
         if known is None or not hmac.compare_digest(known.digest, key.digest):
             raise unauthenticated("there is no such key, or it has been revoked")
         self._used.add(key.id)
@@ -218,4 +207,4 @@ class Keys:
     async def _note(self) -> None:
         used, self._used = self._used, set()
         if used:
-            await note_use(self._pool, used)
+            await self._pool.rows("select lockgate.note_key_use(%s)", (list(used),))

@@ -10,15 +10,12 @@ from msgspec import Meta, Struct
 
 from lockgate_service.http.problems import CONFLICTS, KINDS, MEDIA_TYPE, PROBLEMS, Kind, Problem, Refusal
 
-# Of those statuses whose meaning is the same everywhere. openapi/document.py adds 400, 401, 403, 413 and 503.
+# Of those statuses whose meaning is the same everywhere. openapi/document.py adds 400, 401, 403, 404, 413 and 503.
 _MEANINGS = {
     408: "Nothing came for a minute.",
     422: "The idempotency key was used for another request.",
     429: "The queue is full: try again after `Retry-After` seconds.",
 }
-NO_TASK = "There is no such task."
-NO_QUEUE = "There is no such queue."
-NO_RUNNER = "There is no such runner."
 
 
 def header(name: str, description: str) -> ResponseHeader:
@@ -61,7 +58,6 @@ class ProblemKindList(Struct):
 
 @get(
     "/problems",
-    operation_id="listProblems",
     response_description="All types.",
     summary="Types of problems",
 )
@@ -72,7 +68,6 @@ async def list_problems() -> ProblemKindList:
 
 @get(
     "/problems/{name:str}",
-    operation_id="getProblem",
     response_description="The type.",
     summary="A type of problem",
     responses=problems(missing="There is no such type."),

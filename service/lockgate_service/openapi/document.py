@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from litestar import Request, Router
 from litestar.datastructures import CacheControlHeader
@@ -106,6 +106,11 @@ INVALID = "The request is not valid, and nothing was done. `errors` names the fi
 TOO_LARGE = "The body is larger than 4 MiB, where tasks are created, or 512 KiB."
 UNAVAILABLE = "Not now: try again after `Retry-After` seconds."
 NO_KEY = "There is no key, or one that is not good."
+MISSING = {
+    "/{task_id}": "There is no such task.",
+    "/queues/{name}": "There is no such queue.",
+    "/{runner}": "There is no such runner.",
+}
 # Headers that every refusal with this status has.
 HEADERS: Mapping[int, tuple[str, str]] = {
     401: ("WWW-Authenticate", "How to send a key."),
@@ -145,27 +150,19 @@ _QUEUE = ("getQueue", "changeQueue", "pauseQueue", "resumeQueue", "purgeQueue", 
 _RUNNER = ("drainRunner", "resumeRunner")
 
 
-class Lead(NamedTuple):
-    """To these operations, with that in the answer as the parameter of theirs."""
-
-    operations: Sequence[str]
-    parameter: str
-    found: str
-
-
-# By operation id.
-_LEADS: Mapping[str, Sequence[Lead]] = {
-    "createTask": [Lead(_TASK, "task_id", "$response.body#/id")],
-    "createSleepTask": [Lead(_TASK, "task_id", "$response.body")],
-    "createTasks": [Lead(_TASK, "task_id", "$response.body#/items/0/id")],
-    "listTasks": [Lead(["listTasks"], "cursor", "$response.body#/next_cursor")],
-    "changeTask": [Lead(["getTask"], "task_id", "$response.body#/id")],
-    "cancelTask": [Lead(["getTask", "retryTask", "deleteTask"], "task_id", "$response.body#/id")],
-    "retryTask": [Lead(["getTask"], "task_id", "$response.body#/id")],
-    "createQueue": [Lead(_QUEUE, "name", "$response.body#/name")],
-    "getTask": [Lead(["getQueue"], "name", "$response.body#/queue")],
-    "listRunners": [Lead(_RUNNER, "runner", "$response.body#/items/0/runner")],
-    "listProblems": [Lead(["getProblem"], "name", "$response.body#/items/0/name")],
+# By operation id: to these operations, with that in the answer as the parameter of theirs.
+_LEADS: Mapping[str, tuple[Sequence[str], str, str]] = {
+    "createTask": (_TASK, "task_id", "$response.body#/id"),
+    "createSleepTask": (_TASK, "task_id", "$response.body"),
+    "createTasks": (_TASK, "task_id", "$response.body#/items/0/id"),
+    "listTasks": (["listTasks"], "cursor", "$response.body#/next_cursor"),
+    "changeTask": (["getTask"], "task_id", "$response.body#/id"),
+    "cancelTask": (["getTask", "retryTask", "deleteTask"], "task_id", "$response.body#/id"),
+    "retryTask": (["getTask"], "task_id", "$response.body#/id"),
+    "createQueue": (_QUEUE, "name", "$response.body#/name"),
+    "getTask": (["getQueue"], "name", "$response.body#/queue"),
+    "listRunners": (_RUNNER, "runner", "$response.body#/items/0/runner"),
+    "listProblems": (["getProblem"], "name", "$response.body#/items/0/name"),
 }
 
 
@@ -178,7 +175,7 @@ def openapi(root: str) -> OpenAPIConfig:
         path="/docs",
         use_handler_docstrings=True,
         tags=[Tag(name, text) for name, text in TAGS.items()],
-        render_plugins=[Page(root), Script(), Document(root)],
+        render_plugins=[Page(root), File("/start.js", "text/javascript; charset=utf-8", SCRIPT), Document(root)],
     )
 
 
@@ -203,29 +200,27 @@ class AnyJson(OpenAPISchemaPlugin):
         return Schema(title="Any JSON")
 
 
-class Page(OpenAPIRenderPlugin):
+class File(OpenAPIRenderPlugin):
+    """A file below /docs that never changes."""
+
+    def __init__(self, path: str, media_type: str, content: bytes) -> None:
+        super().__init__(path=path, media_type=media_type)  # type: ignore[arg-type]
+        self._content = content
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        return self._content
+
+
+class Page(File):
     """Swagger UI at /docs."""
 
     def __init__(self, root: str) -> None:
-        super().__init__(path="/", media_type=MediaType.HTML)
-        self._page = PAGE.format(files=f"{root}/static/{SWAGGER_UI}", docs=f"{root}/docs").encode()
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        return self._page
+        page = PAGE.format(files=f"{root}/static/{SWAGGER_UI}", docs=f"{root}/docs")
+        super().__init__("/", MediaType.HTML, page.encode())
 
     def receive_router(self, router: Router) -> None:
         """Takes away Litestar's own page for whatever is not there: it would be no problem document."""
         router.routes[:] = [route for route in router.routes if "{path:str}" not in route.path]
-
-
-class Script(OpenAPIRenderPlugin):
-    """What starts Swagger UI."""
-
-    def __init__(self) -> None:
-        super().__init__(path="/start.js", media_type="text/javascript; charset=utf-8")  # type: ignore[arg-type]
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        return SCRIPT
 
 
 class Document(OpenAPIRenderPlugin):
@@ -297,6 +292,9 @@ def _usual_refusals(path: str, operation: dict[str, Any]) -> dict[str, str]:
         found["401"] = NO_KEY
         small = "" if scope == "read" else f"not of scope {scope}, or "
         found["403"] = f"The key is {small}for another queue."
+    for part, missing in MISSING.items():
+        if part in path:
+            found["404"] = missing
     return found
 
 
@@ -317,15 +315,12 @@ def _complete_answers(operation: dict[str, Any]) -> None:
 
 def _links(operation: Mapping[str, Any]) -> dict[str, Any]:
     """A page leads to the next one with the same filters."""
-    found = {}
-    for lead in _LEADS.get(operation["operationId"], ()):
-        for target in lead.operations:
-            parameters = {lead.parameter: lead.found}
-            if target == operation["operationId"]:
-                own = (each["name"] for each in operation["parameters"] if each["in"] == "query")
-                parameters = {name: f"$request.query.{name}" for name in own} | parameters
-            found[target] = {"operationId": target, "parameters": parameters}
-    return found
+    targets, parameter, value = _LEADS.get(operation["operationId"], ((), "", ""))
+    parameters = {parameter: value}
+    if operation["operationId"] in targets:
+        own = (each["name"] for each in operation["parameters"] if each["in"] == "query")
+        parameters = {name: f"$request.query.{name}" for name in own} | parameters
+    return {target: {"operationId": target, "parameters": parameters} for target in targets}
 
 
 def _shapes(names: Iterable[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The query of the page's address: the filter of the tasks, where the list begins, and the task shown in full."""
 
 import re
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 from urllib.parse import urlencode
@@ -45,6 +44,11 @@ class PageQuery(Struct):
     def at(self, task: int | None) -> str:
         """The same page, with this task in full, or none."""
         return self.link(below=self.below, trail="-".join(map(str, self.trail)), task=task)
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether it filters by more than status, queue, kind and error."""
+        return not self.given.keys() <= {"queue", "kind", "error"}
 
     @property
     def older_trail(self) -> str:
@@ -105,7 +109,3 @@ def _id(text: Any) -> int | None:
         return None
     number = int(text)
     return number if 0 < number <= TASK_ID_MAX else None
-
-
-def labels(wrong: Mapping[str, str]) -> Sequence[str]:
-    return [f"{name.replace('_', ' ')}: {message}" for name, message in wrong.items()]

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct, json, structs, to_builtins
 
-from lockgate_service.pool import Pool
-from lockgate_service.rows import Time, columns
+from lockgate_service.pool import Pool, Time, columns
 from lockgate_service.stats.messages import Point, Stats
 from lockgate_service.stats.routes import of_one
 from lockgate_service.tasks.messages import Name, Status

@@ -33,6 +33,17 @@ SAYS = {
     "abandoned": "runner gone: waits out its grace",
     "silent": "runner silent: waits out its grace",
 }
+# Of an attempt that did not end its task.
+OUTCOMES = {"adopted": "its runner was gone", "returned": "given back", "failed": "failed"}
+# What can be done about a task of each status, for whoever may.
+ACTS = {
+    "scheduled": ["cancel", "delete"],
+    "queued": ["cancel", "delete"],
+    "running": ["cancel"],
+    "succeeded": ["delete"],
+    "failed": ["retry", "delete"],
+    "cancelled": ["retry", "delete"],
+}
 STOPPING = "asked to stop"
 ABOVE = "goes when this ends"
 
@@ -83,7 +94,6 @@ def band(queue: Json, snapshot: Json, now: float) -> Json:
     of_queue = [one for one in snapshot["slots"].values() if one["queue"] == queue["name"]]
     boxes = [slot(one, queue["slots"], now) for one in of_queue]
     names = standing(queue, snapshot, {one.get("runner") for one in of_queue})
-    wait = queue.get("due_since")
     return {
         "key": queue["name"],
         "slots": queue["slots"],
@@ -95,7 +105,7 @@ def band(queue: Json, snapshot: Json, now: float) -> Json:
         "names": names[:NAMES_MAX],
         "others": f"+{len(names) - NAMES_MAX}" if len(names) > NAMES_MAX else "",
         "waiting": f"{count(queue['queued'])} waiting" if queue["queued"] else "nothing waits",
-        "oldest": ago(wait, now) if wait else None,
+        "oldest": ago(queue.get("due_since"), now),
         "dense": len(boxes) > DENSE,
         "boxes": boxes,
     }
@@ -195,7 +205,7 @@ def row(one: TaskRow, now: float) -> Json:
     return {
         "id": one.id,
         "status": one.status,
-        "stopping": one.status == "running" and one.cancel_requested is not None,
+        "stopping": _is_stopping(one),
         "kind": one.kind,
         "queue": one.queue,
         "tags": ", ".join(one.tags),
@@ -241,41 +251,23 @@ def queue(one: Json, now: float) -> Json:
 def task(one: TaskDetail, outputs: Sequence[Output], now: float) -> Json:
     """A task in the drawer. JSON is shown as the database has it, number for number."""
     printed = {output.lease: output.text for output in outputs}
-    turns = [_turn(attempt, printed.pop(attempt.lease, None)) for attempt in one.attempts]
+    turns = [_turn(attempt, OUTCOMES[attempt.outcome], printed) for attempt in one.attempts]
     if one.start_time is not None and one.status not in ("queued", "scheduled"):
-        turns.append(
-            {
-                "title": f"Attempt {one.attempt}",
-                "outcome": one.status,
-                "start": plainly(one.start_time),
-                "took": duration(one.exec_time) if one.exec_time is not None else "",
-                "age": ago(one.start_time, now) if one.status == "running" else None,
-                "where": _where(one.runner, one.slot),
-                "error": _error(one.error),
-                "output": printed.pop(one.lease, None) if one.lease is not None else None,
-            }
-        )
+        age = ago(one.start_time, now) if one.status == "running" else None
+        turns.append(_turn(one, one.status, printed) | {"age": age})
     part, words = progress(_value(one.progress))
     again = {"kind": one.kind, "queue": one.queue, "priority": one.priority, "max_attempts": one.max_attempts}
     again |= {name: value for name in ("timeout", "tags") if (value := getattr(one, name))}
     return {
         "task": one,
-        "stopping": one.status == "running" and one.cancel_requested is not None,
+        "stopping": _is_stopping(one),
         "turns": turns,
         "printed": list(printed.values()),
         "error": None if turns and turns[-1]["error"] else _error(one.error),
         "part": part,
         "words": words,
-        "times": [
-            (name, ago(time, now, "coarse"))
-            for name, time in (
-                ("Created", one.create_time),
-                ("Not before", one.run_at if one.status == "scheduled" else None),
-                ("Started", one.start_time),
-                ("Ended", one.finish_time),
-            )
-            if time is not None
-        ],
+        "acts": ["kill"] if _is_stopping(one) else ACTS[one.status],
+        "facts": _facts(one, now),
         "payload": pretty(one.payload) or "{}",
         "result": pretty(one.result),
         "metadata": pretty(one.metadata),
@@ -283,22 +275,37 @@ def task(one: TaskDetail, outputs: Sequence[Output], now: float) -> Json:
     }
 
 
-def _turn(one: Attempt, output: str | None) -> Json:
-    said = {"adopted": "its runner was gone", "returned": "given back", "failed": "failed"}
+def _facts(one: TaskDetail, now: float) -> Json:
+    run_at = one.run_at if one.status == "scheduled" else None
+    times = {"Created": one.create_time, "Not before": run_at, "Started": one.start_time, "Ended": one.finish_time}
+    facts = {name: age.title for name, time in times.items() if (age := ago(time, now))} | {
+        "Attempts": f"{one.attempt} of {one.max_attempts}",
+        "Priority": str(one.priority),
+        "Timeout": one.timeout and f"{one.timeout} s",
+        "Tags": ", ".join(one.tags),
+        "Lease": one.lease,
+        "Idempotency key": one.idempotency_key,
+        "Dedupe key": one.dedupe_key,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _is_stopping(one: TaskRow | TaskDetail) -> bool:
+    return one.status == "running" and one.cancel_requested is not None
+
+
+def _turn(one: Attempt | TaskDetail, outcome: str, printed: dict[int, str]) -> Json:
+    """Takes its output out of `printed`."""
+    slot = f"slot {one.slot}" if one.slot is not None else ""
     return {
         "title": f"Attempt {one.attempt}",
-        "outcome": said[one.outcome],
+        "outcome": outcome,
         "start": plainly(one.start_time) if one.start_time else "",
         "took": duration(one.exec_time) if one.exec_time is not None else "",
-        "age": None,
-        "where": _where(one.runner, one.slot),
+        "where": ", ".join(filter(None, (one.runner, slot))),
         "error": _error(one.error),
-        "output": output,
+        "output": printed.pop(one.lease, None) if one.lease is not None else None,
     }
-
-
-def _where(name: str | None, number: int | None) -> str:
-    return ", ".join(filter(None, (name, f"slot {number}" if number is not None else "")))
 
 
 def _error(error: Raw) -> Json | None:

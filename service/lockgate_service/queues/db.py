@@ -2,12 +2,13 @@
 
 # ruff: noqa: S608  (put together from constants of this file)
 
+from typing import Literal
+
 from msgspec import json
 
 from lockgate_service.http.problems import no_runner
-from lockgate_service.pool import Pool
+from lockgate_service.pool import Pool, columns
 from lockgate_service.queues.messages import Kind, NewQueue, Queue, QueueChange, Runner, Slot
-from lockgate_service.rows import columns
 
 RUNNERS_MAX = 1000
 KINDS_MAX = 1000
@@ -16,9 +17,12 @@ QUEUE = f"""
   select {columns(Queue, name="queue", oldest_wait="oldest_wait::float8")}
   from lockgate.queue_detail join (
     select queue, running, queued, scheduled, oldest_wait from lockgate.queue_overview) o using (queue)"""
-SLOT = columns(Slot, seconds="seconds::float8", seconds_silent="seconds_silent::float8")
+SLOT = f"""
+  select {columns(Slot, seconds="seconds::float8", seconds_silent="seconds_silent::float8")}
+  from lockgate.slot_overview"""
 RUNNER = f"select {columns(Runner)} from lockgate.runner_overview"
-KIND = columns(Kind, payload_schema="coalesce(payload_schema, 'null')")
+KIND = f"""
+  select {columns(Kind, payload_schema="coalesce(payload_schema, 'null')")} from lockgate.kind_overview"""
 
 
 async def queues(pool: Pool) -> list[Queue]:
@@ -30,12 +34,6 @@ async def queue(pool: Pool, name: str) -> Queue | None:
     """None: there is no such queue."""
     rows = await pool.rows(f"{QUEUE} where queue = %s", (name,))
     return Queue(*rows[0]) if rows else None
-
-
-async def slots_of(pool: Pool, name: str) -> int | None:
-    """Its number of slots; None: there is no such queue."""
-    rows = await pool.rows("select slots from lockgate.queue_detail where queue = %s", (name,))
-    return rows[0][0] if rows else None
 
 
 async def create(pool: Pool, new: NewQueue) -> None:
@@ -66,7 +64,7 @@ async def has_ended_tasks(pool: Pool, name: str) -> bool:
 
 async def slots(pool: Pool) -> list[Slot]:
     """By queue and number."""
-    return [Slot(*row) for row in await pool.rows(f"select {SLOT} from lockgate.slot_overview order by queue, slot")]
+    return [Slot(*row) for row in await pool.rows(f"{SLOT} order by queue, slot")]
 
 
 async def runners(pool: Pool) -> list[Runner]:
@@ -76,25 +74,12 @@ async def runners(pool: Pool) -> list[Runner]:
 
 async def kinds(pool: Pool) -> list[Kind]:
     """By name."""
-    return [
-        Kind(*row)
-        for row in await pool.rows(f"select {KIND} from lockgate.kind_overview order by kind limit {KINDS_MAX}")
-    ]
+    return [Kind(*row) for row in await pool.rows(f"{KIND} order by kind limit {KINDS_MAX}")]
 
 
-async def drain(pool: Pool, name: str) -> Runner:
-    """Tells a runner to claim no more tasks. Raises: psycopg.Error LG010 if there is no such runner."""
-    return await _told(pool, "select lockgate.drain_runner(%s)", name)
-
-
-async def resume_runner(pool: Pool, name: str) -> Runner:
-    """Raises: psycopg.Error LG010 if there is no such runner."""
-    return await _told(pool, "select lockgate.resume_runner(%s)", name)
-
-
-async def _told(pool: Pool, text: str, name: str) -> Runner:
-    """Its latest session after this statement."""
-    await pool.rows(text, (name,))
+async def tell(pool: Pool, order: Literal["drain", "resume"], name: str) -> Runner:
+    """The latest session of the runner after that order. Raises: psycopg.Error LG010 if there is no such runner."""
+    await pool.rows(f"select lockgate.{order}_runner(%s)", (name,))
     rows = await pool.rows(f"{RUNNER} where runner = %s order by session desc limit 1", (name,))
     if not rows:
         raise no_runner(name)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Time
 from lockgate_service.tasks.messages import Name
 
 DAYS_30 = 30 * 86400
@@ -26,11 +26,10 @@ Retention = Annotated[
 ]
 DepthMax = Annotated[
     int,
-    Meta(
-        description="Limit of its waiting tasks (approximate); null: no limit.",
-        ge=0,
-        le=10**6,
-    ),
+    Meta(description="Limit of its waiting tasks (approximate); null: no limit.", ge=0, le=10**6),
+]
+Silence = Annotated[
+    float, Meta(description="Seconds since that session last spoke; null if the service may not see it.")
 ]
 Kinds = Annotated[list[str], Meta(description="The kinds it accepts; null: any.", max_length=1000)]
 
@@ -55,11 +54,7 @@ class NewQueue(QueueChange, forbid_unknown_fields=True, kw_only=True):
 
     name: Annotated[
         str,
-        Meta(
-            description="A queue cannot be renamed.",
-            pattern="^[a-z0-9][a-z0-9_.-]{0,62}$",
-            examples=["mail"],
-        ),
+        Meta(description="A queue cannot be renamed.", pattern="^[a-z0-9][a-z0-9_.-]{0,62}$", examples=["mail"]),
     ]
 
 
@@ -107,10 +102,7 @@ class Slot(Struct):
     task: int | None
     kind: str | None
     seconds: Annotated[float, Meta(description="Seconds since the task started.")] | None
-    seconds_silent: (
-        Annotated[float, Meta(description="Seconds since that session last spoke; null if the service may not see it.")]
-        | None
-    )
+    seconds_silent: Silence | None
 
 
 class SlotList(Struct):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from lockgate_service.pool import Pool
-from lockgate_service.rows import columns, utc
+from lockgate_service.pool import Pool, columns, utc
 from lockgate_service.stats.messages import Durations, Ended, Hour, Point, QueueNow
 
 HOUR = 3600  # seconds

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Time
 from lockgate_service.tasks.messages import Name
 
 Seconds = Annotated[float, Meta(description="Seconds.", examples=[1.25])]

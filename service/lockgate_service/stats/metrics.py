@@ -1,7 +1,8 @@
 """GET /metrics: Prometheus metrics of this process and of the queues."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
@@ -43,24 +44,19 @@ class Gauges:
         return generate_latest(REGISTRY) + generate_latest(ours)
 
 
+@dataclass(eq=False)
 class Families(Collector):
     """The metrics of queues at one moment."""
 
-    def __init__(
-        self, queues: Sequence[QueueStats], slots: Counter[tuple[str, str]], totals: Sequence[Total], viewers: int
-    ) -> None:
-        self._queues = queues
-        self._slots = slots
-        self._totals = totals
-        self._viewers = viewers
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
+    queues: Sequence[QueueStats]
+    slots: Counter[tuple[str, str]]
+    totals: Sequence[Total]
+    viewers: int
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("lockgate_event_streams", "Streams of /events that are open.", self._viewers)
+        yield GaugeMetricFamily("lockgate_event_streams", "Streams of /events that are open.", self.viewers)
         tasks = GaugeMetricFamily("lockgate_tasks", "Tasks not ended, counted to 10,001.", labels=["queue", "status"])
-        for one in self._queues:
+        for one in self.queues:
             for status, number in (("queued", one.queued), ("scheduled", one.scheduled), ("running", one.running)):
                 tasks.add_metric([one.name, status], number)
         yield tasks
@@ -73,14 +69,14 @@ class Families(Collector):
             ("silent", "Slots whose runner has been silent for a grace."),
         ):
             family = GaugeMetricFamily(f"lockgate_slots_{status}", what, labels=["queue"])
-            for one in self._queues:
-                family.add_metric([one.name], self._slots[one.name, status])
+            for one in self.queues:
+                family.add_metric([one.name], self.slots[one.name, status])
             yield family
         yield self._gauge("queue_paused", "1 while the queue is paused.", "paused")
         yield self._gauge("runners", "Runners that serve the queue.", "runners")
         yield self._gauge("standbys", "Runners with free concurrency that hold none of its slots.", "standbys")
         ended = CounterMetricFamily("lockgate_tasks_ended", "Tasks that have ended.", labels=["queue", "outcome"])
-        for total in self._totals:
+        for total in self.totals:
             for outcome in ("succeeded", "failed", "cancelled"):
                 ended.add_metric([total.queue, outcome], getattr(total, outcome))
         yield ended
@@ -90,7 +86,7 @@ class Families(Collector):
         runs = HistogramMetricFamily(
             "lockgate_task_run_seconds", "Duration of the latest attempt, of ended tasks.", labels=["queue"]
         )
-        for total in self._totals:
+        for total in self.totals:
             waits.add_metric([total.queue], cumulative(total.wait_histogram), total.wait_sum)
             runs.add_metric([total.queue], cumulative(total.run_histogram), total.run_sum)
         yield waits
@@ -98,7 +94,7 @@ class Families(Collector):
 
     def _gauge(self, name: str, what: str, field: str) -> GaugeMetricFamily:
         family = GaugeMetricFamily(f"lockgate_{name}", what, labels=["queue"])
-        for one in self._queues:
+        for one in self.queues:
             family.add_metric([one.name], float(getattr(one, field) or 0))
         return family
 
@@ -111,7 +107,6 @@ def cumulative(histogram: Histogram | None) -> list[tuple[str, float]]:
 
 @get(
     "/metrics",
-    operation_id="getMetrics",
     summary="Metrics",
     responses={
         200: ResponseSpec(str, media_type="text/plain", description="Prometheus text format.", generate_examples=False),

@@ -26,9 +26,6 @@ WINDOW_MAX = 7 * 86400
 POINTS_MAX = 1500
 ADDED = ("slots", "running", "held", "queued", "scheduled")  # the fields of all queues that are sums
 
-Key = tuple[int, int, str | None]
-"""Window and step in seconds, and a queue or None for all."""
-
 
 class StatsCache:
     """Caches the statistics of all queues."""
@@ -36,9 +33,8 @@ class StatsCache:
     def __init__(self, pool: Pool) -> None:
         self._now = SingleFlight(partial(db.queues, pool), NOW_SECONDS)
         self._hour = SingleFlight(partial(db.hour, pool), HOUR_SECONDS)
-        self._series: SingleFlightByKey[Key, list[Point]] = SingleFlightByKey(
-            lambda key: db.series(pool, *key),
-            lambda key: min(max(SERIES_SECONDS[0], key[1] / 60), SERIES_SECONDS[1]),
+        self._series = SingleFlightByKey(
+            partial(db.series, pool), lambda _, step, __: min(max(SERIES_SECONDS[0], step / 60), SERIES_SECONDS[1])
         )
 
     async def stats(self) -> Stats:
@@ -49,7 +45,7 @@ class StatsCache:
 
     async def series(self, window: int, step: int, queue: str | None = None) -> list[Point]:
         """As `db.series`. Raises: psycopg.Error, Refusal (503)."""
-        return await self._series.get((window, step, queue))
+        return await self._series.get(window, step, queue)
 
 
 def no_hour() -> Hour:
@@ -69,12 +65,7 @@ def of_one(stats: Stats, queue: str) -> Stats:
     return Stats(stats.time, together(kept, kept[0].hour if kept else no_hour()), kept)
 
 
-@get(
-    "/stats",
-    operation_id="getStats",
-    response_description="The statistics.",
-    summary="Statistics",
-)
+@get("/stats", response_description="The statistics.", summary="Statistics")
 async def get_stats(stats_cache: NamedDependency[StatsCache], caller: NamedDependency[Caller]) -> Stats:
     """For each queue and for all: running and waiting tasks, runners and standbys, and the number, wait and duration of
     the tasks that ended in the last hour. At most a second old; the last hour, some seconds. The cost does not depend
@@ -83,21 +74,13 @@ async def get_stats(stats_cache: NamedDependency[StatsCache], caller: NamedDepen
     return stats if caller.queue is None else of_one(stats, caller.queue)
 
 
-@get(
-    "/stats/series",
-    operation_id="getSeries",
-    response_description="The steps of the window.",
-    summary="Statistics over time",
-)
+@get("/stats/series", response_description="The steps of the window.", summary="Statistics over time")
 async def get_series(
     stats_cache: NamedDependency[StatsCache],
     caller: NamedDependency[Caller],
     window: Annotated[
         str,
-        QueryParameter(
-            description="90m, 12h, up to 7d; a multiple of the step.",
-            schema_extra=DURATION,
-        ),
+        QueryParameter(description="90m, 12h, up to 7d; a multiple of the step.", schema_extra=DURATION),
     ] = "1h",
     step: Annotated[
         str,

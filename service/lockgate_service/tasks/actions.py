@@ -11,7 +11,7 @@ from msgspec import structs
 from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import TaskId, to_utc
 from lockgate_service.http.problems import ended, invalid, no_task
-from lockgate_service.http.responses import NO_TASK, described, problems
+from lockgate_service.http.responses import described, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
 from lockgate_service.tasks.lists import cursor_at, place_of
@@ -41,13 +41,12 @@ COUNT_BATCH = 5000
 
 @post(
     "/tasks/{task_id:int}/cancel",
-    operation_id="cancelTask",
     response_description="The task is cancelled.",
     summary="Cancel a task",
     status_code=200,
     responses={
         **described(202, TaskDetail, "The task runs and was told to stop."),
-        **problems(missing=NO_TASK, conflict="The task has succeeded or failed."),
+        **problems(conflict="The task has succeeded or failed."),
     },
 )
 async def cancel_task(
@@ -66,12 +65,10 @@ async def cancel_task(
 
 @post(
     "/tasks/{task_id:int}/retry",
-    operation_id="retryTask",
     response_description="The task is in the queue again.",
     summary="Retry a task",
     status_code=202,
     responses=problems(
-        missing=NO_TASK,
         conflict="The task is neither failed nor cancelled, or another unfinished task has its dedupe key.",
     ),
 )
@@ -84,10 +81,9 @@ async def retry_task(task_id: TaskId, pool: NamedDependency[Pool], loader: Named
 
 @patch(
     "/tasks/{task_id:int}",
-    operation_id="changeTask",
     response_description="The changed task.",
     summary="Change a task",
-    responses=problems(missing=NO_TASK, conflict="The task does not wait any more."),
+    responses=problems(conflict="The task does not wait any more."),
 )
 async def change_task(
     task_id: TaskId, data: JSONBody[TaskChange], pool: NamedDependency[Pool], loader: NamedDependency[TaskLoader]
@@ -100,10 +96,9 @@ async def change_task(
 
 @delete(
     "/tasks/{task_id:int}",
-    operation_id="deleteTask",
     response_description="The task is deleted.",
     summary="Delete a task",
-    responses=problems(missing=NO_TASK, conflict="The task runs: cancel it first."),
+    responses=problems(conflict="The task runs: cancel it first."),
 )
 async def delete_task(task_id: TaskId, pool: NamedDependency[Pool]) -> None:
     """Deletes a task that does not run, with its attempts and their output."""
@@ -119,7 +114,6 @@ async def _still_there(loader: TaskLoader, task_id: int) -> TaskDetail:
 
 @post(
     "/tasks/bulk",
-    operation_id="changeTasks",
     response_description="Number of tasks, and the cursor if there may be more.",
     summary="Cancel, retry or delete many tasks",
     status_code=200,
@@ -161,12 +155,8 @@ def _filter(data: BulkRequest, caller: Caller) -> TaskFilter:
     if data.force and data.action != "cancel":
         raise invalid("force", "is for cancel")
     if data.ids is not None:
-        for name, given in (
-            ("filter", data.filter is not None),
-            ("all", data.all),
-            ("cursor", data.cursor is not None),
-        ):
-            if given:
+        for name in ("filter", "all", "cursor"):
+            if getattr(data, name):
                 raise invalid(name, "cannot be given together with ids")
         return TaskFilter(queue=caller.queue)
     only = data.filter or TaskFilter()

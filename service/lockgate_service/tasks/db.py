@@ -7,8 +7,7 @@ from typing import Any
 
 from msgspec import json
 
-from lockgate_service.pool import STATEMENT_LIMIT, Pool
-from lockgate_service.rows import columns
+from lockgate_service.pool import STATEMENT_LIMIT, Pool, columns
 from lockgate_service.tasks.messages import (
     Action,
     Attempt,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from lockgate_service.rows import Time
+from lockgate_service.pool import Time
 
 Status = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 Due = Literal["now", "soon"]  # lockgate.due says which
@@ -16,13 +16,27 @@ Id = Annotated[int, Meta(description="The task's number.", examples=[17])]
 Name = Annotated[str, Meta(examples=["default"])]
 Kind = Annotated[str, Meta(examples=["sleep"])]
 Key = Annotated[str, Meta(min_length=1, max_length=200)]
+DedupeKey = Annotated[
+    Key, Meta(description="While a task of the queue with this key is unfinished, requests return it.")
+]
+IdempotencyKey = Annotated[
+    Key, Meta(description="The same key and task return the stored task; another task is refused.")
+]
 Priority = Annotated[int, Meta(description="Higher goes first. Default: 0.", ge=-100, le=100)]
 GivenTime = Annotated[datetime, Meta(tz=True, description="With an offset or Z.")]
 RunAt = Annotated[GivenTime, Meta(description="Earliest start, with an offset or Z. Default: now.")]
 Delay = Annotated[float, Meta(description="Seconds from now to the earliest start.", ge=0, le=315360000)]
 MaxAttempts = Annotated[int, Meta(description="Default: the queue's.", ge=1, le=1000)]
-Timeout = Annotated[float, Meta(description="Limit of one attempt in seconds.", gt=0, le=2592000)]
+Timeout = Annotated[float, Meta(description="Limit of one attempt in seconds. Default: the queue's.", gt=0, le=2592000)]
 Tags = Annotated[list[str], Meta(description="At most 4 KiB in all.")]
+ErrorText = Annotated[str, Meta(description="In the error's type or message; ignores case.", max_length=200)]
+Position = Annotated[
+    int,
+    Meta(
+        description="Position in the queue: 1 goes next, 1001 means beyond 1000; null unless queued, or when "
+        "counting takes too long."
+    ),
+]
 Cursor = Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9a-f]{8}$")]
 
 
@@ -38,24 +52,16 @@ class NewTask(Struct, forbid_unknown_fields=True, omit_defaults=True):
     run_at: RunAt | None = None
     delay: Delay | None = None
     max_attempts: MaxAttempts | None = None
-    timeout: Annotated[Timeout, Meta(description="Limit of one attempt in seconds. Default: the queue's.")] | None = (
-        None
-    )
+    timeout: Timeout | None = None
     tags: Tags | None = None
     metadata: Annotated[dict[str, Any], Meta(description="A JSON object of at most 16 KiB.")] | None = None
-    dedupe_key: (
-        Annotated[Key, Meta(description="While a task of the queue with this key is unfinished, requests return it.")]
-        | None
-    ) = None
+    dedupe_key: DedupeKey | None = None
 
 
 class BatchTask(NewTask, forbid_unknown_fields=True, omit_defaults=True):
     """A new task in a batch or stream, with its own idempotency key."""
 
-    idempotency_key: (
-        Annotated[Key, Meta(description="The same key and task return the stored task; another task is refused.")]
-        | None
-    ) = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Batch(Struct, forbid_unknown_fields=True):
@@ -152,16 +158,7 @@ class TaskDetail(Task):
             description="The latest 100, oldest first, without the current or final one, which the task itself shows."
         ),
     ]
-    position: (
-        Annotated[
-            int,
-            Meta(
-                description="Position in the queue: 1 goes next, 1001 means beyond 1000; null unless queued, or when "
-                "counting takes too long."
-            ),
-        ]
-        | None
-    )
+    position: Position | None
 
 
 class TaskVersion(Struct, frozen=True):
@@ -215,9 +212,7 @@ class TaskFilter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only
     kind: str | None = None
     tag: Annotated[str, Meta(description="Tasks with this tag.")] | None = None
     runner: Annotated[str, Meta(description="Runner of the latest attempt.")] | None = None
-    error: Annotated[str, Meta(description="In the error's type or message; ignores case.", max_length=200)] | None = (
-        None
-    )
+    error: ErrorText | None = None
     failure: Annotated[str, Meta(description="A group of `GET /failures`.", max_length=400)] | None = None
     created_after: Annotated[GivenTime, Meta(description="Created at this time or later.")] | None = None
     created_before: Annotated[GivenTime, Meta(description="Created before this time.")] | None = None

@@ -1,9 +1,10 @@
 """Notifies idle runners of new tasks, after their commit and off the request path."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
 
 from lockgate.log import logger
+from lockgate_service.pool import Pool
+from lockgate_service.tasks import db
 from lockgate_service.tasks.messages import Due
 
 # NOTIFY serialises commits on the server, so the service sends at most one per queue in this time.
@@ -13,8 +14,8 @@ PAUSE_SECONDS = 0.005
 class Notifier:
     """Runs as long as the service. A notification that is lost costs time only: runners poll."""
 
-    def __init__(self, send: Callable[[Collection[tuple[str, Due]]], Awaitable[None]]) -> None:
-        self._send = send
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._queues: set[tuple[str, Due]] = set()
         self._asked = asyncio.Event()
 
@@ -30,7 +31,7 @@ class Notifier:
             self._asked.clear()
             queues, self._queues = self._queues, set()
             try:
-                await self._send(queues)
+                await db.notify(self._pool, queues)
             except Exception as error:  # all of them: this task must go on
                 logger.warning("runners not notified", queues=sorted(queues), error=str(error))
             await asyncio.sleep(PAUSE_SECONDS)

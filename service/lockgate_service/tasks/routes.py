@@ -1,12 +1,12 @@
-"""Creates, reads and lists tasks."""
+"""Creates and reads tasks, also in the quick start: a task without settings, and its status."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
-from litestar.params import HeaderParameter, JSONBody, QueryParameter
-from msgspec import Struct, json
+from litestar.params import HeaderParameter, JSONBody
+from msgspec import Raw, Struct, json
 
 from lockgate.log import logger
 from lockgate_service.auth.guard import Connection, caller_of
@@ -24,31 +24,18 @@ from lockgate_service.http.headers import (
     preference_applied,
     wait_seconds,
 )
-from lockgate_service.http.params import TaskId, time_parameter, to_utc
+from lockgate_service.http.params import TaskId, to_utc
 from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.responses import LOCATION, NO_TASK, described, header, problems
+from lockgate_service.http.responses import LOCATION, described, header, problems
 from lockgate_service.pool import Pool
-from lockgate_service.tasks import db, lists
+from lockgate_service.tasks import db
 from lockgate_service.tasks.group_commit import GroupCommit, refused
-from lockgate_service.tasks.lists import cursor_at, next_link, place_of, task_filter
 from lockgate_service.tasks.loader import TaskLoader
-from lockgate_service.tasks.messages import (
-    ListedTask,
-    NewTask,
-    OutputList,
-    Status,
-    Task,
-    TaskDetail,
-    TaskNumber,
-    TaskPage,
-)
+from lockgate_service.tasks.messages import BriefTask, NewTask, OutputList, Task, TaskDetail, TaskNumber
 from lockgate_service.tasks.waiting import Waiters
 
-PAGE_MAX = 500
-FULL_PAGE_MAX = 50  # a task may have some MiB
 REPLAYED = header("Idempotency-Replayed", "true if the key was used before for this request.")
 APPLIED = header("Preference-Applied", "`wait=N`, if the service waited.")
-NEXT = header("Link", '`<...>; rel="next"`, a relative address, unless this is the last page.')
 ETAG = header("ETag", "Tag of this answer.")
 Preference = Annotated[str | None, HeaderParameter(name=PREFER, description=PREFER_DESCRIPTION)]
 
@@ -72,7 +59,6 @@ def provide_deps(group_commit: GroupCommit, waiters: Waiters, loader: TaskLoader
 
 @post(
     "/tasks",
-    operation_id="createTask",
     request_max_body_size=TASKS_MAX,
     response_description="Stored. The new task.",
     summary="Create a task",
@@ -134,13 +120,11 @@ async def _load_if_possible(loader: TaskLoader, task_id: int) -> TaskDetail | No
 
 @get(
     "/tasks/{task_id:int}",
-    operation_id="getTask",
     response_description="The task.",
     summary="A task",
     response_headers=[ETAG, APPLIED],
     responses={
         304: ResponseSpec(None, description="Unchanged since the answer that `If-None-Match` names."),
-        **problems(missing=NO_TASK),
     },
 )
 async def get_task(
@@ -169,84 +153,36 @@ async def get_task(
     return Response(body, status_code=304 if body is None else 200, headers=headers, media_type=MediaType.JSON)
 
 
-@get(
-    "/tasks",
-    operation_id="listTasks",
-    response_description="A page of tasks.",
-    summary="Tasks, newest first",
-    response_headers=[NEXT],
-)
-async def list_tasks(
-    request: Request[Any, Any, Any],
-    pool: NamedDependency[Pool],
-    caller: NamedDependency[Caller],
-    status: Annotated[
-        list[Status] | None,
-        QueryParameter(
-            description="Tasks with this status; repeat the parameter for several.",
-            schema_extra={"maxItems": 6},
-        ),
-    ] = None,
-    queue: Annotated[str | None, QueryParameter(description="Tasks of this queue.")] = None,
-    kind: Annotated[str | None, QueryParameter(description="Tasks of this kind.")] = None,
-    tag: Annotated[str | None, QueryParameter(description="Tasks with this tag.")] = None,
-    runner: Annotated[str | None, QueryParameter(description="Runner of the latest attempt.")] = None,
-    error: Annotated[
-        str | None, QueryParameter(description="In the error's type or message; ignores case.", max_length=200)
-    ] = None,
-    failure: Annotated[str | None, QueryParameter(description="A group of `GET /failures`.", max_length=400)] = None,
-    created_after: Annotated[str | None, time_parameter("Created at this time or later.")] = None,
-    created_before: Annotated[str | None, time_parameter("Created before this time.")] = None,
-    finished_after: Annotated[str | None, time_parameter("Ended at this time or later.")] = None,
-    finished_before: Annotated[str | None, time_parameter("Ended before this time.")] = None,
-    fields: Annotated[
-        Literal["summary", "full"],
-        QueryParameter(description=f"full: with payload and result; page size capped at {FULL_PAGE_MAX}."),
-    ] = "summary",
-    limit: Annotated[int, QueryParameter(ge=1, description=f"Page size, capped at {PAGE_MAX}.")] = 50,
-    cursor: Annotated[
-        str | None,
-        QueryParameter(
-            pattern="^[0-9]{1,18}-[0-9a-f]{8}$",
-            description="`next_cursor` of the previous page, with the same filters.",
-        ),
-    ] = None,
-) -> Response[TaskPage]:
-    """The tasks that match every filter. The time of a page is bounded: it may have fewer tasks than `limit`, or none,
-    and a `next_cursor` all the same. The header `Link` leads to the next page too."""
-    only = task_filter(
-        status=status,
-        queue=caller.queue_of(queue),
-        kind=kind,
-        tag=tag,
-        runner=runner,
-        error=error,
-        failure=failure,
-        created_after=created_after,
-        created_before=created_before,
-        finished_after=finished_after,
-        finished_before=finished_before,
-    )
-    below = None if cursor is None else place_of(cursor, only)
-    limit = min(limit, PAGE_MAX if fields == "summary" else FULL_PAGE_MAX)
-    found = await lists.page(pool, only, below, limit, db.SUMMARY if fields == "summary" else db.WHOLE)
-    items = [ListedTask(*row) for row in found.rows]
-    if found.rest is None:
-        return Response(TaskPage(items, None))
-    following = cursor_at(found.rest, only)
-    given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return Response(TaskPage(items, following), headers={"Link": next_link([*given, ("cursor", following)])})
-
-
-@get(
-    "/tasks/{task_id:int}/output",
-    operation_id="getTaskOutput",
-    response_description="The output.",
-    summary="Output of a task",
-    responses=problems(missing=NO_TASK),
-)
+@get("/tasks/{task_id:int}/output", response_description="The output.", summary="Output of a task")
 async def get_task_output(task_id: TaskId, pool: NamedDependency[Pool]) -> OutputList:
     """What the handler printed, by attempt; also while it runs."""
     if (items := await db.outputs(pool, task_id)) is None:
         raise no_task(task_id)
     return OutputList(items)
+
+
+@post(
+    "/task",
+    response_description="Stored. The task's number.",
+    summary="Create a task that sleeps 0 to 10 seconds",
+    status_code=202,
+    response_headers=[LOCATION],
+    responses=problems(429),
+)
+async def create_sleep_task(request: Request[Any, Any, Any], deps: NamedDependency[Deps]) -> Response[int]:
+    """Takes no body. Answers with the task's number after the commit."""
+    if (await request.body()).strip() not in (b"", b"{}", b"null"):
+        raise invalid("body", "must be empty: POST /tasks takes a description of a task")
+    task = NewTask("sleep", queue=deps.caller.queue, payload=Raw(b'{"min":0,"max":10}'))
+    submitted = await deps.group_commit.submit(task, owner=deps.caller.owner)
+    if submitted.id is None:
+        raise refused(submitted.outcome, task, None)
+    return Response(submitted.id, headers={"Location": f"/task/{submitted.id}"})
+
+
+@get("/task/{task_id:int}", response_description="The task.", summary="Status of a task")
+async def get_task_briefly(task_id: TaskId, pool: NamedDependency[Pool]) -> BriefTask:
+    """Status and times."""
+    if (task := await db.brief_task(pool, task_id)) is None:
+        raise no_task(task_id)
+    return task

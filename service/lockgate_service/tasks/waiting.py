@@ -1,17 +1,29 @@
-"""Waits for tasks to change or end: one statement polls all tasks that any request waits for."""
+"""Waits for tasks, and sends a task as events. One statement polls all tasks that requests wait for."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any
 
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.types import Receive
+from msgspec import json
 
 from lockgate.log import logger
-from lockgate_service.http.problems import unavailable
+from lockgate_service.auth.keys import Caller, Keys
+from lockgate_service.http.errors import refusal
+from lockgate_service.http.params import TaskId
+from lockgate_service.http.problems import no_task, unavailable
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
-from lockgate_service.tasks.messages import TaskVersion
+from lockgate_service.tasks.loader import TaskLoader
+from lockgate_service.tasks.messages import TaskDetail, TaskSummary, TaskVersion
 
 # Seconds between two polls. There is no notification of an end: NOTIFY serialises commits and would slow down runners.
 # A poll costs Postgres about as much as reading one task, plus some microseconds for each further task.
@@ -21,6 +33,9 @@ SHARE = 10  # polls take at most a tenth of the time
 RETRY_SECONDS = 1.0
 WAITERS_MAX = 5000
 GONE = TaskVersion(None, True)
+HEARTBEAT_SECONDS = 15.0
+END_ID = "end"
+"""The id of the last event: an EventSource reconnects when a stream ends, and sends it as Last-Event-ID."""
 
 
 @dataclass(eq=False, slots=True)
@@ -134,3 +149,77 @@ class Waiters:
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+@get(
+    "/tasks/{task_id:int}/events",
+    summary="A task as events",
+    responses={
+        200: ResponseSpec(
+            str,
+            media_type="text/event-stream",
+            description="Events `task`, each with the task as lists show it, and a last event: `end`, with the whole "
+            "task, or `deleted`.",
+            generate_examples=False,
+        ),
+        204: ResponseSpec(None, description="The client has seen the last event, by its `Last-Event-ID`."),
+    },
+)
+async def watch_task(
+    task_id: TaskId,
+    waiters: NamedDependency[Waiters],
+    loader: NamedDependency[TaskLoader],
+    keys: NamedDependency[Keys],
+    caller: NamedDependency[Caller],
+    last_event: Annotated[
+        str | None, HeaderParameter(name="Last-Event-ID", description="As an EventSource sends it.")
+    ] = None,
+) -> Response[Any]:
+    """Sends the task at once and after every change, and closes when the task ends. Changes within about 50 ms are one
+    event. A comment every 15 seconds keeps the connection alive. When the service stops, the stream closes without a
+    last event: reconnect."""
+    waiters.refuse_if_full()
+    task = await loader.summary.load(task_id)
+    if task is None:
+        raise no_task(task_id)
+    if last_event == END_ID and task.finish_time is not None:
+        return Response(None, status_code=204)
+    return ServerSentEvent(_events(task_id, waiters, loader, partial(keys.recheck, caller)))
+
+
+async def _events(
+    task_id: int, waiters: Waiters, loader: TaskLoader, recheck: Callable[[], Awaitable[None]]
+) -> AsyncIterator[ServerSentEventMessage]:
+    with waiters.waiter(task_id) as waiter:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    version = await waiter.change()
+            except TimeoutError:
+                version = None
+            if waiters.is_stopping:
+                return
+            task: TaskSummary | None
+            try:
+                await recheck()
+                if version is None:
+                    yield ServerSentEventMessage(data=None, comment="still here")
+                    continue
+                task = await (loader.detail if version.has_ended else loader.summary).load(task_id)
+            except Exception as error:
+                why = refusal(error)
+                if why is None:
+                    raise
+                logger.warning("stream ended", task=task_id, why=why.detail)
+                return
+            if task is None:
+                yield ServerSentEventMessage(data=json.encode({"id": task_id}), event="deleted", id=END_ID)
+                return
+            has_ended = isinstance(task, TaskDetail) and task.finish_time is not None
+            yield ServerSentEventMessage(
+                data=json.encode(task),
+                event="end" if has_ended else "task",
+                id=END_ID if has_ended else version.version,
+            )
+            if has_ended:
+                return

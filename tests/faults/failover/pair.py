@@ -14,9 +14,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockgate.postgres import ports
-from lockgate.postgres.os_user import start_as
-from lockgate.postgres.server import HOST, SUPERUSER, Server
+from lockgate.postgres.data_dir import start_as
+from lockgate.postgres.server import HOST, SUPERUSER, Server, free_port
 from tests.contract import until
 from tests.runner.process import children, exists
 
@@ -40,7 +39,7 @@ class Pair:
     def __init__(self, folder: Path, synchronous: bool = True, settings: Mapping[str, str] = {}) -> None:
         self.synchronous = synchronous
         self._settings = SETTINGS | dict(settings)
-        self._servers = [Server(folder / name, ports.a_free_one(), self._settings) for name in ("a", "b")]
+        self._servers = [Server(folder / name, free_port(), self._settings) for name in ("a", "b")]
         self.primary, self.standby = self._servers
 
     def __enter__(self) -> Self:

@@ -40,14 +40,19 @@ export async function send(method, path, body, signal) {
   return value;
 }
 
-/** The same; what goes wrong is said, and gives undefined. */
-export async function tell(method, path, body, done) {
+/** The same, and says `done`; what goes wrong is said, and gives undefined. */
+export async function tell(method, path, done, body) {
   try {
     const value = await send(method, path, body);
-    if (done) toast(done);
+    toast(done);
     return value ?? true;
   } catch (error) {
     toast(`Not done: ${error.message}`, true);
     return undefined;
   }
 }
+
+export const kill = (id) => tell("POST", `tasks/${id}/cancel`, `Task ${id} is being killed`, { force: true });
+
+export const resumeQueue = (name) =>
+  tell("POST", `queues/${encodeURIComponent(name)}/resume`, `Queue ${name} goes on`);

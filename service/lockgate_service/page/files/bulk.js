@@ -17,10 +17,7 @@ let everything = null; // the filter, when all that match are meant
 let counts = {};
 
 const ticks = () => $$("#tasks tbody .tick input");
-const ticked = () =>
-  ticks()
-    .filter((one) => one.checked)
-    .map((one) => one.closest("tr"));
+const ticked = () => $$("#tasks tbody tr:has(.tick input:checked)");
 
 /** As JSON; numbers of tasks digit for digit. */
 function request(action, { ids, ...rest }, dryRun, cursor) {
@@ -28,7 +25,8 @@ function request(action, { ids, ...rest }, dryRun, cursor) {
   return `{${parts}${ids ? `,"ids":[${ids}]` : ""}}`;
 }
 
-async function all(action, which, dryRun, onStep = () => {}) {
+/** Page by page, as { matched, affected }. */
+export async function all(action, which, dryRun, onStep = () => {}) {
   let matched = 0;
   let affected = 0;
   let cursor;
@@ -65,17 +63,14 @@ export async function through(action, which, title) {
 }
 
 const filter = () => JSON.parse($("#tasks").dataset.filter);
+const isEmpty = (object) => !Object.keys(object).length;
 const which = () => {
-  if (!everything)
-    return {
-      ids: ticked()
-        .map((row) => row.dataset.key)
-        .slice(0, IDS_MAX),
-    };
-  return Object.keys(everything).length ? { filter: everything } : { filter: {}, all: true };
+  if (everything) return { filter: everything, ...(isEmpty(everything) && { all: true }) };
+  const ids = ticked().map((row) => row.dataset.key);
+  return { ids: ids.slice(0, IDS_MAX) };
 };
 
-function show() {
+export function show() {
   const bulk = $("#bulk");
   if (!bulk) return;
   const chosen = ticked();
@@ -88,7 +83,7 @@ function show() {
   fill(bulk, { chosen: everything ? "All that match are selected" : `${chosen.length} selected` });
   const button = $("#all");
   button.hidden = Boolean(everything) || chosen.length < boxes.length;
-  button.textContent = Object.keys(filter()).length ? "Select all that match the filter" : "Select all tasks";
+  button.textContent = isEmpty(filter()) ? "Select all tasks" : "Select all that match the filter";
   for (const [action, { name, on }] of Object.entries(ACTIONS)) {
     const number = everything ? counts[action] : chosen.filter((row) => on.includes(row.dataset.status)).length;
     const node = $(`[data-bulk=${action}]`, bulk);
@@ -122,8 +117,6 @@ function clear() {
   everything = null;
   show();
 }
-
-export const refresh = show;
 
 export function start() {
   if (!$("#bulk")) return;

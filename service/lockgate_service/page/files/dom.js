@@ -6,10 +6,11 @@ export const $$ = (selector, root = document) => [...root.querySelectorAll(selec
 /** A copy of the piece of that name, which the page brought along. */
 export const piece = (name) => $(`#piece-${name}`).content.firstElementChild.cloneNode(true);
 
+/** `value`: true for an attribute that is only there; false or nothing for none. */
 export function set(node, name, value) {
-  if (value == null || value === false) {
-    if (node.hasAttribute(name)) node.removeAttribute(name);
-  } else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  const text = value === true ? "" : String(value);
+  if (value == null || value === false) node.removeAttribute(name);
+  else if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
 export function write(node, text) {
@@ -38,20 +39,21 @@ export function bar(root, part) {
   if (part != null && node.value !== part) node.value = part;
 }
 
-/** Makes the children of `parent` those that `items` stand for, in their order; each has a key, and is made once. */
-export function sync(parent, items, make, update) {
+/** Makes the children of `parent` those that `items` stand for, in their order; the one of each key is made once. */
+export function sync(parent, items, keyOf, make, update) {
   const there = new Map();
   for (const node of [...parent.children])
     if (node.dataset.key && !there.has(node.dataset.key)) there.set(node.dataset.key, node);
     else node.remove();
   let place = parent.firstElementChild;
   for (const item of items) {
-    let node = there.get(item.key);
+    const key = String(keyOf(item));
+    let node = there.get(key);
     if (!node) {
       node = make(item);
-      node.dataset.key = item.key;
+      node.dataset.key = key;
     }
-    there.delete(item.key);
+    there.delete(key);
     update(node, item);
     if (node === place) place = place.nextElementSibling;
     else parent.insertBefore(node, place);
@@ -59,7 +61,7 @@ export function sync(parent, items, make, update) {
   for (const node of there.values()) node.remove();
 }
 
-const keyOf = (node) => (node.nodeType === 1 ? node.id || node.dataset.key || null : null);
+const nameOf = (node) => (node.nodeType === 1 ? node.id || node.dataset.key || null : null);
 
 /** Makes `old` what `fresh` is. What has data-keep stays as it is. */
 export function morph(old, fresh) {
@@ -78,11 +80,11 @@ export function morph(old, fresh) {
   }
   if (old.nodeName === "OPTION") old.selected = fresh.hasAttribute("selected");
   const keyed = new Map();
-  for (const node of old.children) if (keyOf(node)) keyed.set(keyOf(node), node);
+  for (const node of old.children) if (nameOf(node)) keyed.set(nameOf(node), node);
   let place = old.firstChild;
   for (const next of [...fresh.childNodes]) {
-    const key = keyOf(next);
-    const same = key ? keyed.get(key) : place && !keyOf(place) && place.nodeName === next.nodeName ? place : null;
+    const key = nameOf(next);
+    const same = key ? keyed.get(key) : place && !nameOf(place) && place.nodeName === next.nodeName ? place : null;
     if (!same) {
       old.insertBefore(document.importNode(next, true), place);
       continue;

@@ -1,10 +1,9 @@
 // One task in full, beside the table.
 
 import { $, $$ } from "./dom.js";
-import { shownTask, taskLink } from "./address.js";
-import { go, load } from "./navigation.js";
+import { go, load, shownTask, taskLink } from "./navigation.js";
 import { ask, toast } from "./toast.js";
-import { tell } from "./api.js";
+import { kill, tell } from "./api.js";
 
 const RUNNING_MILLISECONDS = 2000; // how often what a running task prints is looked at
 const SOON_MILLISECONDS = 250;
@@ -43,8 +42,6 @@ export function loaded(isPaused) {
   if (id && drawer().dataset.status === "running" && !isPaused) again(RUNNING_MILLISECONDS);
 }
 
-const close = () => shownTask() && go(taskLink(null));
-
 /** On pages that are not https there is no navigator.clipboard. */
 async function copy(text) {
   try {
@@ -68,58 +65,45 @@ function curl(body) {
   return `curl -s ${quoted(new URL("tasks", location.href).href)}${key} -H 'content-type: application/json' -d ${quoted(body)}`;
 }
 
+/** What is asked before it is done; to cancel what does not run yet, nothing is. */
+const SURE = {
+  cancel: "It is running, and will be asked to stop.",
+  kill: "Its handler is ended at once, whatever it is doing.",
+  delete: "It goes with its attempts and what they printed. There is no way back.",
+};
+
 const ACTS = {
-  async cancel(id, status) {
-    const isSure =
-      status !== "running" ||
-      (await ask(`Cancel task ${id}?`, "It is running, and will be asked to stop.", `Cancel task ${id}`));
-    return (
-      isSure &&
-      tell(
-        "POST",
-        `tasks/${id}/cancel`,
-        undefined,
-        `Task ${id} ${status === "running" ? "is asked to stop" : "is cancelled"}`,
-      )
-    );
-  },
-  async kill(id) {
-    const isSure = await ask(
-      `Kill task ${id}?`,
-      "Its handler is ended at once, whatever it is doing.",
-      `Kill task ${id}`,
-      true,
-    );
-    return isSure && tell("POST", `tasks/${id}/cancel`, { force: true }, `Task ${id} is being killed`);
-  },
-  retry: (id) => tell("POST", `tasks/${id}/retry`, undefined, `Task ${id} is in the queue again`),
-  async delete(id) {
-    const isSure = await ask(
-      `Delete task ${id}?`,
-      "It goes with its attempts and what they printed. There is no way back.",
-      `Delete task ${id}`,
-      true,
-    );
-    return isSure && tell("DELETE", `tasks/${id}`, undefined, `Task ${id} is deleted`);
-  },
-  async curl(id, status, button) {
+  cancel: (id, isRunning) =>
+    tell("POST", `tasks/${id}/cancel`, `Task ${id} ${isRunning ? "is asked to stop" : "is cancelled"}`),
+  kill,
+  retry: (id) => tell("POST", `tasks/${id}/retry`, `Task ${id} is in the queue again`),
+  delete: (id) => tell("DELETE", `tasks/${id}`, `Task ${id} is deleted`),
+};
+
+async function act(button) {
+  const name = button.dataset.do;
+  if (name === "curl") {
     const isDone = await copy(curl(button.dataset.body));
     toast(isDone ? "Copied: it makes another task like this one" : "The browser does not let us copy", !isDone);
-    button.focus();
-  },
-};
+    return button.focus();
+  }
+  const { id, status } = drawer().dataset;
+  const isRunning = status === "running";
+  const title = button.textContent;
+  const isAsked = name in SURE && (name !== "cancel" || isRunning);
+  if (isAsked && !(await ask(`${title}?`, SURE[name], title, name !== "cancel"))) return;
+  if (await ACTS[name](id, isRunning)) again(0);
+}
 
 export function start() {
   loaded(false);
-  document.addEventListener("click", async (event) => {
+  document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href*='task=']");
     if (link && !drawer().contains(link)) opener = link;
     const button = event.target.closest?.("#task [data-do]");
-    if (!button) return;
-    const id = drawer().dataset.id;
-    if (await ACTS[button.dataset.do](id, drawer().dataset.status, button)) again(0);
+    if (button) act(button);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
+    if (event.key === "Escape" && shownTask() && !$("dialog[open]")) go(taskLink(null));
   });
 }

@@ -1,18 +1,16 @@
 // The page, put together: who is told of what. Read first.
 
 import * as bulk from "./bulk.js";
-import * as chart from "./chart.js";
 import * as clock from "./clock.js";
 import * as drawer from "./drawer.js";
 import * as live from "./live.js";
-import * as load from "./navigation.js";
+import * as navigation from "./navigation.js";
 import * as make from "./new_task.js";
 import * as numbers from "./numbers.js";
 import * as problems from "./problems.js";
 import * as slots from "./slots.js";
 import * as tables from "./tables.js";
 import * as tasks from "./tasks.js";
-import { shownTask } from "./address.js";
 import { ask } from "./toast.js";
 import { tell } from "./api.js";
 
@@ -21,7 +19,7 @@ const FOLLOWED_MAX = 100;
 /** What the stream does not tell of anyway: on the first page of all tasks it tells of every one. */
 function followed() {
   const isEverything = !new URLSearchParams(location.search).size;
-  const ids = [shownTask(), ...(isEverything ? [] : tasks.ids())].filter(Boolean);
+  const ids = [navigation.shownTask(), ...(isEverything ? [] : tasks.ids())].filter(Boolean);
   return [...new Set(ids)].slice(0, FOLLOWED_MAX);
 }
 
@@ -30,12 +28,12 @@ async function changeSlots(queue, number) {
   const text = running ? "What executes there goes on to its end; nothing new is started." : "Nothing will be started.";
   if (number === 0 && !(await ask(`No slots for queue ${queue}?`, text, "Take all slots away"))) return before;
   const done = `Queue ${queue} has ${number} ${number === 1 ? "slot" : "slots"}`;
-  return (await tell("PATCH", `queues/${encodeURIComponent(queue)}`, { slots: number }, done)) ? number : before;
+  return (await tell("PATCH", `queues/${encodeURIComponent(queue)}`, done, { slots: number })) ? number : before;
 }
 
 document.documentElement.dataset.live = "";
 clock.start();
-load.start();
+navigation.start();
 tasks.start();
 bulk.start();
 drawer.start();
@@ -44,34 +42,28 @@ problems.start();
 slots.start(changeSlots);
 tables.start();
 
-load.listen((parts) => {
+let before = String(followed());
+navigation.listen((parts) => {
   if (parts.includes("tasks")) {
     tasks.loaded();
-    bulk.refresh();
+    bulk.show();
   }
   drawer.loaded(live.paused());
+  const after = String(followed());
+  if (before !== after) live.open();
+  before = after;
 });
-load.listen(
-  (() => {
-    let before = String(followed());
-    return () => {
-      const after = String(followed());
-      if (before !== after) live.open();
-      before = after;
-    };
-  })(),
-);
 live.listen({
   onScene() {
-    for (const part of [slots, numbers, chart, problems, tables]) part.show(live.snapshot);
+    for (const part of [slots, numbers, problems, tables]) part.show(live.snapshot);
   },
   onTasks(items, gone) {
     tasks.take(items, gone);
-    bulk.refresh();
+    bulk.show();
     drawer.take(items, gone);
   },
   onBack() {
-    load.load(shownTask() ? ["tasks", "task"] : ["tasks"]);
+    navigation.load(navigation.shownTask() ? ["tasks", "task"] : ["tasks"]);
     problems.again();
   },
 });

@@ -1,11 +1,24 @@
-// Parts of the page, anew from the service, for the address it has or is to have.
+// The address of the page, which says what is listed and shown, and the parts of the page for it, anew from the service.
 
 import { $, morph } from "./dom.js";
 import { toast } from "./toast.js";
 
 const LIMIT_MILLISECONDS = 15_000;
+const MODIFIERS = ["metaKey", "ctrlKey", "shiftKey", "altKey"];
+
 let latest = 0;
 const after = [];
+
+const parameters = () => new URLSearchParams(location.search);
+
+export function taskLink(id) {
+  const query = parameters();
+  if (id == null) query.delete("task");
+  else query.set("task", id);
+  return `?${query}`;
+}
+
+export const shownTask = () => parameters().get("task");
 
 /** Called with the names of the parts that have been loaded. */
 export const listen = (listener) => after.push(listener);
@@ -27,7 +40,7 @@ function read(url) {
 /** `parts`: of "tasks" and "task". Whether it is there now; what is overtaken by another load is not. */
 export async function load(parts) {
   const number = (latest += 1);
-  const query = new URLSearchParams(location.search);
+  const query = parameters();
   query.set("part", parts.join(","));
   let found;
   try {
@@ -48,14 +61,14 @@ export async function load(parts) {
 }
 
 /** Goes to an address of this page. */
-export function go(href, { replace = false } = {}) {
-  const before = new URLSearchParams(location.search);
-  history[replace ? "replaceState" : "pushState"](null, "", href);
+export function go(href) {
+  const before = parameters();
+  history.pushState(null, "", href);
   return arrive(before);
 }
 
 function arrive(before) {
-  const now = new URLSearchParams(location.search);
+  const now = parameters();
   const hasTask = now.has("task") || before.has("task");
   before.delete("task");
   now.delete("task");
@@ -64,21 +77,12 @@ function arrive(before) {
 }
 
 export function start() {
-  let current = new URLSearchParams(location.search);
-  listen(() => (current = new URLSearchParams(location.search)));
+  let current = parameters();
+  listen(() => (current = parameters()));
   addEventListener("popstate", () => arrive(current));
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='?'], a[href='./']");
-    if (
-      !link ||
-      event.defaultPrevented ||
-      event.button ||
-      event.metaKey ||
-      event.ctrlKey ||
-      event.shiftKey ||
-      event.altKey
-    )
-      return;
+    if (!link || event.defaultPrevented || event.button || MODIFIERS.some((key) => event[key])) return;
     event.preventDefault();
     const isForTasks = link.closest("#numbers, #problems, #queues, #runners, .band h3");
     go(link.getAttribute("href")).then((isThere) => {

@@ -3,8 +3,12 @@
 import { $, $$ } from "./dom.js";
 import { toast } from "./toast.js";
 import { Refused, send } from "./api.js";
-import { go } from "./navigation.js";
-import { taskLink } from "./address.js";
+import { go, taskLink } from "./navigation.js";
+
+const NUMBERS = {
+  integer: { inputMode: "numeric", pattern: "-?[0-9]+", title: "A whole number" },
+  number: { inputMode: "decimal", pattern: "-?[0-9]+([.][0-9]+)?([eE][+\\-]?[0-9]+)?", title: "A number" },
+};
 
 let kinds = [];
 
@@ -49,63 +53,36 @@ function plainFields(schema) {
 function input({ name, one, type, isRequired }) {
   const common = { name: `payload.${name}`, required: isRequired };
   const hint = one.default == null ? "" : typeof one.default === "string" ? one.default : JSON.stringify(one.default);
-  const unless = element("option", { value: "", textContent: hint ? `${hint}, unless given` : "not given" });
-  if (one.enum) {
-    const options = one.enum.map((value) =>
-      element("option", { value: JSON.stringify(value), textContent: String(value) }),
-    );
-    if (!isRequired) options.unshift(unless);
-    return element("select", common, ...options);
-  }
-  if (type === "boolean") {
-    const options = ["true", "false"].map((value) => element("option", { value, textContent: value }));
-    if (!isRequired) options.unshift(unless);
-    return element("select", common, ...options);
+  const choices = one.enum ?? (type === "boolean" ? [true, false] : null);
+  if (choices) {
+    const options = choices.map((value) => [JSON.stringify(value), String(value)]);
+    if (!isRequired) options.unshift(["", hint ? `${hint}, unless given` : "not given"]);
+    const nodes = options.map(([value, textContent]) => element("option", { value, textContent }));
+    return element("select", common, ...nodes);
   }
   if (type === "string") return element("input", { ...common, placeholder: hint, spellcheck: false });
-  if (type === "integer")
-    return element("input", {
-      ...common,
-      placeholder: hint,
-      inputMode: "numeric",
-      pattern: "-?[0-9]+",
-      title: "A whole number",
-    });
-  if (type === "number")
-    return element("input", {
-      ...common,
-      placeholder: hint,
-      inputMode: "decimal",
-      pattern: "-?[0-9]+([.][0-9]+)?([eE][+\\-]?[0-9]+)?",
-      title: "A number",
-    });
+  if (type in NUMBERS) return element("input", { ...common, placeholder: hint, ...NUMBERS[type] });
   return element("textarea", { ...common, rows: 2, placeholder: hint || "JSON", spellcheck: false });
 }
 
+const soft = (textContent) => element("p", { className: "soft", textContent });
+
+function labelled(field) {
+  const label = element("label", {}, `${field.name}${field.isRequired ? "" : ", optional"} `, input(field));
+  if (field.one.description) label.append(element("small", { textContent: field.one.description }));
+  label.field = field;
+  return label;
+}
+
 function build() {
-  const kind = kinds.find((one) => one.kind === form().elements.kind.value);
+  const name = form().elements.kind.value;
+  const kind = kinds.find((one) => one.kind === name);
   const fields = kind && plainFields(kind.payload_schema);
-  const set = $("#payload");
-  const legend = $("legend", set);
-  const nodes = fields
-    ? fields.map((field) => {
-        const label = element("label", {}, `${field.name}${field.isRequired ? "" : ", optional"} `, input(field));
-        if (field.one.description) label.append(element("small", { textContent: field.one.description }));
-        label.field = field;
-        return label;
-      })
-    : [
-        element(
-          "label",
-          {},
-          "JSON ",
-          element("textarea", { name: "json", rows: 5, placeholder: "{}", spellcheck: false }),
-        ),
-      ];
-  if (fields && !fields.length) nodes.push(element("p", { className: "soft", textContent: "It takes none." }));
-  set.replaceChildren(legend, ...nodes);
-  const described = kind ? "" : "No runner that is alive serves this kind: any JSON is taken.";
-  if (described && form().elements.kind.value) set.append(element("p", { className: "soft", textContent: described }));
+  const text = () => element("textarea", { name: "json", rows: 5, placeholder: "{}", spellcheck: false });
+  const nodes = fields ? fields.map(labelled) : [element("label", {}, "JSON ", text())];
+  if (fields && !fields.length) nodes.push(soft("It takes none."));
+  if (!kind && name) nodes.push(soft("No runner that is alive serves this kind: any JSON is taken."));
+  $("#payload").replaceChildren($("#payload legend"), ...nodes);
 }
 
 /** As JSON, digit for digit as it was typed. */

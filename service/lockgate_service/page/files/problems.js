@@ -3,8 +3,8 @@
 import { $, fill, piece, set, sync } from "./dom.js";
 import { now } from "./clock.js";
 import { count } from "./text.js";
-import { taskLink } from "./address.js";
-import { Refused, send, tell } from "./api.js";
+import { taskLink } from "./navigation.js";
+import { Refused, kill, resumeQueue, send } from "./api.js";
 import { through } from "./bulk.js";
 
 const STUCK_SECONDS = 10; // asked to stop, and still there
@@ -24,9 +24,10 @@ function stuck(snapshot) {
   const there = new Set();
   for (const one of Object.values(snapshot.slots)) {
     if (!one.task || one.status !== "running" || !one.cancel_requested) continue;
-    there.add(String(one.task));
-    if (!asked.has(String(one.task))) asked.set(String(one.task), now());
-    if (now() - asked.get(String(one.task)) < STUCK_SECONDS) continue;
+    const id = String(one.task);
+    there.add(id);
+    if (!asked.has(id)) asked.set(id, now());
+    if (now() - asked.get(id) < STUCK_SECONDS) continue;
     found.push({
       key: `stuck ${one.task}`,
       what: `Task ${one.task} was asked to stop and still runs`,
@@ -34,7 +35,7 @@ function stuck(snapshot) {
       link: taskLink(one.task),
       show: `Show task ${one.task}`,
       do: one.cancel_requested === "force" ? "" : `Kill task ${one.task}`,
-      act: () => tell("POST", `tasks/${one.task}/cancel`, { force: true }, `Task ${one.task} is being killed`),
+      act: () => kill(one.task),
     });
   }
   for (const task of asked.keys()) if (!there.has(task)) asked.delete(task);
@@ -63,7 +64,7 @@ function idle(snapshot) {
         what: `Queue ${name} is paused`,
         detail,
         do: `Resume ${name}`,
-        act: () => tell("POST", `queues/${encodeURIComponent(name)}/resume`, undefined, `Queue ${name} goes on`),
+        act: () => resumeQueue(name),
       };
     return queued && !runners ? { key: `unserved ${name}`, what: `No runner serves queue ${name}`, detail } : [];
   });
@@ -95,6 +96,7 @@ export function show(snapshot) {
   sync(
     $("#problems ul"),
     items,
+    (one) => one.key,
     () => piece("problem"),
     (node, one) => {
       node.act = one.act;

@@ -3,7 +3,7 @@
 import { $, bar, fill, piece, set, sync, write } from "./dom.js";
 import { age } from "./clock.js";
 import { count, plural, progress } from "./text.js";
-import { taskLink } from "./address.js";
+import { taskLink } from "./navigation.js";
 
 const DENSE = 24;
 const NAMES_MAX = 6;
@@ -16,7 +16,7 @@ const SAYS = {
 };
 
 function box(one, slots) {
-  const stops = one.task && one.status === "running" && one.cancel_requested;
+  const stops = Boolean(one.task && one.status === "running" && one.cancel_requested);
   const above = one.slot > slots;
   const says = stops ? "asked to stop" : SAYS[one.status] || (one.task && above ? "goes when this ends" : "");
   const { part, words } = progress(one.progress);
@@ -35,14 +35,18 @@ function box(one, slots) {
   };
 }
 
-function showBox(node, one) {
+function showState(node, one) {
   set(node, "data-status", one.status);
-  set(node, "data-above", one.above ? "" : null);
+  set(node, "data-above", one.above);
+  return one.task ? taskLink(one.task) : null;
+}
+
+function showBox(node, one) {
+  const link = $("a", node);
+  set(link, "href", showState(node, one));
+  link.hidden = !one.task;
   fill(node, one);
   bar(node, one.part);
-  const link = $("a", node);
-  link.hidden = !one.task;
-  set(link, "href", one.task ? taskLink(one.task) : null);
 }
 
 function makeCell() {
@@ -52,8 +56,7 @@ function makeCell() {
 }
 
 function showCell(node, one) {
-  set(node, "data-status", one.status);
-  set(node, "data-above", one.above ? "" : null);
+  const href = showState(node, one);
   const name = one.task ? "A" : "SPAN";
   let inner = node.firstElementChild;
   if (inner?.nodeName !== name) {
@@ -61,7 +64,7 @@ function showCell(node, one) {
     node.replaceChildren(inner);
   }
   write(inner, String(one.slot));
-  set(inner, "href", one.task ? taskLink(one.task) : null);
+  set(inner, "href", href);
   set(inner, "title", one.task ? `${one.kind} ${one.task}, ${one.runner ?? ""}` : one.says);
 }
 
@@ -88,8 +91,8 @@ function showBand(node, queue, snapshot, slots) {
   const standing = names(queue, snapshot, boxes);
   const isDense = boxes.length > DENSE;
   const oldest = age(queue.due_since);
-  set(node, "data-full", queue.running >= queue.slots ? "" : null);
-  set(node, "data-paused", queue.paused ? "" : null);
+  set(node, "data-full", queue.running >= queue.slots);
+  set(node, "data-paused", queue.paused);
   const head = $("header", node);
   fill(head, {
     key: queue.name,
@@ -105,35 +108,29 @@ function showBand(node, queue, snapshot, slots) {
   if (input && input !== document.activeElement && !("pending" in input.dataset)) input.value = queue.slots;
   const list = $(".boxes", node);
   if (isDense !== "dense" in node.dataset) {
-    set(node, "data-dense", isDense ? "" : null);
+    set(node, "data-dense", isDense);
     list.replaceChildren();
   }
-  if (isDense) sync(list, boxes, makeCell, showCell);
-  else sync(list, boxes, () => piece("slot"), showBox);
+  if (isDense) sync(list, boxes, (one) => one.key, makeCell, showCell);
+  else sync(list, boxes, (one) => one.key, () => piece("slot"), showBox);
   const aside = $(".standbys", node);
   aside.hidden = !standing.length;
   const shown = standing.slice(0, NAMES_MAX);
   if (standing.length > NAMES_MAX) shown.push(`+${standing.length - NAMES_MAX}`);
-  sync(
-    $("ul", aside),
-    shown.map((key) => ({ key })),
-    () => document.createElement("li"),
-    (one, { key }) => write(one, key),
-  );
+  sync($("ul", aside), shown, (name) => name, () => document.createElement("li"), write);
 }
 
 export function show(snapshot) {
   const byQueue = new Map(Object.keys(snapshot.queues).map((name) => [name, []]));
   for (const one of Object.values(snapshot.slots)) byQueue.get(one.queue)?.push(one);
   for (const slots of byQueue.values()) slots.sort((one, other) => one.slot - other.slot);
-  const queues = Object.values(snapshot.queues)
-    .sort((one, other) => (one.name < other.name ? -1 : 1))
-    .map((queue) => ({ key: queue.name, queue }));
+  const queues = Object.values(snapshot.queues).sort((one, other) => (one.name < other.name ? -1 : 1));
   sync(
     $("#slots .bands"),
     queues,
+    (queue) => queue.name,
     () => piece("band"),
-    (node, { queue }) => showBand(node, queue, snapshot, byQueue.get(queue.name)),
+    (node, queue) => showBand(node, queue, snapshot, byQueue.get(queue.name)),
   );
 }
 

@@ -4,7 +4,10 @@ import { $, fill, piece, set, sync } from "./dom.js";
 import { age } from "./clock.js";
 import { count, duration, grouped, plural } from "./text.js";
 import { ask, toast } from "./toast.js";
-import { send, tell } from "./api.js";
+import { resumeQueue, send, tell } from "./api.js";
+import { all } from "./bulk.js";
+
+const ENDS = ["succeeded", "failed", "cancelled"];
 
 /** The button that does one thing or undoes it; its name stays behind. */
 function turn(node, act, name) {
@@ -14,9 +17,9 @@ function turn(node, act, name) {
   button.firstChild.data = act === "resume" ? "Resume" : `${name[0].toUpperCase()}${name.slice(1)}`;
 }
 
-function showQueue(node, { one }) {
-  const ended = ["succeeded", "failed", "cancelled"].map((name) => grouped(one.hour.ended[name]));
-  set(node, "data-paused", one.paused ? "" : null);
+function showQueue(node, one) {
+  const ended = ENDS.map((name) => grouped(one.hour.ended[name]));
+  set(node, "data-paused", one.paused);
   fill(node, {
     name: one.name,
     load: `${one.running} of ${one.slots}`,
@@ -32,7 +35,7 @@ function showQueue(node, { one }) {
   turn(node, one.paused ? "resume" : "pause", "pause");
 }
 
-function showRunner(node, { one }) {
+function showRunner(node, one) {
   fill(node, {
     runner: one.runner,
     load: `${one.running} of ${one.concurrency}`,
@@ -48,36 +51,22 @@ function showRunner(node, { one }) {
 
 export function show(snapshot) {
   const queues = Object.values(snapshot.queues).sort((one, other) => (one.name < other.name ? -1 : 1));
-  sync(
-    $("#queues tbody"),
-    queues.map((one) => ({ key: one.name, one })),
-    () => piece("queue"),
-    showQueue,
-  );
   const runners = Object.values(snapshot.runners).sort((one, other) => other.session - one.session);
-  sync(
-    $("#runners tbody"),
-    runners.map((one) => ({ key: String(one.session), one })),
-    () => piece("runner"),
-    showRunner,
-  );
+  sync($("#queues tbody"), queues, (one) => one.name, () => piece("queue"), showQueue);
+  sync($("#runners tbody"), runners, (one) => one.session, () => piece("runner"), showRunner);
   $("#runners table").hidden = !runners.length;
   $("#runners .none").hidden = Boolean(runners.length);
 }
 
 async function purge(name) {
   const text = "All its tasks that succeeded, failed or were cancelled are deleted. There is no way back.";
-  const count = Promise.all(["succeeded", "failed", "cancelled"].map((status) => ended(name, status))).then(
-    (numbers) => {
-      const number = numbers.reduce((so, one) => so + one, 0);
-      return {
-        text: `${text} These are ${plural(number, "task", "tasks")}.`,
-        yes: `Purge ${plural(number, "task", "tasks")}`,
-        disabled: !number,
-      };
-    },
-  );
-  if (!(await ask(`Purge queue ${name}?`, count, "Purge", true))) return;
+  const counting = ENDS.map((status) => all("delete", { filter: { queue: name, status: [status] } }, true));
+  const counted = Promise.all(counting).then((found) => {
+    const number = found.reduce((so, one) => so + one.matched, 0);
+    const tasks = plural(number, "task", "tasks");
+    return { text: `${text} These are ${tasks}.`, yes: `Purge ${tasks}`, disabled: !number };
+  });
+  if (!(await ask(`Purge queue ${name}?`, counted, "Purge", true))) return;
   try {
     let removed = 0;
     let more = true;
@@ -92,34 +81,15 @@ async function purge(name) {
   }
 }
 
-async function ended(queue, status) {
-  let number = 0;
-  let cursor;
-  do {
-    const filter = { queue, status: [status] };
-    const found = await send("POST", "tasks/bulk", {
-      action: "delete",
-      filter,
-      dry_run: true,
-      ...(cursor && { cursor }),
-    });
-    number += found.matched;
-    cursor = found.next_cursor;
-  } while (cursor);
-  return number;
-}
-
 const ACTS = {
   queues: {
-    pause: (name) => tell("POST", `queues/${encodeURIComponent(name)}/pause`, undefined, `Queue ${name} is paused`),
-    resume: (name) => tell("POST", `queues/${encodeURIComponent(name)}/resume`, undefined, `Queue ${name} goes on`),
+    pause: (name) => tell("POST", `queues/${encodeURIComponent(name)}/pause`, `Queue ${name} is paused`),
+    resume: resumeQueue,
     purge,
   },
   runners: {
-    drain: (name) =>
-      tell("POST", `runners/${encodeURIComponent(name)}/drain`, undefined, `Runner ${name} takes no more tasks`),
-    resume: (name) =>
-      tell("POST", `runners/${encodeURIComponent(name)}/resume`, undefined, `Runner ${name} takes tasks again`),
+    drain: (name) => tell("POST", `runners/${encodeURIComponent(name)}/drain`, `Runner ${name} takes no more tasks`),
+    resume: (name) => tell("POST", `runners/${encodeURIComponent(name)}/resume`, `Runner ${name} takes tasks again`),
   },
 };
 

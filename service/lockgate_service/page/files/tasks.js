@@ -3,8 +3,7 @@
 import { $, $$, bar, fill, piece, set } from "./dom.js";
 import { age, now } from "./clock.js";
 import { coarse, duration, progress } from "./text.js";
-import { taskLink } from "./address.js";
-import { go, load } from "./navigation.js";
+import { go, load, taskLink } from "./navigation.js";
 
 const ROWS = 50;
 const NEWEST = 50; // as many of the newest tasks the stream tells of: more at once, and some were not told
