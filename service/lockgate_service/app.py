@@ -13,7 +13,7 @@ from lockgate_service import health
 from lockgate_service.auth import browser
 from lockgate_service.auth.guard import Guard, caller_of, needed
 from lockgate_service.auth.keys import Keys
-from lockgate_service.http import params, responses
+from lockgate_service.http import params, problems
 from lockgate_service.http.body import OTHERS_MAX, StrictRequest
 from lockgate_service.http.errors import answer
 from lockgate_service.http.middleware import counted
@@ -77,8 +77,8 @@ ROUTES = {
         tasks.get_task_briefly,  # GET /task/{id}
     ),
     "problems": (
-        responses.list_problems,  # GET /problems
-        responses.get_problem,  # GET /problems/{name}
+        problems.list_problems,  # GET /problems
+        problems.get_problem,  # GET /problems/{name}
     ),
 }
 PAGE = (page.get_page,)  # GET /

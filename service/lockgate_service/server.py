@@ -20,8 +20,8 @@ from lockgate import log
 from lockgate.errors import UserError
 from lockgate_service.app import create_app
 from lockgate_service.auth import keys
-from lockgate_service.http.headers import PREFER
 from lockgate_service.http.middleware import last_problem, surrounded, with_usual_headers
+from lockgate_service.http.params import PREFER
 from lockgate_service.http.problems import Refusal, invalid
 from lockgate_service.options import Settings
 from lockgate_service.pool import Pool

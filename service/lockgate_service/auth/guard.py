@@ -101,13 +101,10 @@ def needed(handler: HTTPRouteHandler) -> Scope | None:
     operation = handler.operation_id
     if isinstance(operation, str) and operation in NEEDED:
         return NEEDED[operation]
-    if handler.http_methods == {"OPTIONS"} or not PUBLIC_PATHS.isdisjoint(layer.path for layer in _routers(handler)):
+    paths = {layer.path for layer in handler.ownership_layers if isinstance(layer, Router)}
+    if handler.http_methods == {"OPTIONS"} or paths & PUBLIC_PATHS:
         return None
     raise ImproperlyConfiguredException(f"auth/guard.py does not say which scope {operation or handler} needs")
-
-
-def _routers(handler: HTTPRouteHandler) -> list[Router]:
-    return [layer for layer in handler.ownership_layers if isinstance(layer, Router)]
 
 
 def limit(handler: HTTPRouteHandler) -> Limit:

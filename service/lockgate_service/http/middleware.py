@@ -120,15 +120,16 @@ def _strip_root(scope: Scope, root: str) -> None:
 async def _redirect_to_slash(scope: Scope, send: Send) -> None:
     """Links of pages are relative, and need the slash after the root."""
     query = scope["query_string"]
-    headers = [(b"location", b"/?" + query if query else b"/"), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 308, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await _answer(send, 308, [(b"location", b"/?" + query if query else b"/"), (b"content-length", b"0")], b"")
 
 
 async def _answer_that_we_stop(send: Send, root: str) -> None:
     headers, body = last_problem(unavailable("the service is stopping"), root)
-    headers.append((b"retry-after", RETRY_SECONDS.encode()))
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await _answer(send, 503, [*headers, (b"retry-after", RETRY_SECONDS.encode())], body)
+
+
+async def _answer(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

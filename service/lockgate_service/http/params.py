@@ -1,7 +1,9 @@
-"""Parameters of paths and queries, and times: the types that operations share, and the check before every operation."""
+"""Parameters of paths and queries, times, and headers (Idempotency-Key, Prefer and ETag): the types that operations
+share, and the check before every operation."""
 
 import re
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -26,6 +28,20 @@ DURATION = {"pattern": f"^{_DURATION}$"}
 TaskId = Annotated[int, PathParameter(description="The task's number.")]
 QueueName = Annotated[str, PathParameter(description="The queue's name.")]
 RunnerName = Annotated[str, PathParameter(description="The runner's name, `runner` in the list of runners.")]
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+IDEMPOTENCY_KEY_MAX = 200
+_FIRST, _BARE = "[!#-~]", "[!-~]"
+_QUOTED = r'([ !#-\[\]-~]|\\["\\])'
+_KEY = re.compile(f'{_FIRST}{_BARE}*|"{_QUOTED}+"')
+
+PREFER = "Prefer"
+WAIT_MAX = 60  # seconds
+PREFER_DESCRIPTION = (
+    f"`wait=N` (RFC 7240): answer when the task has ended, or after N seconds ({WAIT_MAX} at most) with the task as it "
+    "is then. Other preferences are ignored."
+)
+_WAIT = re.compile(r'wait\s*=\s*"?(\d+)"?', re.IGNORECASE)
 
 
 def time_parameter(description: str) -> QueryParameter:
@@ -54,8 +70,9 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
             if (message := no_text(name) if name else "is empty") is not None:
                 raise invalid("query", f"has a parameter whose name {message}")
             if name not in known:
-                raise invalid(name, f"is not a parameter: there {_are(sorted(known))}")
-            if len(values) > 1 and not _takes_several(known[name]):
+                raise invalid(name, f"is not a parameter: there are {', '.join(sorted(known)) or 'none'}")
+            takes_several = any(one.is_non_string_collection for one in (known[name], *known[name].inner_types))
+            if len(values) > 1 and not takes_several:
                 raise invalid(name, "is given more than once")
         texts |= given
     for name, values in texts.items():
@@ -78,14 +95,6 @@ def _query_parameters(request: Request[Any, Any, Any]) -> dict[str, FieldDefinit
     }
 
 
-def _takes_several(parameter: FieldDefinition) -> bool:
-    return any(one.is_non_string_collection for one in (parameter, *parameter.inner_types))
-
-
-def _are(names: list[str]) -> str:
-    return f"are {', '.join(names)}" if names else "are none"
-
-
 def seconds(name: str, text: str) -> int:
     """Raises Refusal (400)."""
     found = re.fullmatch(_DURATION, text)
@@ -103,3 +112,42 @@ def to_utc(given: Struct, within: str = "") -> None:
                 setattr(given, name, time.astimezone(UTC))
             except OverflowError:
                 raise invalid(f"{within}{name}", "is not within the years 1 to 9999 in UTC") from None
+
+
+def idempotency_pattern(length: int) -> str:
+    """The pattern of `idempotency_key` for the documentation, for a key of at most `length` characters."""
+    return f'^({_FIRST}{_BARE}{{0,{length - 1}}}|"{_QUOTED}{{1,{length}}}")$'
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The key: a string in quotes as in the IETF's draft, or the same key bare. Raises Refusal (400)."""
+    if header is None:
+        return None
+    if not _KEY.fullmatch(header):
+        raise invalid(IDEMPOTENCY_KEY, "must be visible ASCII characters, or a string of them in double quotes")
+    key = re.sub(r"\\(.)", r"\1", header[1:-1]) if header.startswith('"') else header
+    if len(key) > IDEMPOTENCY_KEY_MAX:
+        raise invalid(IDEMPOTENCY_KEY, f"must have at most {IDEMPOTENCY_KEY_MAX} characters")
+    return key
+
+
+def wait_seconds(header: str | None) -> int | None:
+    """How long a request is ready to wait. None without a wait that we understand, as RFC 7240 demands."""
+    for preference in (header or "").split(","):
+        if found := _WAIT.fullmatch(preference.partition(";")[0].strip()):
+            return min(int(found[1][:9]), WAIT_MAX)
+    return None
+
+
+def preference_applied(seconds: int) -> dict[str, str]:
+    return {"Preference-Applied": f"wait={seconds}"}
+
+
+def etag(body: bytes) -> str:
+    """Of the body, so that nobody has to keep a version of it."""
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def matches(if_none_match: str | None, tag: str) -> bool:
+    given = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
+    return tag in given or given == ["*"]

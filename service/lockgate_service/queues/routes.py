@@ -10,8 +10,7 @@ from litestar.params import JSONBody
 from lockgate import queues
 from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import QueueName, RunnerName
-from lockgate_service.http.problems import no_queue
-from lockgate_service.http.responses import LOCATION, problems
+from lockgate_service.http.problems import LOCATION, no_queue, problems
 from lockgate_service.pool import Pool
 from lockgate_service.queues import db
 from lockgate_service.queues.messages import (

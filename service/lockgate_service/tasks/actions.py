@@ -10,8 +10,7 @@ from msgspec import structs
 
 from lockgate_service.auth.keys import Caller
 from lockgate_service.http.params import TaskId, to_utc
-from lockgate_service.http.problems import ended, invalid, no_task
-from lockgate_service.http.responses import described, problems
+from lockgate_service.http.problems import described, ended, invalid, no_task, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db, lists
 from lockgate_service.tasks.lists import cursor_at, place_of

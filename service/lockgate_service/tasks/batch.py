@@ -18,10 +18,14 @@ from msgspec import DecodeError, Struct, json
 from lockgate_service.auth.keys import Caller, Keys
 from lockgate_service.http.body import TASKS_MAX, decode
 from lockgate_service.http.errors import refusal
-from lockgate_service.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, idempotency_key, idempotency_pattern
-from lockgate_service.http.params import to_utc
-from lockgate_service.http.problems import Refusal, Taken, invalid, of_item, unavailable
-from lockgate_service.http.responses import described, problems
+from lockgate_service.http.params import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_MAX,
+    idempotency_key,
+    idempotency_pattern,
+    to_utc,
+)
+from lockgate_service.http.problems import Refusal, Taken, described, invalid, of_item, problems, unavailable
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.group_commit import refused

@@ -17,8 +17,7 @@ from msgspec import json
 from lockgate_service.auth.keys import Caller
 from lockgate_service.http.body import field_and_message
 from lockgate_service.http.params import DURATION, seconds, time_parameter, to_utc
-from lockgate_service.http.problems import invalid
-from lockgate_service.http.responses import header
+from lockgate_service.http.problems import header, invalid
 from lockgate_service.pool import Pool, utc
 from lockgate_service.single_flight import SingleFlightByKey
 from lockgate_service.tasks import db

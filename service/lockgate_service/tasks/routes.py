@@ -12,21 +12,21 @@ from lockgate.log import logger
 from lockgate_service.auth.guard import Connection, caller_of
 from lockgate_service.auth.keys import Caller
 from lockgate_service.http.body import TASKS_MAX
-from lockgate_service.http.headers import (
+from lockgate_service.http.params import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_MAX,
     PREFER,
     PREFER_DESCRIPTION,
+    TaskId,
     etag,
     idempotency_key,
     idempotency_pattern,
     matches,
     preference_applied,
+    to_utc,
     wait_seconds,
 )
-from lockgate_service.http.params import TaskId, to_utc
-from lockgate_service.http.problems import invalid, no_task
-from lockgate_service.http.responses import LOCATION, described, header, problems
+from lockgate_service.http.problems import LOCATION, described, header, invalid, no_task, problems
 from lockgate_service.pool import Pool
 from lockgate_service.tasks import db
 from lockgate_service.tasks.group_commit import GroupCommit, refused

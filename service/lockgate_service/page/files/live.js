@@ -60,11 +60,10 @@ export function open() {
     for (const name of Object.keys(snapshot)) delete snapshot[name];
     Object.assign(snapshot, fresh);
     clock.tell(snapshot.time);
-    const missed = wasAway;
-    wasAway = false;
     show("live");
     tellAll("onScene");
-    if (missed) tellAll("onBack");
+    if (wasAway) tellAll("onBack");
+    wasAway = false;
   });
   take("change", (patch) => {
     merge(snapshot, patch);
@@ -86,15 +85,13 @@ export function open() {
 function retry() {
   source.close();
   clearTimeout(timer);
-  const seconds = AGAIN_SECONDS[Math.min(tries, AGAIN_SECONDS.length - 1)];
+  const seconds = AGAIN_SECONDS[tries] ?? AGAIN_SECONDS.at(-1);
   tries += 1;
-  timer = setTimeout(
-    async () => {
-      if (tries > 1 && (await isSignedOut())) location.reload();
-      else open();
-    },
-    seconds * (800 + Math.random() * 400),
-  );
+  const again = async () => {
+    if (tries > 1 && (await isSignedOut())) location.reload();
+    else open();
+  };
+  timer = setTimeout(again, seconds * (800 + Math.random() * 400));
 }
 
 async function isSignedOut() {
@@ -105,41 +102,41 @@ async function isSignedOut() {
   }
 }
 
-export function close() {
+function close() {
   clearTimeout(timer);
   source?.close();
   source = null;
 }
 
-function pause(on) {
-  isPaused = on;
+function leave() {
+  close();
+  wasAway = true;
+}
+
+function comeBack() {
+  show("connecting");
+  open();
+}
+
+function pause() {
+  isPaused = !isPaused;
   const button = $("#pause");
-  button.setAttribute("aria-pressed", on);
-  document.documentElement.toggleAttribute("data-paused", on);
-  button.textContent = on ? "Resume updates" : "Pause updates";
-  if (on) {
-    close();
-    wasAway = true;
-    show("paused");
-  } else {
-    show("connecting");
-    open();
-  }
+  button.setAttribute("aria-pressed", isPaused);
+  document.documentElement.toggleAttribute("data-paused", isPaused);
+  button.textContent = isPaused ? "Resume updates" : "Pause updates";
+  if (!isPaused) return comeBack();
+  leave();
+  show("paused");
 }
 
 export const paused = () => isPaused;
 
 export function start(follow) {
   followed = follow;
-  $("#pause").addEventListener("click", () => pause(!isPaused));
+  $("#pause").addEventListener("click", pause);
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) {
-      close();
-      wasAway = true;
-    } else if (!isPaused) {
-      show("connecting");
-      open();
-    }
+    if (document.hidden) leave();
+    else if (!isPaused) comeBack();
   });
   addEventListener("offline", () => {
     if (!isPaused) source?.onerror();

@@ -49,23 +49,11 @@ function showBox(node, one) {
   bar(node, one.part);
 }
 
-function makeCell() {
-  const node = document.createElement("li");
-  node.className = "cell";
-  return node;
-}
-
 function showCell(node, one) {
-  const href = showState(node, one);
-  const name = one.task ? "A" : "SPAN";
-  let inner = node.firstElementChild;
-  if (inner?.nodeName !== name) {
-    inner = document.createElement(name);
-    node.replaceChildren(inner);
-  }
-  write(inner, String(one.slot));
-  set(inner, "href", href);
-  set(inner, "title", one.task ? `${one.kind} ${one.task}, ${one.runner ?? ""}` : one.says);
+  const link = $("a", node);
+  set(link, "href", showState(node, one));
+  set(link, "title", one.task ? `${one.kind} ${one.task}, ${one.runner ?? ""}` : one.says);
+  write(link, String(one.slot));
 }
 
 function names(queue, snapshot, boxes) {
@@ -111,8 +99,7 @@ function showBand(node, queue, snapshot, slots) {
     set(node, "data-dense", isDense);
     list.replaceChildren();
   }
-  if (isDense) sync(list, boxes, (one) => one.key, makeCell, showCell);
-  else sync(list, boxes, (one) => one.key, () => piece("slot"), showBox);
+  sync(list, boxes, (one) => one.key, () => piece(isDense ? "cell" : "slot"), isDense ? showCell : showBox);
   const aside = $(".standbys", node);
   aside.hidden = !standing.length;
   const shown = standing.slice(0, NAMES_MAX);

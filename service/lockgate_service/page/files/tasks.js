@@ -20,15 +20,16 @@ const body = () => $("#tasks tbody");
 const rows = () => $$("#tasks tbody tr");
 const only = () => JSON.parse(section().dataset.filter);
 const isNewest = () => "newest" in section().dataset && !("wrong" in section().dataset);
-const isTicked = (row) => $("input", row)?.checked;
-const isInUse = (row) => isTicked(row) || row.contains(document.activeElement);
+const isInUse = (row) => $("input", row)?.checked || row.contains(document.activeElement);
 const isHolding = () => rows().some(isInUse);
 
 export const ids = () => rows().map((row) => row.dataset.key);
 
 /** Whether a task is among those that are asked for, as far as the stream tells. */
 function matches(task, filter) {
-  const time = (name) => Date.parse(task[name] ?? "");
+  const isWithin = (name, time) =>
+    (!filter[`${name}_after`] || Date.parse(time) >= Date.parse(filter[`${name}_after`])) &&
+    (!filter[`${name}_before`] || Date.parse(time) < Date.parse(filter[`${name}_before`]));
   return (
     (!filter.status || filter.status.includes(task.status)) &&
     ["queue", "kind", "runner"].every((name) => !filter[name] || filter[name] === task[name]) &&
@@ -36,10 +37,8 @@ function matches(task, filter) {
     (!filter.error ||
       (task.status === "failed" && (task.error ?? "").toLowerCase().includes(filter.error.toLowerCase()))) &&
     (!filter.failure || task.status === "failed") &&
-    (!filter.created_after || time("create_time") >= Date.parse(filter.created_after)) &&
-    (!filter.created_before || time("create_time") < Date.parse(filter.created_before)) &&
-    (!filter.finished_after || time("finish_time") >= Date.parse(filter.finished_after)) &&
-    (!filter.finished_before || time("finish_time") < Date.parse(filter.finished_before))
+    isWithin("created", task.create_time) &&
+    isWithin("finished", task.finish_time ?? "")
   );
 }
 
@@ -213,7 +212,6 @@ export function start() {
   document.addEventListener("click", (event) => {
     if (event.target.id === "fresh") {
       document.activeElement?.blur();
-      for (const row of rows()) if (isTicked(row)) $("input", row).checked = false;
       document.dispatchEvent(new Event("selection"));
       load(["tasks"]);
     }
