@@ -18,7 +18,6 @@ from lockgate_service.http.problems import Refusal, forbidden, no_queue, no_task
 from lockgate_service.pool import Pool
 
 Connection = ASGIConnection[Any, Any, Any, Any]
-Origin = Literal["same", "other", "unknown"]
 # How an operation keeps a caller to its queue: by the task or the queue in its path, by asking the caller, or not at
 # all: then a caller that is limited to a queue may not use it.
 Limit = Literal["task", "queue", "caller", "none"]
@@ -116,19 +115,14 @@ def limit(handler: HTTPRouteHandler) -> Limit:
     return "none" if {"caller", "deps"}.isdisjoint(handler.parsed_fn_signature.parameters) else "caller"
 
 
-def origin_of(headers: Headers) -> Origin:
-    """The origin of the page that made the request. Unknown: not from a browser, or from a very old one. "none" is a
-    person's own doing, such as a typed address. Without https, browsers send no Sec-Fetch-Site to other machines, but
-    do send Origin."""
-    if site := headers.get("sec-fetch-site"):
-        return "same" if site in ("same-origin", "none") else "other"
-    if (origin := headers.get("origin")) is None:
-        return "unknown"
-    return "same" if urlsplit(origin).netloc == headers.get("host") != "" else "other"
-
-
 def refuse_from_elsewhere(headers: Headers, sure: bool = True) -> None:
-    """Raises Refusal (403) for a request of a page of another origin; if `sure`, also where the origin is unknown."""
-    origin = origin_of(headers)
-    if origin == "other" or (sure and origin != "same"):
+    """Raises Refusal (403) for a request of a page of another origin. Where the origin is unknown, the request is not
+    from a browser, or from a very old one: it is refused only if `sure`."""
+    is_ours = not sure
+    if site := headers.get("sec-fetch-site"):
+        is_ours = site in ("same-origin", "none")  # none: a person's own doing, such as a typed address
+    elif (origin := headers.get("origin")) is not None:
+        # Without https, browsers send no Sec-Fetch-Site to other machines, but do send Origin.
+        is_ours = urlsplit(origin).netloc == headers.get("host") != ""
+    if not is_ours:
         raise Refusal(403, "a browser may ask this for a page of this service only, and not for one from elsewhere")

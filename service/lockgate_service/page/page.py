@@ -216,7 +216,7 @@ def streamed(request: Request[Any, Any, Any], pieces: AsyncIterator[str]) -> Str
             if why is None:
                 logger.error("failed", method=request.method, path=request.url.path, exc_info=error)
             detail = why.detail if why else "the log of the service says more"
-            yield encoded(rendered("broken_off.html", {"detail": detail, "seconds": PAUSE_SECONDS}))
+            yield encoded(rendered("not_now.html", {"detail": detail, "seconds": PAUSE_SECONDS}))
         if is_packed:
             yield packer.flush()
 

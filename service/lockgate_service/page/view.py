@@ -236,7 +236,6 @@ def queue(one: Json, now: float) -> Json:
     """A line of the table of queues."""
     return {
         "key": one["name"],
-        "name": one["name"],
         "load": f"{one['running']} of {one['slots']}",
         "queued": count(one["queued"]),
         "scheduled": count(one["scheduled"]),

@@ -21,7 +21,7 @@ function showQueue(node, one) {
   const ended = ENDS.map((name) => grouped(one.hour.ended[name]));
   set(node, "data-paused", one.paused);
   fill(node, {
-    name: one.name,
+    key: one.name,
     load: `${one.running} of ${one.slots}`,
     queued: count(one.queued),
     scheduled: count(one.scheduled),
