@@ -1,7 +1,7 @@
 """What the page shows, as its templates take it. The JavaScript files make the same of the stream of events."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -56,14 +56,13 @@ class Age(NamedTuple):
     title: str
 
 
-def ago(time: str | None, now: float, form: str = "elapsed") -> Age | None:
+def ago(time: str | None, now: float, form: Callable[[float], str] = elapsed) -> Age | None:
     if time is None:
         return None
     then = moment(time)
     if then is None:
         return Age("", time, time)
-    text = coarse(now - then) if form == "coarse" else elapsed(now - then)
-    return Age(time, text, plainly(time))
+    return Age(time, form(now - then), plainly(time))
 
 
 def slot(one: Json, slots: int, now: float) -> Json:
@@ -100,10 +99,8 @@ def band(queue: Json, snapshot: Json, now: float) -> Json:
         "paused": queue["paused"],
         "load": f"{queue['running']} of {queue['slots']}",
         "full": queue["running"] >= queue["slots"],
-        "standbys": queue["standbys"],
         "standing": standing_by(queue, any(one["status"] == "held" for one in boxes)),
-        "names": names[:NAMES_MAX],
-        "others": f"+{len(names) - NAMES_MAX}" if len(names) > NAMES_MAX else "",
+        "names": [*names[:NAMES_MAX], *([f"+{len(names) - NAMES_MAX}"] if len(names) > NAMES_MAX else [])],
         "waiting": f"{count(queue['queued'])} waiting" if queue["queued"] else "nothing waits",
         "oldest": ago(queue.get("due_since"), now),
         "dense": len(boxes) > DENSE,
@@ -147,7 +144,6 @@ def counters(snapshot: Json) -> Json:
         "scheduled": waiting("scheduled"),
         "running": count(of_all["running"]),
         **{name: f"{number:,}" for name, number in hour["ended"].items()},
-        "oldest": "",
     }
     for name in ("wait", "run"):
         found |= {f"{name}_{part}": duration(hour[name].get(part)) for part in ("median", "p95")}
@@ -194,13 +190,11 @@ def _failure(one: Failure) -> Json:
 def row(one: TaskRow, now: float) -> Json:
     """A line of the table."""
     part, words = progress(_value(one.progress)) if one.status == "running" else (None, None)
-    took: Age | str | None = None
-    if one.status == "running":
-        took = ago(one.start_time, now)
-    elif one.status == "scheduled":
+    took = ""
+    if one.status == "scheduled":
         then = moment(one.run_at)
         took = f"in {coarse(then - now)}" if then is not None and then > now else "due"
-    elif one.exec_time is not None:
+    elif one.status != "running" and one.exec_time is not None:
         took = duration(one.exec_time)
     return {
         "id": one.id,
@@ -212,7 +206,8 @@ def row(one: TaskRow, now: float) -> Json:
         "note": one.error if one.status in ("failed", "scheduled", "queued") else words,
         "part": part,
         "attempt": f"{one.attempt} of {one.max_attempts}" if one.attempt else "",
-        "created": ago(one.create_time, now, "coarse"),
+        "created": ago(one.create_time, now, coarse),
+        "running": ago(one.start_time, now) if one.status == "running" else None,
         "took": took,
         "runner": one.runner,
     }
@@ -226,7 +221,7 @@ def runner(one: Json, now: float) -> Json:
         "place": f"{one['host']}, process {one['pid']}",
         "queues": ", ".join(one["queues"]) if "queues" in one else "all",
         "load": f"{one['running']} of {one['concurrency']}",
-        "since": ago(one["since"], now, "coarse"),
+        "since": ago(one["since"], now, coarse),
         "version": one["version"],
         "draining": one["draining"],
     }

@@ -93,22 +93,16 @@ export function show() {
 }
 
 async function selectAll() {
-  everything = filter();
+  const mine = (everything = filter());
   counts = {};
-  const mine = everything;
   show();
   for (const action of Object.keys(ACTIONS)) {
-    try {
-      const { matched } = await all(action, which(), true, (number) => {
-        if (mine === everything) counts[action] = number;
-        show();
-      });
-      if (mine === everything) counts[action] = matched;
-    } catch (error) {
-      toast(`Not counted: ${error.message}`, true);
-    }
+    const put = (number) => {
+      if (mine === everything) counts[action] = number;
+      show();
+    };
+    await all(action, which(), true, put).catch((error) => toast(`Not counted: ${error.message}`, true));
     if (mine !== everything) return;
-    show();
   }
 }
 
