@@ -67,10 +67,12 @@ def _fitting(cursor: str, given: dict[str, Any]) -> str:
     return cursor_at(int(cursor.partition("-")[0]), task_filter(**filters))
 
 
-# No schema can say it: which queues there are, which kinds they take, which windows are whole numbers of which steps.
+# No schema can say it: which queues there are, which kinds they take, how often a task was attempted, which windows are
+# whole numbers of which steps.
 UNSAID = {
     "queue": "there is no queue",
     "kind": "does not take tasks of kind",
+    "max_attempts": "has to be more than the",
     "window": "",
     "step": "",
 }
